@@ -1,0 +1,1 @@
+//! Keeps a shared folder equal to a git ref.

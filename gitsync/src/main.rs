@@ -1,0 +1,3 @@
+//! The `gitsync` binary.
+
+fn main() {}

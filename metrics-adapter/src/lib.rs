@@ -1,0 +1,1 @@
+//! Turns StatsD, JMX and application statistics into one Prometheus page.

@@ -1,0 +1,3 @@
+//! The `metrics-adapter` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Makes a Redis primary and its replicas look like one plain Redis on localhost.

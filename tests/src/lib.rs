@@ -1,0 +1,1 @@
+//! Harness: processes, ports, eventually().
