@@ -1,1 +1,4 @@
 //! Keeps a shared folder equal to a git ref.
+
+pub mod protocol;
+pub mod repo;
