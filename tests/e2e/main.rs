@@ -1,1 +1,6 @@
-//! End-to-end stories; one module each.
+//! End-to-end stories against real parts; one module each.
+//!
+//! They need outside programs, so they are ignored by a plain `cargo test`; `make test` installs
+//! what they need and runs them all.
+
+mod harness;
