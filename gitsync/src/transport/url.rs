@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 use url::Url;
 
+use crate::redact::percent_decode;
+
 /// A remote's address, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemoteUrl {
@@ -136,26 +138,6 @@ fn authority(rest: &str, default_port: u16) -> Result<Authority, &'static str> {
         return Err("names no path");
     }
     Ok((user, host.to_owned(), port, percent_decode(path)))
-}
-
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match pair.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
 }
 
 #[cfg(test)]
