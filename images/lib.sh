@@ -65,6 +65,11 @@ use_podman() {
   return 1
 }
 
+# The settings that an earlier run found, for what needs no trial: looking and removing.
+recall_podman_settings() {
+  if [ -z "${CONTAINERS_CONF:-}" ] && [ -e "$STATE/containers.conf" ]; then export CONTAINERS_CONF=$STATE/containers.conf; fi
+}
+
 # Asking for more open files or processes than the caller may have fails where raising limits is
 # forbidden; `cgroupfs` and runc serve machines without systemd or with hybrid cgroups.
 private_containers_conf() {

@@ -54,7 +54,8 @@ root_of_git_server() {
   mkdir -p "$1/srv/git" "$1/usr/lib/git-core"
   chmod 0777 "$1/srv/git"
   # git looks for itself in its exec path; http-backend is at one place whatever the host's layout.
-  ln -sf /usr/bin/git "$1$core/git"
+  mkdir -p "$1$core"
+  ln -sf "$(program git)" "$1$core/git"
   [ "$core" = /usr/lib/git-core ] || ln -sf "$core/git-http-backend" "$1/usr/lib/git-core/git-http-backend"
   install -m 0755 images/apps/git-server/serve.sh "$1/serve.sh"
 }
@@ -91,15 +92,15 @@ root_of_prometheus() { add "$1" "$(program prometheus)"; }
 containerfile() {
   say 'FROM scratch'
   say 'COPY root/ /'
-  say 'ENV PATH=/usr/bin:/usr/sbin'
+  say 'ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin'
   say 'USER 65533:65533'
   case $1 in
-    nginx) say 'ENTRYPOINT ["/usr/sbin/nginx", "-e", "stderr"]' ;;
+    nginx) say 'ENTRYPOINT ["nginx", "-e", "stderr"]' ;;
     git-server) say 'ENTRYPOINT ["/serve.sh"]' ;;
-    redis) say 'WORKDIR /data'; say 'ENTRYPOINT ["/usr/bin/redis-server"]' ;;
+    redis) say 'WORKDIR /data'; say 'ENTRYPOINT ["redis-server"]' ;;
     jvm-app) say 'ENTRYPOINT ["/opt/java/bin/java", "-cp", "/app", "Shop"]'; say 'CMD ["eu", "us"]' ;;
     statsd-app) say 'ENTRYPOINT ["/emit.sh"]' ;;
-    prometheus) say 'ENTRYPOINT ["/usr/bin/prometheus"]' ;;
+    prometheus) say 'ENTRYPOINT ["prometheus"]' ;;
   esac
 }
 
