@@ -4,7 +4,7 @@
 #   images/build.sh [BINARY...]     default: all three
 #
 #   ENGINE=podman|buildah|docker    the engine; default: the first that works
-#   SKIP_CARGO=1                    take the static binaries that are there already
+#   ONLY_BINARIES=1                 stop after the static binaries
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . images/lib.sh
@@ -12,8 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Uncompressed, binary and certificates together.
 SIZE_LIMIT_MB=12
 
-TRIPLE=$(rustc -vV | sed -n 's/^host: //p')
-STATIC=target/$TRIPLE/release
+TRIPLE=$(host_triple)
+STATIC=$(static_folder)
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
@@ -21,7 +21,8 @@ build_binaries() {
   local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
   for binary in "$@"; do package+=(--package "$binary"); done
   local separator=$'\x1f'
-  CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
+  BUILD_REVISION=$(revision) \
+    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
     CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
     cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
 }
@@ -91,13 +92,12 @@ main() {
   # shellcheck disable=SC2086 # a list of names
   [ $# -gt 0 ] || set -- $BINARIES
   local binary
-  image_engine >/dev/null
+  [ -n "${ONLY_BINARIES:-}" ] || image_engine >/dev/null
+  build_binaries "$@"
+  for binary in "$@"; do require_static "$STATIC/$binary"; done
+  [ -z "${ONLY_BINARIES:-}" ] || return 0
   mkdir -p target/images
-  [ -n "${SKIP_CARGO:-}" ] || build_binaries "$@"
-  for binary in "$@"; do
-    require_static "$STATIC/$binary"
-    build_image "$binary"
-  done
+  for binary in "$@"; do build_image "$binary"; done
   print_sizes "$@"
 }
 

@@ -104,6 +104,9 @@ free_port() { # VARIABLE
   printf -v "$1" %s "$candidate"
 }
 
+# redis-replica-1 -> REDIS_REPLICA_1
+variable_name() { tr 'a-z-' 'A-Z_' <<<"$1"; }
+
 # Waits until a command succeeds: eventually SECONDS COMMAND...
 eventually() {
   local deadline=$((SECONDS + $1))
@@ -113,6 +116,9 @@ eventually() {
     sleep 0.1
   done
 }
+
+host_triple() { rustc -vV | sed -n 's/^host: //p'; }
+static_folder() { echo "target/$(host_triple)/release"; }
 
 workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
 

@@ -51,12 +51,11 @@ root_of_git_server() {
   local core
   core=$(git --exec-path)
   add "$1" "$(program bash)" "$(program git)" "$core/git-http-backend" "$(program nginx)" "$(program fcgiwrap)"
-  mkdir -p "$1/srv/git" "$1/usr/lib/git-core"
+  mkdir -p "$1/srv/git"
   chmod 0777 "$1/srv/git"
-  # git looks for itself in its exec path; http-backend is at one place whatever the host's layout.
+  # git looks for itself in its exec path.
   mkdir -p "$1$core"
   ln -sf "$(program git)" "$1$core/git"
-  [ "$core" = /usr/lib/git-core ] || ln -sf "$core/git-http-backend" "$1/usr/lib/git-core/git-http-backend"
   install -m 0755 images/apps/git-server/serve.sh "$1/serve.sh"
 }
 

@@ -65,7 +65,7 @@ ensure_network() {
 up_manifest() {
   local manifest=$1 name host published='' variable
   while read -r name; do
-    variable=PORT_$(tr 'a-z-' 'A-Z_' <<<"$name")
+    variable=PORT_$(variable_name "$name")
     host=${!variable:-}
     [ -n "$host" ] || free_port host
     published="$published $host"
@@ -76,7 +76,7 @@ up_manifest() {
   rendered=$STATE/pods/$(basename "$manifest").yaml
   log=$STATE/pods/$(basename "$manifest").log
   render "$manifest" "$published" >"$rendered"
-  podman play kube --network "$NETWORK" "$rendered" >"$log" 2>&1 || { cat "$log" >&2; die "podman could not start $rendered"; }
+  podman play kube --network "$NETWORK" "$rendered" >"$log" 2>&1 8>&- || { cat "$log" >&2; die "podman could not start $rendered"; }
   ! grep -q '^Error' "$log" || { cat "$log" >&2; die "podman could not start $rendered"; }
 }
 
@@ -100,6 +100,10 @@ down() {
 
 main() {
   local command=${1:-} manifest
+  mkdir -p "$STATE"
+  # One at a time: they share a network and volumes. Containers must not inherit the lock.
+  exec 8>"$STATE/lock"
+  flock 8
   case $command in
     up)
       manifests_of "${2:-}" >/dev/null

@@ -1,6 +1,7 @@
 #!/bin/bash
 # One git repository, site.git, over smart HTTP: fetch and push, without passwords (a demonstration).
-#   SITE_ROOT   where the repository lives      PORT   what nginx listens on
+#   SITE_ROOT   where the repository lives        RUN_DIR       sockets and temporary files
+#   LISTEN      address, all of them by default    PORT          8080 by default
 set -eu
 root=${SITE_ROOT:-/srv/git}
 run=${RUN_DIR:-/tmp}
@@ -8,7 +9,7 @@ repository=$root/site.git
 export HOME=$run GIT_CONFIG_NOSYSTEM=1
 
 if [ ! -e "$repository/HEAD" ]; then
-  git init --quiet --bare --initial-branch=main "$repository"
+  git init --quiet --bare --template= --initial-branch=main "$repository"
   git -C "$repository" config http.receivepack true
   export GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@localhost GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@localhost
   blob=$(printf '<!doctype html>\n<title>gitsync</title>\n<h1>Hello from the first commit</h1>\n' |
@@ -29,7 +30,7 @@ http {
     location = /healthz { return 200 ok; }
     location / {
       fastcgi_pass unix:$run/git-fcgi.sock;
-      fastcgi_param SCRIPT_FILENAME /usr/lib/git-core/git-http-backend;
+      fastcgi_param SCRIPT_FILENAME $(git --exec-path)/git-http-backend;
       fastcgi_param GIT_PROJECT_ROOT $root;
       fastcgi_param GIT_HTTP_EXPORT_ALL 1;
       fastcgi_param GIT_PROTOCOL \$http_git_protocol;
