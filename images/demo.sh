@@ -139,7 +139,9 @@ processes_of_gitsync_nginx() {
   eventually "$PATIENCE" curl -fsS -o "$HERE/out" "http://127.0.0.1:$git/healthz" 2>/dev/null
   spawn gitsync "$(static_folder)/gitsync" --repo="http://127.0.0.1:$git/site.git" --ref=main --root="$HERE/volume" \
     --link=site --depth=1 --period=2s --http-bind="127.0.0.1:$admin"
-  sed -e "s|/tmp/|$HERE/nginx/|g" -e "s|root /git/site|root $HERE/volume/site|" -e "s|listen 8080|listen 127.0.0.1:$http|" \
+  # One process, so that a demo of root's may read root's files.
+  sed -e 's|^daemon off;|daemon off; master_process off;|' -e "s|/tmp/|$HERE/nginx/|g" -e "s|root /git/site|root $HERE/volume/site|" \
+    -e "s|listen 8080|listen 127.0.0.1:$http|" \
     images/apps/nginx/nginx.conf >"$HERE/nginx.conf"
   spawn nginx nginx -e stderr -p "$HERE/nginx" -c "$HERE/nginx.conf"
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a make target needs on Debian or Ubuntu, and only what is missing.
 #
-#   images/setup.sh GROUP...      groups: build images apps test bench
+#   images/setup.sh GROUP...      groups: build lint images apps test bench
 #
 # Root installs directly, anyone else through sudo. Where neither works, or the machine
 # has no apt, it names exactly what is missing and exits 1. Services that come with the
@@ -25,11 +25,12 @@ needs() {
       fi ;;
     apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
       git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
-    test) needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus
+    lint) echo shellcheck=shellcheck ;;
+    test) needs lint; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
-    *) die "unknown group '$1' (build images apps test bench)" ;;
+    *) die "unknown group '$1' (build lint images apps test bench)" ;;
   esac
 }
 

@@ -18,7 +18,8 @@ if [ ! -e "$repository/HEAD" ]; then
   git -C "$repository" update-ref refs/heads/main "$(git -C "$repository" commit-tree "$tree" -m 'First page')"
 fi
 
-conf="daemon off; pid $run/git-nginx.pid; error_log stderr; worker_processes 1;
+# One process, so that nginx keeps the user it was started as, root included.
+conf="daemon off; master_process off; pid $run/git-nginx.pid; error_log stderr; worker_processes 1;
 events { worker_connections 64; }
 http {
   access_log off;
