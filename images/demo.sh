@@ -328,7 +328,7 @@ play_along() {
     esac
   done
   # No keyboard: stay until a signal comes.
-  while :; do sleep 3600 & wait $!; done
+  while :; do sleep 1 9>&-; done
 }
 
 # ---------------------------------------------------------------- getting ready

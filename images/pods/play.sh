@@ -89,7 +89,9 @@ down() {
       for pod in $(pods_of "$manifest"); do
         podman pod exists "$pod" || continue
         ours "$pod" || die "a pod named $pod is there that is not ours; it is left alone"
-        podman pod rm --force --time 3 "$pod" >/dev/null 2>&1 || true
+        # Examples hold nothing worth a grace period.
+        podman pod kill "$pod" >/dev/null 2>&1 || true
+        podman pod rm --force --time 1 "$pod" >/dev/null 2>&1 || true
         podman pod exists "$pod" && die "pod $pod could not be removed"
       done
       for volume in $(volumes_of "$manifest"); do podman volume rm --force "$volume" >/dev/null 2>&1 || true; done

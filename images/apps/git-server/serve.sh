@@ -48,13 +48,19 @@ http {
   }
 }"
 printf '%s\n' "$conf" >"$run/git-nginx.conf"
+# A process group of its own, because fcgiwrap does not end its children.
+set -m
 fcgiwrap -c 2 -s "unix:$run/git-fcgi.sock" &
 wrapper=$!
+set +m
 nginx -e stderr -p "$run" -c "$run/git-nginx.conf" &
 server=$!
+stop() {
+  kill "$server" 2>/dev/null || true
+  kill -- "-$wrapper" 2>/dev/null || true
+}
 # Either process ending ends the server; a signal ends both.
-trap 'kill $server $wrapper 2>/dev/null; wait; exit 0' TERM INT
-wait -n
-kill $server $wrapper 2>/dev/null
-wait
+trap 'stop; exit 0' TERM INT
+wait -n || true
+stop
 exit 1

@@ -1,5 +1,6 @@
 #!/bin/bash
 # A stand-in for an application that uses "the Redis on localhost": it counts visits and reads them back.
+trap 'exit 0' TERM
 exec 3<> <(:)
 while :; do
   redis-cli -h 127.0.0.1 -p "${REDIS_PORT:-6379}" INCR visits >/dev/null 2>&1

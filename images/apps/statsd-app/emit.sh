@@ -2,6 +2,7 @@
 # A stand-in for an application that speaks StatsD: a counter, a gauge and a timer, some times a second.
 # bash alone, with its own UDP sockets; `read` from an idle descriptor stands in for sleep.
 target=/dev/udp/${STATSD_HOST:-127.0.0.1}/${STATSD_PORT:-9125}
+trap 'exit 0' TERM
 exec 3<> <(:)
 while :; do
   {
