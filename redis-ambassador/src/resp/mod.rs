@@ -14,7 +14,7 @@ mod request;
 mod tests;
 
 pub use inline::{UnbalancedQuotes, inline_to_multibulk};
-pub use reply::{Chunk, ReplyError, ReplyFramer};
+pub use reply::{Chunk, MAX_LINE, MAX_STREAMED_DEPTH, ReplyError, ReplyFramer};
 pub use request::{Arg, ProtocolError, RequestFramer, RequestLimits, Step};
 
 /// Appends `items` to `out` as one multibulk request.

@@ -24,12 +24,13 @@ pub(super) fn plan<'a>(session: &mut Session, table: &Table, request: &Request<'
             session.sticky = true;
             Plan::Own
         }
-        (b"NO-EVICT" | b"NO-TOUCH", _) => {
+        // What these say holds for this one connection, reads included.
+        (b"NO-EVICT" | b"NO-TOUCH" | b"TRACKING" | b"CACHING", _) => {
             session.sticky = true;
             session.all_own = true;
             Plan::Own
         }
-        (b"REPLY" | b"TRACKING", _) => {
+        (b"REPLY", _) => {
             session.raw = true;
             Plan::Raw
         }

@@ -66,7 +66,7 @@ fn a_selection_queued_in_a_transaction_keeps_the_connection() {
 
 #[test]
 fn streams_stay_streams() {
-    for command in ["SUBSCRIBE a", "MONITOR", "CLIENT REPLY OFF", "CLIENT TRACKING ON", "PSYNC ? -1"] {
+    for command in ["SUBSCRIBE a", "MONITOR", "CLIENT REPLY OFF", "PSYNC ? -1"] {
         let mut client = Client::new();
         assert_eq!(client.say(command), "Raw", "{command}");
         assert_eq!(client.say("GET a"), "Raw");
