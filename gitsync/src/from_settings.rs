@@ -305,8 +305,9 @@ struct CredentialText {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
-    One(serde_json::Value),
+    // Tried in this order, and a single value may be a list too.
     More(Vec<serde_json::Value>),
+    One(serde_json::Value),
 }
 
 /// One JSON object or a list of them. The reason of a failure shows no value.
