@@ -52,7 +52,8 @@ pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown)
     let view = View::new(&config.repo, &config.reference, &link);
     let workers = shutdown.child();
     let hooks = Hooks::start(&config, &layout, &metrics, &workers).map_err(Error::Setup)?;
-    let engine = Engine::new(Arc::clone(&config), layout.clone(), hooks, metrics.clone()).map_err(Error::Remote)?;
+    let engine =
+        Engine::new(Arc::clone(&config), layout.clone(), hooks, metrics.clone()).map_err(Error::Remote)?;
     if let Some(commit) = engine.serving() {
         tracing::info!(hash = %commit, "an earlier run's tree is published");
         view.found(commit);
@@ -61,7 +62,8 @@ pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown)
         endpoint::start(http, registry, &view, &workers).await?;
     }
     let errors = ErrorFile::new(layout.root(), config.error_file.as_deref());
-    let mut looping = Loop { schedule: Schedule::new(policy(&config)), config, engine, metrics, view, errors, trigger };
+    let mut looping =
+        Loop { schedule: Schedule::new(policy(&config)), config, engine, metrics, view, errors, trigger };
     let result = looping.run(&shutdown).await;
     workers.trigger();
     workers.drain(std::time::Duration::from_millis(500)).await;
@@ -169,7 +171,9 @@ impl Loop {
                 self.errors.clear();
                 match status {
                     Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),
-                    _ => tracing::info!(hash = %report.commit, took_ms = took.as_millis(), "updated successfully"),
+                    _ => {
+                        tracing::info!(hash = %report.commit, took_ms = took.as_millis(), "updated successfully")
+                    }
                 }
                 next
             }

@@ -50,9 +50,11 @@ impl Keyring {
                 && known.port_or_known_default() == url.port_or_known_default()
                 && url.path().strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let best = self.current.iter().filter(fits).reduce(|best, next| {
-            if next.0.path().len() > best.0.path().len() { next } else { best }
-        });
+        let best = self
+            .current
+            .iter()
+            .filter(fits)
+            .reduce(|best, next| if next.0.path().len() > best.0.path().len() { next } else { best });
         best.map(|(_, user, password)| (user.as_str(), password))
     }
 }

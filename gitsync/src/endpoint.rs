@@ -17,7 +17,12 @@ use crate::view::View;
 ///
 /// # Errors
 /// When the address can't be bound.
-pub(crate) async fn start(http: &Http, registry: Registry, view: &View, shutdown: &Shutdown) -> Result<(), Error> {
+pub(crate) async fn start(
+    http: &Http,
+    registry: Registry,
+    view: &View,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     let listener = bind(&http.bind).await.map_err(Error::Bind)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving HTTP");

@@ -72,7 +72,9 @@ impl Engine {
     ) -> Result<Self, SyncError> {
         let source = match RemoteUrl::parse(&config.repo)? {
             RemoteUrl::Local(path) => Source::Local(path),
-            RemoteUrl::Git { host, port, path } => Source::Network(Remote::Git(GitRemote::new(host, port, path))),
+            RemoteUrl::Git { host, port, path } => {
+                Source::Network(Remote::Git(GitRemote::new(host, port, path)))
+            }
             RemoteUrl::Http(url) => {
                 Source::Network(Remote::Http(Box::new(HttpRemote::new(url, &config.transport)?)))
             }
@@ -82,8 +84,19 @@ impl Engine {
         };
         let link = Link::new(&layout, &config.link);
         let keyring = Keyring::new(&config, &metrics)?;
-        let engine =
-            Self { config, layout, link, source, keyring, hooks, metrics, lock: None, patrol: None, packs: 0, first: true };
+        let engine = Self {
+            config,
+            layout,
+            link,
+            source,
+            keyring,
+            hooks,
+            metrics,
+            lock: None,
+            patrol: None,
+            packs: 0,
+            first: true,
+        };
         Ok(engine)
     }
 
@@ -162,15 +175,19 @@ impl Engine {
         let layout = self.layout.clone();
         let (patrol, sighting, packs) = blocking(move || {
             let sighting = patrol.step(PATROL_FILES);
-            Ok((patrol, sighting, fingerprint(&layout)))
+            Ok((patrol, sighting, layout.pack_state()))
         })
         .await?;
         if sighting.lost || packs != self.packs {
             return Ok(false);
         }
         self.patrol = Some(patrol);
-        if !sighting.is_clean() {
-            self.repair(wanted, sighting).await?;
+        if !sighting.is_clean()
+            && let Err(error) = self.repair(wanted, sighting).await
+        {
+            tracing::warn!(hash = %wanted, %error, "can't repair single files; making the checkout anew");
+            self.patrol = None;
+            return Ok(false);
         }
         Ok(true)
     }
@@ -217,7 +234,7 @@ impl Engine {
         }
         self.tidy(made.store, commit).await;
         self.patrol = Some(Patrol::new(self.layout.clone(), commit));
-        self.packs = fingerprint(&self.layout);
+        self.packs = self.layout.pack_state();
         Ok((commit, changed))
     }
 
@@ -229,7 +246,6 @@ impl Engine {
     ) -> Result<Prepared, SyncError> {
         let (layout, link, config) = (self.layout.clone(), self.link.clone(), Arc::clone(&self.config));
         let first = self.first;
-        let suspicious = !first && self.packs != fingerprint(&layout);
         let cancel = cancel.clone();
         let prepared = blocking(move || {
             let keep = link.current();
@@ -244,8 +260,8 @@ impl Engine {
             let mut store = store;
             if afresh {
                 store = store.rebuild()?;
-            } else if suspicious && let Some(commit) = store.commit_behind(wanted)? {
-                store.check(commit, &cancel)?;
+            } else {
+                store.verify_packs(&cancel)?;
             }
             let request = request(&store, &config, wanted)?;
             Ok(Prepared { store, request })
@@ -289,7 +305,9 @@ impl Engine {
                 let (sent, taken) = tokio::join!(sending, taking);
                 match (sent, taken) {
                     // The reason is with the side that stopped taking.
-                    (Err(SyncError::Transport(crate::transport::TransportError::SinkClosed)), Err(error)) => Err(error),
+                    (Err(SyncError::Transport(crate::transport::TransportError::SinkClosed)), Err(error)) => {
+                        Err(error)
+                    }
                     (Err(error), _) | (Ok(()), Err(error)) => Err(error),
                     (Ok(()), Ok((store, bytes))) => {
                         self.metrics.fetched(bytes);
@@ -300,7 +318,12 @@ impl Engine {
         }
     }
 
-    async fn check_out(&self, store: Store, wanted: ObjectId, cancel: &CancellationToken) -> Result<Made, SyncError> {
+    async fn check_out(
+        &self,
+        store: Store,
+        wanted: ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<Made, SyncError> {
         let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
         let started = std::time::Instant::now();
         let made = blocking(move || {
@@ -311,8 +334,12 @@ impl Engine {
             if store.has_checkout(commit) {
                 let mut patrol = Patrol::new(layout, commit);
                 let sighting = patrol.step(usize::MAX);
-                if !sighting.lost {
-                    let restored = if sighting.is_clean() { 0 } else { store.repair(commit, &sighting)? };
+                if sighting.is_clean() {
+                    return Ok(Made { store, commit, written: false, restored: 0 });
+                }
+                if !sighting.lost
+                    && let Ok(restored) = store.repair(commit, &sighting)
+                {
                     return Ok(Made { store, commit, written: false, restored });
                 }
             }
@@ -361,6 +388,7 @@ impl Engine {
             if let Some(old) = old {
                 store.mark_replaced(old);
             }
+            store.note_packs()?;
             store.remove_stale(commit, timeout)
         });
         match tidied.await {
@@ -476,24 +504,13 @@ fn remove_v3_checkout(layout: &Layout, link: &Link, before: &std::path::Path) {
     let directory = link.path().parent().unwrap_or(layout.root());
     let Ok(old) = directory.join(before).canonicalize() else { return };
     let is_v3 = old.parent() == Some(layout.root())
-        && old.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<ObjectId>().is_ok());
+        && old
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.parse::<ObjectId>().is_ok());
     if is_v3 && let Err(error) = fs::remove_dir_all(&old) {
         tracing::warn!(path = %old.display(), %error, "can't remove the checkout of an older version");
     }
-}
-
-/// Names, sizes and times of the packs: changes when somebody else touches them.
-fn fingerprint(layout: &Layout) -> u64 {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let mut sum = 0u64;
-    for entry in fs::read_dir(layout.packs()).into_iter().flatten().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        let mut hasher = DefaultHasher::new();
-        (entry.file_name(), meta.len(), meta.modified().unwrap_or(SystemTime::UNIX_EPOCH)).hash(&mut hasher);
-        // The order of a directory means nothing.
-        sum = sum.wrapping_add(hasher.finish());
-    }
-    sum
 }
 
 fn touch(path: &std::path::Path) {

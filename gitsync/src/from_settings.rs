@@ -29,13 +29,18 @@ impl Config {
         let mut config = Self::new(repo, PathBuf::from(root));
         config.reference = reference(settings)?;
         let depth: i64 = settings.value("depth")?;
-        config.depth =
-            u32::try_from(depth).map_err(|_| settings.invalid("depth", "must be 0 or more"))?.min(i32::MAX as u32);
+        config.depth = u32::try_from(depth)
+            .map_err(|_| settings.invalid("depth", "must be 0 or more"))?
+            .min(i32::MAX as u32);
         config.submodules = match settings.text("submodules").unwrap_or_default() {
             "recursive" => Submodules::Recursive,
             "shallow" => Submodules::Shallow,
             "off" => Submodules::Off,
-            other => return Err(settings.invalid("submodules", &format!("`{other}` is none of recursive, shallow, off"))),
+            other => {
+                return Err(
+                    settings.invalid("submodules", &format!("`{other}` is none of recursive, shallow, off"))
+                );
+            }
         };
         config.sparse_checkout_file = path(settings, "sparse-checkout-file");
         if let Some(link) = path(settings, "dest").or_else(|| path(settings, "link")) {
@@ -54,7 +59,10 @@ impl Config {
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
             "always" | "auto" | "aggressive" => true,
             "off" => false,
-            other => return Err(settings.invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off"))),
+            other => {
+                return Err(settings
+                    .invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off")));
+            }
         };
         if settings.value::<i64>("change-permissions")? != 0 {
             return Err(settings.invalid("change-permissions", "is no longer supported, use --group-write"));
@@ -82,7 +90,11 @@ fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
 }
 
 fn required(settings: &Settings, name: &'static str) -> Result<String, ConfigError> {
-    settings.text(name).filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(|| settings.missing(name))
+    settings
+        .text(name)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .ok_or_else(|| settings.missing(name))
 }
 
 fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
@@ -143,8 +155,17 @@ fn failures(settings: &Settings, config: &mut Config) -> Result<(), ConfigError>
 
 fn signal(settings: &Settings) -> Result<Option<i32>, ConfigError> {
     const NAMES: &[(&str, i32)] = &[
-        ("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("ALRM", 14), ("TERM", 15), ("CONT", 18),
-        ("URG", 23), ("WINCH", 28), ("IO", 29),
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("CONT", 18),
+        ("URG", 23),
+        ("WINCH", 28),
+        ("IO", 29),
     ];
     let Some(text) = text(settings, "sync-on-signal") else { return Ok(None) };
     let name = text.strip_prefix("SIG").unwrap_or(text);
@@ -245,21 +266,25 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<GithubAp
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     let application: u64 = settings.value("github-app-application-id")?;
     let client = text(settings, "github-app-client-id");
-    let inline =
-        text(settings, "__env__GITSYNC_GITHUB_APP_PRIVATE_KEY").or_else(|| text(settings, "github-app-private-key"));
+    let inline = text(settings, "__env__GITSYNC_GITHUB_APP_PRIVATE_KEY")
+        .or_else(|| text(settings, "github-app-private-key"));
     let file = path(settings, "github-app-private-key-file");
     let installation: u64 = settings.value("github-app-installation-id")?;
     let issuer = match (application, client) {
         (0, None) => {
             if inline.is_some() || file.is_some() {
-                return conflict("a GitHub App key needs --github-app-application-id or --github-app-client-id");
+                return conflict(
+                    "a GitHub App key needs --github-app-application-id or --github-app-client-id",
+                );
             }
             return Ok(None);
         }
         (0, Some(client)) => client.to_owned(),
         (id, None) => id.to_string(),
         (_, Some(_)) => {
-            return conflict("only one of --github-app-application-id and --github-app-client-id can be given");
+            return conflict(
+                "only one of --github-app-application-id and --github-app-client-id can be given",
+            );
         }
     };
     if has_username {
@@ -385,10 +410,14 @@ mod tests {
 
     #[test]
     fn deprecated_flags_override() {
-        let flags = [("branch", "b"), ("ref", "r"), ("dest", "d"), ("link", "l"), ("wait", "0.5"), ("timeout", "9")];
+        let flags =
+            [("branch", "b"), ("ref", "r"), ("dest", "d"), ("link", "l"), ("wait", "0.5"), ("timeout", "9")];
         let config = config(&flags, &[]).unwrap();
         assert_eq!((&config.reference[..], config.link), ("b", PathBuf::from("d")));
-        assert_eq!((config.period, config.sync_timeout), (Duration::from_millis(500), Duration::from_secs(9)));
+        assert_eq!(
+            (config.period, config.sync_timeout),
+            (Duration::from_millis(500), Duration::from_secs(9))
+        );
     }
 
     #[test]

@@ -38,7 +38,11 @@ fn start(invocation: &Invocation, config: Config) -> ExitCode {
     // For everything this process and its hooks write.
     let mask = if settings.value("group-write").unwrap_or(false) { 0o002 } else { 0o022 };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-    let changed: Vec<_> = settings.changed().into_iter().map(|(name, text)| format!("--{name}={}", shown(name, &text))).collect();
+    let changed: Vec<_> = settings
+        .changed()
+        .into_iter()
+        .map(|(name, text)| format!("--{name}={}", shown(name, &text)))
+        .collect();
     tracing::info!(
         version = BUILD.version,
         revision = BUILD.revision,
@@ -55,7 +59,8 @@ fn start(invocation: &Invocation, config: Config) -> ExitCode {
     run(options, |shutdown| async move {
         let trigger = Trigger::default();
         if let Some(number) = config.sync_on_signal {
-            let mut stream = signal(SignalKind::from_raw(number)).map_err(|e| gitsync::Error::Setup(e.to_string()))?;
+            let mut stream =
+                signal(SignalKind::from_raw(number)).map_err(|e| gitsync::Error::Setup(e.to_string()))?;
             let trigger = trigger.clone();
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {

@@ -37,19 +37,27 @@ impl Family {
             Self::Fetches => ("git_fetch_count_total", COUNTER, "Attempts that updated, and the first."),
             Self::FetchedBytes => ("git_sync_fetched_bytes_total", COUNTER, "Bytes of packs received."),
             Self::AskpassCalls => ("git_sync_askpass_calls", COUNTER, "Calls of --askpass-url by outcome."),
-            Self::AppTokens => {
-                ("git_sync_refresh_github_app_token_count", COUNTER, "GitHub App tokens asked for, by outcome.")
-            }
+            Self::AppTokens => (
+                "git_sync_refresh_github_app_token_count",
+                COUNTER,
+                "GitHub App tokens asked for, by outcome.",
+            ),
             Self::HookRuns => ("git_sync_hook_run_count_total", COUNTER, "Hook runs by hook and outcome."),
-            Self::Restored => {
-                ("git_sync_restored_files_total", COUNTER, "Published files that somebody changed and were restored.")
+            Self::Restored => (
+                "git_sync_restored_files_total",
+                COUNTER,
+                "Published files that somebody changed and were restored.",
+            ),
+            Self::Rebuilds => {
+                ("git_sync_store_rebuilds_total", COUNTER, "Times the damaged object store was rebuilt.")
             }
-            Self::Rebuilds => ("git_sync_store_rebuilds_total", COUNTER, "Times the damaged object store was rebuilt."),
             Self::Failures => ("git_sync_consecutive_failures", GAUGE, "Failures since the last success."),
             Self::LastSuccess => {
                 ("git_sync_last_success_timestamp_seconds", GAUGE, "Time of the last success (Unix).")
             }
-            Self::Published => ("git_sync_published_info", GAUGE, "Always 1; the label is the published commit."),
+            Self::Published => {
+                ("git_sync_published_info", GAUGE, "Always 1; the label is the published commit.")
+            }
         }
     }
 }
@@ -89,7 +97,9 @@ impl Metrics {
     /// Counters that begin at zero, registered.
     pub(crate) fn register(registry: &Registry) -> Self {
         let metrics = Self::default();
-        for family in [Family::Fetches, Family::FetchedBytes, Family::Restored, Family::Rebuilds, Family::Failures] {
+        for family in
+            [Family::Fetches, Family::FetchedBytes, Family::Restored, Family::Rebuilds, Family::Failures]
+        {
             metrics.add(family, vec![], 0.0);
         }
         let shared = metrics.clone();
@@ -126,7 +136,11 @@ impl Metrics {
     }
 
     pub(crate) fn hook(&self, name: &'static str, status: Status) {
-        self.add(Family::HookRuns, vec![("name", name.to_owned()), ("status", status.text().to_owned())], 1.0);
+        self.add(
+            Family::HookRuns,
+            vec![("name", name.to_owned()), ("status", status.text().to_owned())],
+            1.0,
+        );
     }
 
     pub(crate) fn restored(&self, files: usize) {

@@ -23,7 +23,11 @@ pub const APP: App = App {
     after_help: "Every flag is also read from its GITSYNC_ variable; a flag wins over a variable.\n\
                  Older GIT_SYNC_ variables still work and win over the newer ones.",
     settings: SETTINGS,
-    ..App::new("gitsync", "GITSYNC", "Keeps a folder equal to a git ref, and publishes each commit in one step.")
+    ..App::new(
+        "gitsync",
+        "GITSYNC",
+        "Keeps a folder equal to a git ref, and publishes each commit in one step.",
+    )
 };
 
 const SETTINGS: &[Setting] = &[
@@ -35,7 +39,9 @@ const SETTINGS: &[Setting] = &[
         .default("1")
         .extra_env(&["GIT_SYNC_DEPTH"])
         .group(WHAT),
-    text("filter", "SPEC", "Partial-clone filter; a hint, the published tree is the same").default("").group(WHAT),
+    text("filter", "SPEC", "Partial-clone filter; a hint, the published tree is the same")
+        .default("")
+        .group(WHAT),
     text("submodules", "MODE", "recursive, shallow (first level only) or off")
         .default("recursive")
         .extra_env(&["GIT_SYNC_SUBMODULES"])
@@ -47,9 +53,13 @@ const SETTINGS: &[Setting] = &[
     text("root", "DIR", "Working directory; what is no part of it is removed (required)")
         .extra_env(&["GIT_SYNC_ROOT"])
         .group(WHERE),
-    text("link", "PATH", "The published symlink, relative to the root or absolute [default: last part of --repo]")
-        .extra_env(&["GIT_SYNC_LINK"])
-        .group(WHERE),
+    text(
+        "link",
+        "PATH",
+        "The published symlink, relative to the root or absolute [default: last part of --repo]",
+    )
+    .extra_env(&["GIT_SYNC_LINK"])
+    .group(WHERE),
     text("touch-file", "FILE", "Touched after each change and the first success")
         .default("")
         .extra_env(&["GIT_SYNC_TOUCH_FILE"])
@@ -61,7 +71,9 @@ const SETTINGS: &[Setting] = &[
     switch("group-write", "Let the group write everything (umask 0002)")
         .extra_env(&["GIT_SYNC_GROUP_WRITE"])
         .group(WHERE),
-    text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays").default("0s").group(WHERE),
+    text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays")
+        .default("0s")
+        .group(WHERE),
     text("period", "DURATION", "Pause between attempts, at least 10ms")
         .default("10s")
         .extra_env(&["GIT_SYNC_PERIOD"])
@@ -97,8 +109,11 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .group(HOOKS),
     text("pre-publish-exechook-timeout", "DURATION", "Limit of one run").default("30s").group(HOOKS),
-    text("pre-publish-exechook-backoff", "DURATION", "Pause before it is tried again").default("3s").group(HOOKS),
-    switch("pre-publish-exechook-async", "Don't wait for that program, as kubernetes/git-sync does").group(HOOKS),
+    text("pre-publish-exechook-backoff", "DURATION", "Pause before it is tried again")
+        .default("3s")
+        .group(HOOKS),
+    switch("pre-publish-exechook-async", "Don't wait for that program, as kubernetes/git-sync does")
+        .group(HOOKS),
     text("webhook-url", "URL", "Request sent after publication")
         .default("")
         .extra_env(&["GIT_SYNC_WEBHOOK_URL"])
@@ -134,14 +149,22 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_PASSWORD_FILE"])
         .group(LOGIN),
-    Setting::list("credential", "JSON", "Credentials for other URLs: url, username, password or password-file")
-        .env_separator(None)
-        .group(LOGIN),
-    Setting::list("ssh-key-file", "FILE", "Private keys, tried in order; separated by colons in the variable")
-        .default("/etc/git-secret/ssh")
-        .extra_env(&["GIT_SYNC_SSH_KEY_FILE", "GIT_SSH_KEY_FILE"])
-        .env_separator(Some(':'))
-        .group(LOGIN),
+    Setting::list(
+        "credential",
+        "JSON",
+        "Credentials for other URLs: url, username, password or password-file",
+    )
+    .env_separator(None)
+    .group(LOGIN),
+    Setting::list(
+        "ssh-key-file",
+        "FILE",
+        "Private keys, tried in order; separated by colons in the variable",
+    )
+    .default("/etc/git-secret/ssh")
+    .extra_env(&["GIT_SYNC_SSH_KEY_FILE", "GIT_SSH_KEY_FILE"])
+    .env_separator(Some(':'))
+    .group(LOGIN),
     switch("ssh-known-hosts", "Check host keys")
         .default("true")
         .extra_env(&["GIT_SYNC_KNOWN_HOSTS", "GIT_KNOWN_HOSTS"])
@@ -157,7 +180,9 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_ASKPASS_URL", "GIT_ASKPASS_URL"])
         .group(LOGIN),
-    text("github-base-url", "URL", "API of GitHub or GitHub Enterprise").default("https://api.github.com/").group(LOGIN),
+    text("github-base-url", "URL", "API of GitHub or GitHub Enterprise")
+        .default("https://api.github.com/")
+        .group(LOGIN),
     text("github-app-private-key", "PEM", "Private key of the GitHub App").default("").secret().group(LOGIN),
     text("__env__GITSYNC_GITHUB_APP_PRIVATE_KEY", "PEM", "Same as the variable").default("").hidden(),
     text("github-app-private-key-file", "FILE", "File with that key").default("").group(LOGIN),
@@ -184,9 +209,16 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_HTTP_BIND"])
         .group(OTHER),
-    switch("http-metrics", "Serve /metrics (needs --http-bind)").extra_env(&["GIT_SYNC_HTTP_METRICS"]).group(OTHER),
-    switch("http-pprof", "Serve /debug/pprof/ (needs --http-bind)").extra_env(&["GIT_SYNC_HTTP_PPROF"]).group(OTHER),
-    text("verbose", "N", "More log lines: 0 updates only, 5 steps, 9 everything").default("0").short('v').group(OTHER),
+    switch("http-metrics", "Serve /metrics (needs --http-bind)")
+        .extra_env(&["GIT_SYNC_HTTP_METRICS"])
+        .group(OTHER),
+    switch("http-pprof", "Serve /debug/pprof/ (needs --http-bind)")
+        .extra_env(&["GIT_SYNC_HTTP_PPROF"])
+        .group(OTHER),
+    text("verbose", "N", "More log lines: 0 updates only, 5 steps, 9 everything")
+        .default("0")
+        .short('v')
+        .group(OTHER),
     switch("man", "Print the manual and leave").group(OTHER),
     // Deprecated ones.
     text("branch", "BRANCH", "Use --ref").default("").extra_env(&["GIT_SYNC_BRANCH"]).hidden(),

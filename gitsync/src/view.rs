@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use common::status::{Cell, Chart, Health, Section};
 
@@ -103,7 +103,9 @@ impl View {
         let state = self.lock();
         let (health, headline) = match (&state.published, &state.error) {
             (Some((commit, _)), None) => (Health::Good, format!("{} is published", short(*commit))),
-            (Some((commit, _)), Some(_)) => (Health::Warning, format!("{} is published, but may be old", short(*commit))),
+            (Some((commit, _)), Some(_)) => {
+                (Health::Warning, format!("{} is published, but may be old", short(*commit)))
+            }
             (None, None) => (Health::Neutral, "the first sync is under way".to_owned()),
             (None, Some(_)) => (Health::Bad, "nothing is published".to_owned()),
         };
@@ -185,7 +187,10 @@ impl ErrorFile {
         let content = serde_json::json!({ "Msg": message, "Err": error, "Args": { "failCount": failures } });
         let written = path
             .parent()
-            .map_or(Ok(()), |directory| if directory.is_dir() { Ok(()) } else { std::fs::create_dir(directory) })
+            .map_or(
+                Ok(()),
+                |directory| if directory.is_dir() { Ok(()) } else { std::fs::create_dir(directory) },
+            )
             .and_then(|()| common::fs::write_atomically(path, format!("{content}\n").as_bytes(), 0o644));
         if let Err(error) = written {
             tracing::warn!(path = %path.display(), %error, "can't write the error file");
@@ -201,9 +206,4 @@ impl ErrorFile {
             tracing::warn!(path = %path.display(), %error, "can't remove the error file");
         }
     }
-}
-
-/// Unix time, for pages that compute with it.
-pub(crate) fn unix(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -22,7 +22,11 @@ fn every_kind_of_ref_over_every_transport() {
     let http = Http::serve(&site, "");
     let port = free_port();
     let _daemon = Running::start(Command::new("git").args([
-        "daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}"),
+        "daemon",
+        "--export-all",
+        "--reuseaddr",
+        "--listen=127.0.0.1",
+        &format!("--port={port}"),
         &format!("--base-path={}", site.dir.path().display()),
     ]));
     eventually("git daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
@@ -36,7 +40,14 @@ fn every_kind_of_ref_over_every_transport() {
     ];
     for url in urls {
         let _ = fs::remove_dir_all(site.root());
-        let refs = [("HEAD", &new), ("main", &new), ("v1", &old), ("refs/heads/feature", &old), ("HEAD", &new), (&old[..], &old)];
+        let refs = [
+            ("HEAD", &new),
+            ("main", &new),
+            ("v1", &old),
+            ("refs/heads/feature", &old),
+            ("HEAD", &new),
+            (&old[..], &old),
+        ];
         for (name, hash) in refs {
             succeed(&mut site.sync_from(&url, &["--one-time", &format!("--ref={name}")]));
             assert_eq!(site.published(), *hash, "{url} {name}");
@@ -46,7 +57,11 @@ fn every_kind_of_ref_over_every_transport() {
         }
         for (depth, count) in [("2", "2"), ("1", "1"), ("0", "2")] {
             succeed(&mut site.sync_from(&url, &["--one-time", "--ref=main", &format!("--depth={depth}")]));
-            assert_eq!(git(&site.link(), &["rev-list", "--count", "HEAD"]).trim(), count, "{url} depth {depth}");
+            assert_eq!(
+                git(&site.link(), &["rev-list", "--count", "HEAD"]).trim(),
+                count,
+                "{url} depth {depth}"
+            );
             git(&site.link(), &["fsck"]);
         }
         git(&site.link(), &["archive", "-o", "/dev/null", "HEAD"]);
@@ -64,7 +79,9 @@ fn modes_links_and_odd_names_are_real() {
     symlink("/etc/passwd", work.join("out")).unwrap();
     fs::write(work.join("run.sh"), "#!/bin/sh\n").unwrap();
     run(Command::new("chmod").arg("+x").arg(work.join("run.sh")));
-    let odd = std::ffi::OsString::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff o\"dd\n"));
+    let odd = std::ffi::OsString::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+        b"\xff o\"dd\n",
+    ));
     fs::write(work.join(&odd), "odd").unwrap();
     (0..300).for_each(|i| fs::write(work.join(format!("d/n{i}")), format!("{i}")).unwrap());
     site.commit();
@@ -72,7 +89,10 @@ fn modes_links_and_odd_names_are_real() {
     assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
     assert_eq!(fs::read_to_string(site.link().join(&odd)).unwrap(), "odd");
     let listing = |top: &std::path::Path| {
-        run(Command::new("find").arg(".").args(["-name", ".git", "-prune", "-o", "-printf", "%p %y %m %l\\n"]).current_dir(top))
+        run(Command::new("find")
+            .arg(".")
+            .args(["-name", ".git", "-prune", "-o", "-printf", "%p %y %m %l\\n"])
+            .current_dir(top))
     };
     let sorted = |text: String| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -86,7 +106,9 @@ fn modes_links_and_odd_names_are_real() {
 
 #[test]
 fn hostile_names_are_never_written() {
-    for (path, reason) in [("x/.GIT/config", "disguise"), ("..", "step"), ("a/../../up", "step"), ("git~1/x", "disguise")] {
+    for (path, reason) in
+        [("x/.GIT/config", "disguise"), ("..", "step"), ("a/../../up", "step"), ("git~1/x", "disguise")]
+    {
         let site = Site::new();
         // The real git refuses to build such a tree, so it is written by hand.
         let script = r#"
@@ -171,7 +193,13 @@ fn left_overs_of_a_killed_process_are_healed() {
     let hash = site.push(&[("a", "2")]);
     let (root, git_dir) = (site.root(), site.root().join(".git"));
     let old = site.published();
-    for lock in ["HEAD.lock", "shallow.lock", "config.lock", "refs/heads/git-sync.lock", &format!("worktrees/{old}/index.lock")] {
+    for lock in [
+        "HEAD.lock",
+        "shallow.lock",
+        "config.lock",
+        "refs/heads/git-sync.lock",
+        &format!("worktrees/{old}/index.lock"),
+    ] {
         fs::write(git_dir.join(lock), "").unwrap();
     }
     symlink(format!(".worktrees/{old}"), root.join("tmp-link")).unwrap();
@@ -208,7 +236,7 @@ fn changes_by_others_are_noticed_and_repaired() {
     // A commit inside the checkout, and the checkout gone.
     git(&site.link(), &["commit", "-q", "--allow-empty", "-m", "mine"]);
     eventually("HEAD", || (git(&site.link(), &["rev-parse", "HEAD"]).trim() == hash).then_some(()));
-    fs::remove_dir_all(site.root().join(".worktrees")).unwrap();
+    fs::rename(site.root().join(".worktrees"), site.dir.path().join("taken")).unwrap();
     restored("a", "1");
     // Times and owners alone are no change.
     run(Command::new("touch").arg(site.link().join("a")));
@@ -254,7 +282,8 @@ fn a_remote_that_is_down_does_not_take_the_tree_down() {
     let port = free_port();
     let bind = format!("--http-bind=127.0.0.1:{port}");
     let errors = site.root().join("err.json");
-    let mut process = Running::start(&mut site.sync(&["--period=50ms", &bind, "--http-metrics", "--error-file=err.json"]));
+    let mut process =
+        Running::start(&mut site.sync(&["--period=50ms", &bind, "--http-metrics", "--error-file=err.json"]));
     let page = eventually("staleness", || get(port, "/readyz").filter(|(_, body)| body.contains("stale")));
     assert_eq!(page.0, 200);
     let error: serde_json::Value = serde_json::from_str(&fs::read_to_string(&errors).unwrap()).unwrap();
@@ -319,7 +348,8 @@ fn term_ends_it_at_once_even_while_fetching() {
         assert_eq!(process.wait(Duration::from_secs(2)), Some(0), "{url}");
         assert!(start.elapsed() < Duration::from_secs(1), "{url}: {:?}", start.elapsed());
     }
-    let mut slow = site.sync_from(&format!("git://127.0.0.1:{port}/x"), &["--one-time", "--sync-timeout=200ms"]);
+    let mut slow =
+        site.sync_from(&format!("git://127.0.0.1:{port}/x"), &["--one-time", "--sync-timeout=200ms"]);
     let start = Instant::now();
     let output = finish(&mut slow);
     assert_eq!(output.status.code(), Some(1));
@@ -383,9 +413,15 @@ fn hooks_get_the_hash_and_a_veto_counts() {
     let url = format!("--webhook-url=http://127.0.0.1:{port}/x");
     succeed(site.sync(&flags).arg(url));
     let request = web.join().unwrap();
-    assert!(request.starts_with("POST /x ") && request.to_lowercase().contains(&format!("gitsync-hash: {good}")), "{request}");
+    assert!(
+        request.starts_with("POST /x ") && request.to_lowercase().contains(&format!("gitsync-hash: {good}")),
+        "{request}"
+    );
     let line = fs::read_to_string(&log).unwrap();
-    assert!(line.starts_with(&format!("{good} ")) && line.contains(".worktrees") && line.ends_with(" good\n"), "{line}");
+    assert!(
+        line.starts_with(&format!("{good} ")) && line.contains(".worktrees") && line.ends_with(" good\n"),
+        "{line}"
+    );
     assert!(site.root().join("touched").exists());
     site.push(&[("a", "bad")]);
     assert_eq!(finish(&mut site.sync(&flags)).status.code(), Some(1));
@@ -416,7 +452,9 @@ fn passwords_by_variable_file_and_url() {
     let refused = finish(&mut site.sync_from(&http.url(), &["--one-time"]));
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused).contains("401"), "{}", text(&refused));
-    let wrong = finish(site.sync_from(&http.url(), &["--one-time", "--username=user"]).env("GITSYNC_PASSWORD", "wr0ng"));
+    let wrong = finish(
+        site.sync_from(&http.url(), &["--one-time", "--username=user"]).env("GITSYNC_PASSWORD", "wr0ng"),
+    );
     assert_eq!(wrong.status.code(), Some(1));
     assert!(!text(&wrong).contains("wr0ng"));
     let mut good = Vec::new();
@@ -425,7 +463,10 @@ fn passwords_by_variable_file_and_url() {
     good.push(by_variable);
     let file = site.dir.path().join("password");
     fs::write(&file, "secret word\n").unwrap();
-    good.push(site.sync_from(&http.url(), &["--one-time", "--username=user", &format!("--password-file={}", file.display())]));
+    good.push(site.sync_from(
+        &http.url(),
+        &["--one-time", "--username=user", &format!("--password-file={}", file.display())],
+    ));
     good.push(site.sync_from(&http.url().replace("//", "//user:secret%20word@"), &["--one-time"]));
     let json = format!(r#"{{"url":"{}","username":"user","password":"secret word"}}"#, http.url());
     good.push(site.sync_from(&http.url(), &["--one-time", &format!("--credential={json}")]));

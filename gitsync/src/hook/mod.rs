@@ -89,10 +89,16 @@ impl Hooks {
     ///
     /// # Errors
     /// When the web hook can't be set up.
-    pub(crate) fn start(config: &Config, layout: &Layout, metrics: &Metrics, shutdown: &Shutdown) -> Result<Self, String> {
+    pub(crate) fn start(
+        config: &Config,
+        layout: &Layout,
+        metrics: &Metrics,
+        shutdown: &Shutdown,
+    ) -> Result<Self, String> {
         let once = config.one_time;
         let exec = |hook: &crate::config::ExecHook, name| ExecRunner::new(hook.clone(), name, layout.clone());
-        let pre_publish = config.hooks.pre_publish.as_ref().map(|hook| Arc::new(exec(hook, "pre-publish-exechook")));
+        let pre_publish =
+            config.hooks.pre_publish.as_ref().map(|hook| Arc::new(exec(hook, "pre-publish-exechook")));
         let mut after = Vec::new();
         if let Some(hook) = &config.hooks.exec {
             after.push(Worker::start(Arc::new(exec(hook, "exechook")), once, metrics.clone(), shutdown));

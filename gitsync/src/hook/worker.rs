@@ -17,7 +17,12 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// `once`: one try only, whose outcome [`Worker::finish`] gives.
-    pub(crate) fn start<R: Runner>(runner: Arc<R>, once: bool, metrics: Metrics, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start<R: Runner>(
+        runner: Arc<R>,
+        once: bool,
+        metrics: Metrics,
+        shutdown: &Shutdown,
+    ) -> Self {
         let (newest, wanted) = watch::channel(None);
         let (sender, outcome) = oneshot::channel();
         let token = shutdown.token().clone();
@@ -66,7 +71,11 @@ async fn try_once<R: Runner>(
     }
 }
 
-async fn keep_trying<R: Runner>(runner: &R, mut wanted: watch::Receiver<Option<ObjectId>>, metrics: &Metrics) {
+async fn keep_trying<R: Runner>(
+    runner: &R,
+    mut wanted: watch::Receiver<Option<ObjectId>>,
+    metrics: &Metrics,
+) {
     let mut done = None;
     loop {
         let next = wanted.wait_for(|newest| newest.is_some() && *newest != done).await.map(|newest| *newest);
@@ -79,7 +88,11 @@ async fn keep_trying<R: Runner>(runner: &R, mut wanted: watch::Receiver<Option<O
 }
 
 /// Runs a hook once, counted and logged.
-pub(super) async fn run_once<R: Runner>(runner: &R, commit: ObjectId, metrics: &Metrics) -> Result<(), HookError> {
+pub(super) async fn run_once<R: Runner>(
+    runner: &R,
+    commit: ObjectId,
+    metrics: &Metrics,
+) -> Result<(), HookError> {
     let result = runner.run(commit).await;
     let status = if result.is_ok() { Status::Success } else { Status::Error };
     metrics.hook(runner.name(), status);

@@ -272,7 +272,9 @@ mod tests {
     #[test]
     fn version_2_capabilities() {
         let mut wire = Vec::new();
-        for line in ["version 2\n", "ls-refs=unborn\n", "fetch=shallow wait-for-done\n", "object-format=sha1\n"] {
+        for line in
+            ["version 2\n", "ls-refs=unborn\n", "fetch=shallow wait-for-done\n", "object-format=sha1\n"]
+        {
             encode_data(&mut wire, line.as_bytes());
         }
         encode_flush(&mut wire);
@@ -285,7 +287,9 @@ mod tests {
     fn errors_are_named() {
         let mut wire = Vec::new();
         encode_data(&mut wire, b"ERR access denied or repository not exported: /x");
-        assert!(matches!(read(&[&wire], false), Err(ProtocolError::Remote(text)) if text.starts_with("access")));
+        assert!(
+            matches!(read(&[&wire], false), Err(ProtocolError::Remote(text)) if text.starts_with("access"))
+        );
         let mut wire = Vec::new();
         encode_data(&mut wire, b"version 2\n");
         encode_data(&mut wire, b"object-format=sha256\n");

@@ -202,9 +202,10 @@ impl FetchResponse {
                 refuse_error(&line)?;
                 Err(ProtocolError::UnexpectedPacket { what: "the fetch answer", packet: excerpt(&line) })
             }
-            (_, other) => {
-                Err(ProtocolError::UnexpectedPacket { what: "the fetch answer", packet: format!("{other:?}") })
-            }
+            (_, other) => Err(ProtocolError::UnexpectedPacket {
+                what: "the fetch answer",
+                packet: format!("{other:?}"),
+            }),
         }
     }
 

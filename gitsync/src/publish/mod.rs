@@ -51,7 +51,8 @@ impl Link {
         match fs::symlink_metadata(&self.path) {
             // What a mount or a careful hand may have prepared; an empty one is nobody's data.
             Ok(meta) if meta.is_dir() => {
-                fs::remove_dir(&self.path).map_err(|_| RepoError::LinkOccupied { path: self.path.clone() })?;
+                fs::remove_dir(&self.path)
+                    .map_err(|_| RepoError::LinkOccupied { path: self.path.clone() })?;
             }
             Ok(meta) if !meta.is_symlink() => {
                 return Err(RepoError::LinkOccupied { path: self.path.clone() });
@@ -81,12 +82,16 @@ impl Link {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let temporary = name == "tmp-link" || common::fs::is_temporary_name(name);
-            let leads_to_a_commit = fs::read_link(entry.path())
-                .is_ok_and(|t| t.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<ObjectId>().is_ok()));
+            let leads_to_a_commit = fs::read_link(entry.path()).is_ok_and(|t| {
+                t.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<ObjectId>().is_ok())
+            });
             if temporary && leads_to_a_commit {
                 tracing::info!(path = %entry.path().display(), "removing a left-over link of an earlier run");
-                fs::remove_file(entry.path())
-                    .map_err(|source| RepoError::Io { what: "removing", path: entry.path(), source })?;
+                fs::remove_file(entry.path()).map_err(|source| RepoError::Io {
+                    what: "removing",
+                    path: entry.path(),
+                    source,
+                })?;
                 healed += 1;
             }
         }

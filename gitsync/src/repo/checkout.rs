@@ -86,8 +86,7 @@ fn run_jobs(objects: &Objects, work: &Work<'_>, jobs: &[Range<usize>]) -> Result
         worker(objects)?;
     } else {
         std::thread::scope(|scope| {
-            let spawned: Vec<_> =
-                (1..threads).map(|_| scope.spawn(|| worker(&objects.reopen()?))).collect();
+            let spawned: Vec<_> = (1..threads).map(|_| scope.spawn(|| worker(&objects.reopen()?))).collect();
             let mine = worker(objects);
             spawned.into_iter().fold(mine, |result, thread| {
                 let theirs = thread
@@ -119,12 +118,7 @@ impl Work<'_> {
         entries.iter().map(|entry| self.file(objects, directory.as_fd(), entry)).collect()
     }
 
-    fn file(
-        &self,
-        objects: &Objects,
-        directory: BorrowedFd<'_>,
-        entry: &Entry,
-    ) -> Result<Stat, RepoError> {
+    fn file(&self, objects: &Objects, directory: BorrowedFd<'_>, entry: &Entry) -> Result<Stat, RepoError> {
         let permissions = match entry.mode {
             Mode::File => 0o666,
             Mode::Executable => 0o777,
@@ -138,7 +132,8 @@ impl Work<'_> {
         let file = rustix::fs::openat(directory, name, flags, Permissions::from_raw_mode(permissions))
             .map_err(|e| RepoError::os("creating", path())(e))?;
         let mut file = File::from(file);
-        file.write_all(converted.as_deref().unwrap_or(&blob)).map_err(|e| RepoError::io("writing", path())(e))?;
+        file.write_all(converted.as_deref().unwrap_or(&blob))
+            .map_err(|e| RepoError::io("writing", path())(e))?;
         let stat = rustix::fs::fstat(&file).map_err(|e| RepoError::os("reading the state of", path())(e))?;
         Ok(index_stat(&stat))
     }

@@ -130,9 +130,8 @@ impl Store {
 
     fn note_state(&self, commit: ObjectId, sighting: &Sighting) -> Result<(), RepoError> {
         let path = own_index(self.layout(), commit);
-        let read = || -> std::io::Result<Vec<IndexEntry>> {
-            index::Reader::new(File::open(&path)?)?.collect()
-        };
+        let read =
+            || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
         let mut entries = read().map_err(RepoError::io("reading", &path))?;
         let top = self.layout().worktree(commit);
         for changed in &sighting.changed {
@@ -156,8 +155,11 @@ fn has_content(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<bool
         Mode::Submodule => meta.is_dir(),
         Mode::Symlink => {
             meta.is_symlink()
-                && fs::read_link(&path)
-                    .is_ok_and(|target| objects.read_kind(entry.id, Kind::Blob).is_ok_and(|b| *b == *target.as_os_str().as_bytes()))
+                && fs::read_link(&path).is_ok_and(|target| {
+                    objects
+                        .read_kind(entry.id, Kind::Blob)
+                        .is_ok_and(|b| *b == *target.as_os_str().as_bytes())
+                })
         }
         Mode::File | Mode::Executable => {
             let executable = meta.permissions().mode() & 0o100 != 0;

@@ -52,18 +52,8 @@ pub(crate) fn write(out: impl Write, entries: &[IndexEntry]) -> io::Result<()> {
 
 fn write_entry(out: &mut impl Write, entry: &IndexEntry) -> io::Result<()> {
     let s = &entry.stat;
-    let words = [
-        s.ctime.0,
-        s.ctime.1,
-        s.mtime.0,
-        s.mtime.1,
-        s.dev,
-        s.ino,
-        entry.mode.bits(),
-        s.uid,
-        s.gid,
-        s.size,
-    ];
+    let words =
+        [s.ctime.0, s.ctime.1, s.mtime.0, s.mtime.1, s.dev, s.ino, entry.mode.bits(), s.uid, s.gid, s.size];
     let mut line = Vec::with_capacity(80 + entry.path.len());
     words.iter().for_each(|word| line.extend_from_slice(&word.to_be_bytes()));
     line.extend_from_slice(entry.id.as_bytes());

@@ -1,6 +1,9 @@
 //! Where things are.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::protocol::ObjectId;
 
@@ -54,5 +57,19 @@ impl Layout {
     /// One checkout.
     pub fn worktree(&self, hash: ObjectId) -> PathBuf {
         self.worktrees().join(hash.to_string())
+    }
+
+    /// Names, sizes and times of the packs as one number: changes when somebody touches them.
+    pub fn pack_state(&self) -> u64 {
+        let mut sum = 0u64;
+        for entry in fs::read_dir(self.packs()).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let mut hasher = DefaultHasher::new();
+            (entry.file_name(), meta.len(), meta.modified().unwrap_or(SystemTime::UNIX_EPOCH))
+                .hash(&mut hasher);
+            // The order of a directory means nothing.
+            sum = sum.wrapping_add(hasher.finish());
+        }
+        sum
     }
 }

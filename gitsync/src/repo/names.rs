@@ -54,8 +54,19 @@ mod tests {
     #[test]
     fn disguises_of_dot_git() {
         for name in [
-            ".git", ".GIT", ".Git", ".git ", ".git.", ".git. .", "git~1", "GIT~1", ".git::$INDEX_ALLOCATION", ".g\u{200c}it",
-            "\u{feff}.git", "a\\.git\\b", ".git\\config",
+            ".git",
+            ".GIT",
+            ".Git",
+            ".git ",
+            ".git.",
+            ".git. .",
+            "git~1",
+            "GIT~1",
+            ".git::$INDEX_ALLOCATION",
+            ".g\u{200c}it",
+            "\u{feff}.git",
+            "a\\.git\\b",
+            ".git\\config",
         ] {
             assert!(refuse(name.as_bytes()).is_some(), "{name:?}");
         }

@@ -235,15 +235,6 @@ pub(crate) fn from_git2(id: git2::Oid) -> ObjectId {
     ObjectId::from_bytes(bytes)
 }
 
-/// The name a blob of these bytes has.
-pub(crate) fn blob_id(data: &[u8]) -> ObjectId {
-    use sha1::{Digest, Sha1};
-    let mut hash = Sha1::new();
-    hash.update(format!("blob {}\0", data.len()));
-    hash.update(data);
-    ObjectId::from_bytes(hash.finalize().into())
-}
-
 fn parse_commit(data: &[u8]) -> Option<Commit> {
     let mut lines = data.split(|&b| b == b'\n');
     let tree = ObjectId::from_hex(lines.next()?.strip_prefix(b"tree ")?)?;
@@ -265,7 +256,8 @@ mod tests {
     #[test]
     fn commits_and_tags() {
         let (a, b) = ("a".repeat(40), "b".repeat(40));
-        let commit = parse_commit(format!("tree {a}\nparent {b}\nparent {a}\nauthor x\n\nparent {a}\n").as_bytes());
+        let commit =
+            parse_commit(format!("tree {a}\nparent {b}\nparent {a}\nauthor x\n\nparent {a}\n").as_bytes());
         let commit = commit.unwrap();
         assert_eq!(commit.tree.to_string(), a);
         assert_eq!(commit.parents.len(), 2);

@@ -4,7 +4,7 @@
 //! and the index is known without reading the pack again.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -45,7 +45,8 @@ pub(crate) fn write(
         .prefix("tmp_idx_")
         .tempfile_in(directory)
         .map_err(RepoError::io("creating a pack index in", directory))?;
-    write_index(index.as_file_mut(), placed, &checksum).map_err(RepoError::io("writing a pack index in", directory))?;
+    write_index(index.as_file_mut(), placed, &checksum)
+        .map_err(RepoError::io("writing a pack index in", directory))?;
     let name = format!("pack-{}", ObjectId::from_bytes(checksum));
     // Readers look for the index, so it comes last.
     for (file, extension) in [(pack, "pack"), (index, "idx")] {
@@ -55,6 +56,36 @@ pub(crate) fn write(
         file.persist(&path).map_err(|e| RepoError::io("creating", &path)(e.error))?;
     }
     Ok(())
+}
+
+/// Whether a pack's content and its index belong together and are as they were written.
+///
+/// # Errors
+/// Damage, as [`RepoError::BadObject`] naming the pack.
+pub(crate) fn verify(path: &Path, cancel: &CancellationToken) -> Result<(), RepoError> {
+    let fail = || RepoError::BadObject {
+        id: ObjectId::ZERO,
+        reason: format!("the pack {} is not what its checksum says", path.display()),
+    };
+    let mut pack = File::open(path).map_err(RepoError::io("opening", path))?;
+    let length = pack.metadata().map_err(RepoError::io("reading the state of", path))?.len();
+    let body = length.checked_sub(20).ok_or_else(fail)?;
+    let (mut hash, mut buffer, mut done) = (Sha1::new(), vec![0; 256 * 1024], 0);
+    while done < body {
+        if cancel.is_cancelled() {
+            return Err(RepoError::Cancelled);
+        }
+        let wanted = usize::try_from(body - done).unwrap_or(usize::MAX).min(buffer.len());
+        pack.read_exact(&mut buffer[..wanted]).map_err(RepoError::io("reading", path))?;
+        hash.update(&buffer[..wanted]);
+        done += wanted as u64;
+    }
+    let mut trailer = [0; 20];
+    pack.read_exact(&mut trailer).map_err(RepoError::io("reading", path))?;
+    let index = std::fs::read(path.with_extension("idx")).map_err(|_| fail())?;
+    let named = index.len().checked_sub(40).and_then(|at| index.get(at..at + 20));
+    let own = index.len().checked_sub(20).is_some_and(|at| Sha1::digest(&index[..at])[..] == index[at..]);
+    if hash.finalize()[..] == trailer && named == Some(&trailer[..]) && own { Ok(()) } else { Err(fail()) }
 }
 
 fn write_pack(
@@ -75,7 +106,8 @@ fn write_pack(
     let batches: Vec<&[ObjectId]> = ids.chunks(BATCH).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let (sender, receiver) = mpsc::sync_channel::<Result<Vec<(ObjectId, Vec<u8>)>, RepoError>>(threads * 2);
+        let (sender, receiver) =
+            mpsc::sync_channel::<Result<Vec<(ObjectId, Vec<u8>)>, RepoError>>(threads * 2);
         for _ in 0..threads {
             let (sender, next, batches) = (sender.clone(), &next, &batches);
             scope.spawn(move || {

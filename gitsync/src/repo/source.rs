@@ -162,8 +162,8 @@ impl LocalSource {
             }
             ids.push(id);
             let data = self.objects.read_kind(id, Kind::Tree)?;
-            let entries =
-                tree::parse(&data).map_err(|reason| RepoError::BadObject { id, reason: reason.to_owned() })?;
+            let entries = tree::parse(&data)
+                .map_err(|reason| RepoError::BadObject { id, reason: reason.to_owned() })?;
             for entry in entries {
                 match entry.mode & 0o170_000 {
                     0o040_000 => stack.push(entry.id),

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::fs::write_atomically;
+use tokio_util::sync::CancellationToken;
 
-use super::objects::{Kind, Objects};
+use super::objects::Objects;
 use super::{Layout, RepoError};
 use crate::protocol::ObjectId;
 
@@ -14,6 +15,8 @@ use crate::protocol::ObjectId;
 const BRANCH: &str = "refs/heads/git-sync";
 /// Where the depth of the last fetch is noted.
 const DEPTH_NOTE: &str = "gitsync-depth";
+/// Where the state of verified packs is noted.
+const PACKS_NOTE: &str = "gitsync-packs";
 
 /// What opening found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,11 @@ impl Store {
     ///
     /// # Errors
     /// When the root can't be written.
-    pub fn open(layout: Layout, origin: &str, keep: Option<ObjectId>) -> Result<(Self, Preparation), RepoError> {
+    pub fn open(
+        layout: Layout,
+        origin: &str,
+        keep: Option<ObjectId>,
+    ) -> Result<(Self, Preparation), RepoError> {
         let preparation = if is_sound(&layout) {
             Preparation::Found
         } else {
@@ -90,7 +97,7 @@ impl Store {
     pub fn take_pack(
         &self,
         next: impl FnMut() -> Option<bytes::Bytes>,
-        cancel: &tokio_util::sync::CancellationToken,
+        cancel: &CancellationToken,
     ) -> Result<super::PackStats, RepoError> {
         self.objects.take_pack(next, cancel)
     }
@@ -144,7 +151,8 @@ impl Store {
             return Ok(());
         }
         let path = self.layout.git_dir().join(BRANCH);
-        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o644).map_err(RepoError::io("writing", &path))
+        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o644)
+            .map_err(RepoError::io("writing", &path))
     }
 
     /// Commits whose parents are not here.
@@ -206,28 +214,36 @@ impl Store {
             return Ok(());
         }
         let path = self.layout.git_dir().join(DEPTH_NOTE);
-        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o644).map_err(RepoError::io("writing", &path))
+        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o644)
+            .map_err(RepoError::io("writing", &path))
     }
 
-    /// Reads every object the commit's checkout needs, to find damage.
+    /// Hashes the packs, unless they are as they were when [`Store::note_packs`] saw them last.
     ///
     /// # Errors
-    /// The first object that is missing or damaged.
-    pub fn check(&self, commit: ObjectId, cancel: &tokio_util::sync::CancellationToken) -> Result<(), RepoError> {
-        let commit = self.objects.commit(commit)?;
-        for entry in super::tree::list(&self.objects, commit.tree, cancel)? {
-            if entry.mode == super::tree::Mode::Submodule {
-                continue;
-            }
-            if cancel.is_cancelled() {
-                return Err(RepoError::Cancelled);
-            }
-            let data = self.objects.read_kind(entry.id, Kind::Blob)?;
-            if super::objects::blob_id(&data) != entry.id {
-                return Err(RepoError::BadObject { id: entry.id, reason: "its content has changed".to_owned() });
-            }
+    /// The first pack that isn't what its checksum says.
+    pub fn verify_packs(&self, cancel: &CancellationToken) -> Result<(), RepoError> {
+        let noted = read_optional(&self.layout.git_dir().join(PACKS_NOTE))?;
+        if noted.is_some_and(|text| text.trim() == self.layout.pack_state().to_string()) {
+            return Ok(());
+        }
+        let is_pack = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "pack");
+        for path in list(&self.layout.packs())?.iter().filter(is_pack) {
+            super::packfile::verify(path, cancel)?;
         }
         Ok(())
+    }
+
+    /// Notes that the packs are good as they are.
+    ///
+    /// # Errors
+    /// When the note can't be written.
+    pub fn note_packs(&self) -> Result<(), RepoError> {
+        let (path, text) = (self.layout.git_dir().join(PACKS_NOTE), self.layout.pack_state().to_string());
+        if read_optional(&path)?.is_some_and(|old| old.trim() == text) {
+            return Ok(());
+        }
+        fs::write(&path, format!("{text}\n")).map_err(RepoError::io("writing", &path))
     }
 
     fn set_origin(&self, url: &str) -> Result<(), RepoError> {
@@ -248,7 +264,10 @@ fn is_sound(layout: &Layout) -> bool {
     let plain = fs::symlink_metadata(&git).is_ok_and(|meta| meta.is_dir());
     let parts = layout.packs().is_dir() && git.join("refs").is_dir() && git.join("HEAD").is_file();
     // A partial clone lacks objects that only its own tool knows to fetch.
-    plain && parts && git2::Config::open(&git.join("config")).is_ok_and(|c| is_plain_config(&c)) && !has_promisor(layout)
+    plain
+        && parts
+        && git2::Config::open(&git.join("config")).is_ok_and(|c| is_plain_config(&c))
+        && !has_promisor(layout)
 }
 
 fn is_plain_config(config: &git2::Config) -> bool {
@@ -274,7 +293,8 @@ fn init(layout: &Layout) -> Result<(), RepoError> {
         ("HEAD", format!("ref: {BRANCH}\n")),
         (
             "config",
-            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n[gc]\n\tauto = 0\n".to_owned(),
+            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n[gc]\n\tauto = 0\n"
+                .to_owned(),
         ),
     ];
     for (name, content) in files {
@@ -331,7 +351,7 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<(), RepoError> {
 }
 
 /// The paths in a directory; none when it is missing.
-pub(crate) fn list(directory: &Path) -> Result<Vec<std::path::PathBuf>, RepoError> {
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, RepoError> {
     match fs::read_dir(directory) {
         Ok(entries) => entries
             .map(|entry| entry.map(|e| e.path()))

@@ -100,10 +100,8 @@ fn walk(
             prefix.push(b'/');
             walk(objects, item.id, prefix, nesting + 1, entries, cancel)?;
         } else {
-            let mode = Mode::from_bits(item.mode).ok_or_else(|| RepoError::BadObject {
-                id: tree,
-                reason: format!("mode {:o}", item.mode),
-            })?;
+            let mode = Mode::from_bits(item.mode)
+                .ok_or_else(|| RepoError::BadObject { id: tree, reason: format!("mode {:o}", item.mode) })?;
             if entries.len() >= MAX_ENTRIES {
                 return Err(RepoError::TooMuch { what: "files", limit: MAX_ENTRIES });
             }

@@ -142,7 +142,8 @@ impl Store {
     pub fn heal(&self) -> Result<usize, RepoError> {
         let git = self.layout().git_dir();
         let mut healed = 0;
-        let mut directories = vec![git.clone(), git.join("refs"), git.join("refs/heads"), self.layout().packs()];
+        let mut directories =
+            vec![git.clone(), git.join("refs"), git.join("refs/heads"), self.layout().packs()];
         directories.push(self.layout().worktrees());
         directories.extend([self.layout().admins(), self.layout().objects()]);
         directories.extend(list(&self.layout().admins())?);
@@ -204,7 +205,9 @@ fn is_left_over(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     let extension = path.extension().and_then(|x| x.to_str());
     extension == Some("lock")
-        || ["tmp_pack_", "tmp_idx_", "tmp_obj_", "tmp_index_", "pack_", "idx_", UNFINISHED].iter().any(|p| name.starts_with(p))
+        || ["tmp_pack_", "tmp_idx_", "tmp_obj_", "tmp_index_", "pack_", "idx_", UNFINISHED]
+            .iter()
+            .any(|p| name.starts_with(p))
         || name.contains("_git2_")
         || common::fs::is_temporary_name(name)
 }

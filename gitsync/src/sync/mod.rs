@@ -15,7 +15,7 @@ pub struct Policy {
     pub init_max_failures: i64,
     /// Leave after the first success.
     pub one_time: bool,
-    /// Go on whatever fails as long as a good tree is published. Off when somebody asked for a
+    /// Go on whatever fails once a good tree is or was published. Off when somebody asked for a
     /// limit.
     pub serve_stale: bool,
 }
@@ -91,7 +91,8 @@ impl Schedule {
                 } else {
                     (self.policy.init_max_failures, self.policy.init_period)
                 };
-                let tolerated = serving && self.policy.serve_stale && !self.policy.one_time;
+                let has_data = serving || self.succeeded;
+                let tolerated = has_data && self.policy.serve_stale && !self.policy.one_time;
                 if !tolerated && limit >= 0 && i64::from(self.failures) >= limit {
                     Next::GiveUp
                 } else {

@@ -59,7 +59,8 @@ impl HttpRemote {
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
             .collect();
-        if let Some(mut cookie) = options.cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+        if let Some(mut cookie) = options.cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok())
+        {
             cookie.set_sensitive(true);
             extra.push((header::COOKIE, cookie));
         }
@@ -106,7 +107,11 @@ impl HttpRemote {
         }
     }
 
-    pub(super) async fn fetch(&mut self, request: &FetchRequest, sink: FetchSink) -> Result<(), TransportError> {
+    pub(super) async fn fetch(
+        &mut self,
+        request: &FetchRequest,
+        sink: FetchSink,
+    ) -> Result<(), TransportError> {
         let result = self.fetch_once(request, sink).await;
         if result.is_err() {
             self.forget();
@@ -173,7 +178,8 @@ impl HttpRemote {
             if !response.status().is_redirection() {
                 return Ok((Answer::new(response, &url)?, url));
             }
-            let refuse = |reason: &str| TransportError::Redirect { url: url.to_string(), reason: reason.to_owned() };
+            let refuse =
+                |reason: &str| TransportError::Redirect { url: url.to_string(), reason: reason.to_owned() };
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|text| url.join(text).ok()).ok_or_else(|| refuse("to nowhere"))?;
             if !matches!(next.scheme(), "http" | "https") {
@@ -208,7 +214,10 @@ impl HttpRemote {
             address: address.clone(),
             source: std::io::Error::other(e),
         };
-        let mut request = Request::builder().method(&method).uri(url.as_str()).header(header::USER_AGENT, format!("git/{AGENT}"));
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(url.as_str())
+            .header(header::USER_AGENT, format!("git/{AGENT}"));
         if v2 {
             request = request.header("Git-Protocol", "version=2");
         }
@@ -229,9 +238,11 @@ impl HttpRemote {
         let request = request.body(body).map_err(invalid)?;
         match tokio::time::timeout(STALL, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => {
-                Err(TransportError::Io { what: "asking", address, source: std::io::Error::other(causes(&error)) })
-            }
+            Ok(Err(error)) => Err(TransportError::Io {
+                what: "asking",
+                address,
+                source: std::io::Error::other(causes(&error)),
+            }),
             Err(_) => Err(TransportError::Silent { what: "answering", address, limit: STALL }),
         }
     }
@@ -287,7 +298,12 @@ impl Answer {
         }
         let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
-        Ok(Self { body: response.into_body(), decoder: Decoder::default(), address: url.to_string(), content_type })
+        Ok(Self {
+            body: response.into_body(),
+            decoder: Decoder::default(),
+            address: url.to_string(),
+            content_type,
+        })
     }
 
     async fn packet(&mut self, what: &'static str) -> Result<Packet, TransportError> {
@@ -313,7 +329,11 @@ impl Answer {
                 }
                 Ok(Some(Err(error))) => {
                     let source = std::io::Error::other(causes(&error));
-                    return Err(TransportError::Io { what: "reading from", address: self.address.clone(), source });
+                    return Err(TransportError::Io {
+                        what: "reading from",
+                        address: self.address.clone(),
+                        source,
+                    });
                 }
                 Err(_) => {
                     return Err(TransportError::Silent { what, address: self.address.clone(), limit: STALL });

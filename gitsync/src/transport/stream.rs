@@ -44,7 +44,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     /// Fetches into the sink.
-    pub(super) async fn fetch(mut self, request: &FetchRequest, sink: FetchSink) -> Result<(), TransportError> {
+    pub(super) async fn fetch(
+        mut self,
+        request: &FetchRequest,
+        sink: FetchSink,
+    ) -> Result<(), TransportError> {
         let (wire, mut response) = match self.greeting(&[]).await? {
             Advertisement::V0 { capabilities, .. } => (
                 request.encode_v0(&capabilities, AGENT).map_err(|e| self.protocol(e))?,
@@ -176,6 +180,9 @@ mod tests {
             drop(theirs);
         })
         .0;
-        assert!(matches!(result, Err(TransportError::Protocol { source: ProtocolError::UnexpectedEnd(_), .. })));
+        assert!(matches!(
+            result,
+            Err(TransportError::Protocol { source: ProtocolError::UnexpectedEnd(_), .. })
+        ));
     }
 }

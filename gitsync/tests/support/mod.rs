@@ -120,7 +120,13 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}")))
+        Self(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|e| panic!("{command:?}: {e}")),
+        )
     }
 
     pub fn signal(&self, name: &str) {
@@ -190,7 +196,8 @@ impl Http {
     pub fn serve_tls(site: &Site, extra: &str, listen: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("wrap.sock");
-        let wrap = Running::start(Command::new("fcgiwrap").arg("-s").arg(format!("unix:{}", socket.display())));
+        let wrap =
+            Running::start(Command::new("fcgiwrap").arg("-s").arg(format!("unix:{}", socket.display())));
         let port = free_port();
         let backend = ["/usr/lib/git-core/git-http-backend", "/usr/libexec/git-core/git-http-backend"]
             .into_iter()
@@ -228,11 +235,14 @@ impl Http {
             socket = socket.display(),
             root = site.dir.path().display(),
         );
-        let config = config.replace("location /old/ { return 302 /$uri_tail; }", "rewrite ^/old/(.*)$ /$1 redirect;");
+        let config =
+            config.replace("location /old/ { return 302 /$uri_tail; }", "rewrite ^/old/(.*)$ /$1 redirect;");
         let path = dir.path().join("nginx.conf");
         fs::write(&path, config).unwrap();
         fs::write(dir.path().join("htpasswd"), "user:{PLAIN}secret word\n").unwrap();
-        let nginx = Running::start(Command::new("nginx").arg("-c").arg(&path).arg("-e").arg(dir.path().join("start.log")));
+        let nginx = Running::start(
+            Command::new("nginx").arg("-c").arg(&path).arg("-e").arg(dir.path().join("start.log")),
+        );
         eventually("nginx", || TcpStream::connect(("127.0.0.1", port)).ok());
         Self { _wrap: wrap, _nginx: nginx, _dir: dir, port }
     }
