@@ -55,6 +55,8 @@ pub struct Config {
     pub tidy: bool,
     /// Settings of HTTP remotes.
     pub transport: crate::transport::HttpOptions,
+    /// Keys and known hosts of SSH remotes.
+    pub ssh: crate::transport::SshOptions,
 }
 
 /// What to do about submodules.
@@ -189,6 +191,7 @@ impl Config {
             http: None,
             tidy: true,
             transport: crate::transport::HttpOptions::default(),
+            ssh: crate::transport::SshOptions::default(),
         }
     }
 }

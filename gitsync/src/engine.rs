@@ -21,7 +21,7 @@ use crate::publish::Link;
 use crate::repo::{
     CheckoutOptions, Layout, LocalSource, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
 };
-use crate::transport::{GitRemote, HttpRemote, Remote, RemoteUrl};
+use crate::transport::{GitRemote, HttpRemote, Remote, RemoteUrl, SshRemote};
 
 /// Files looked at for changes in one poll: about a millisecond of `lstat`.
 const PATROL_FILES: usize = 1_000;
@@ -78,8 +78,9 @@ impl Engine {
             RemoteUrl::Http(url) => {
                 Source::Network(Remote::Http(Box::new(HttpRemote::new(url, &config.transport)?)))
             }
-            RemoteUrl::Ssh { .. } => {
-                return Err(SyncError::Credential("ssh isn't supported by this version".to_owned()));
+            RemoteUrl::Ssh { user, host, port, path } => {
+                let options = config.ssh.clone();
+                Source::Network(Remote::Ssh(SshRemote::new(user, host, port, path, options)))
             }
         };
         let link = Link::new(&layout, &config.link);
