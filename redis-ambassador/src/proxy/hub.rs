@@ -59,7 +59,11 @@ pub(crate) struct Hub {
 const SUSPENSION: u64 = 250_000;
 
 impl Hub {
-    pub(super) fn new(settings: WorkerSettings, metrics: WorkerMetrics, credentials: Option<Credentials>) -> Rc<Self> {
+    pub(super) fn new(
+        settings: WorkerSettings,
+        metrics: WorkerMetrics,
+        credentials: Option<Credentials>,
+    ) -> Rc<Self> {
         let read_buffer = 64 << 10;
         Rc::new(Self {
             settings,
@@ -117,8 +121,9 @@ impl Hub {
                 self.turn.set(turn);
                 let lanes = self.lanes.borrow();
                 let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
-                let outstanding =
-                    |server: usize| links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get());
+                let outstanding = |server: usize| {
+                    links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
+                };
                 least_outstanding(several, outstanding, turn)
             }
         }
@@ -198,7 +203,9 @@ impl Hub {
     #[inline]
     pub(super) fn mark_dirty(&self, link: &Rc<Link>) {
         let mut dirty = self.dirty_links.borrow_mut();
-        if dirty.is_empty() && let Some(flusher) = self.flusher.borrow().as_ref() {
+        if dirty.is_empty()
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
             flusher.wake_by_ref();
         }
         dirty.push(Rc::clone(link));
@@ -227,7 +234,10 @@ impl Hub {
         // Whoever streams a request waits for this to drain.
         if link.own.get() && link.backlog() < super::client::LOW_WATER {
             let owner = link.state.borrow().owner.clone();
-            if let Some(owner) = owner && owner.state.borrow().parked && let Some(waker) = &owner.state.borrow().waker {
+            if let Some(owner) = owner
+                && owner.state.borrow().parked
+                && let Some(waker) = &owner.state.borrow().waker
+            {
                 waker.wake_by_ref();
             }
         }

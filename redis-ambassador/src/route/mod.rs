@@ -31,11 +31,13 @@ impl View {
 }
 
 /// Picks the candidate with the least outstanding requests; `turn` breaks ties, so that equal ones take turns.
-pub fn least_outstanding(candidates: &[usize], outstanding: impl Fn(usize) -> u32, turn: usize) -> Option<usize> {
+pub fn least_outstanding(
+    candidates: &[usize],
+    outstanding: impl Fn(usize) -> u32,
+    turn: usize,
+) -> Option<usize> {
     let count = candidates.len();
-    (0..count)
-        .map(|offset| candidates[(turn + offset) % count])
-        .min_by_key(|&server| outstanding(server))
+    (0..count).map(|offset| candidates[(turn + offset) % count]).min_by_key(|&server| outstanding(server))
 }
 
 #[cfg(test)]
