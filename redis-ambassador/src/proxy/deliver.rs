@@ -145,15 +145,14 @@ impl Hub {
             state.own_busy = state.own_busy.saturating_sub(1);
             self.fence_own_answered(state);
         }
-        if done {
-            if let Some((seq, profile)) = state.switching
-                && seq == waiter.seq
-            {
-                state.switching = None;
-                if succeeded {
-                    state.session.profile = profile;
-                    state.lane = self.lane(profile);
-                }
+        if done
+            && let Some((seq, profile)) = state.switching
+            && seq == waiter.seq
+        {
+            state.switching = None;
+            if succeeded {
+                state.session.profile = profile;
+                state.lane = self.lane(profile);
             }
         }
         self.mark_client(client, &mut state.dirty);

@@ -52,6 +52,7 @@ pub(crate) struct Hub {
     pub(super) turn: Cell<usize>,
     pub(super) next_client: Cell<u64>,
     pub(super) draining: Cell<bool>,
+    clock: Cell<u64>,
     start: Instant,
 }
 
@@ -87,13 +88,22 @@ impl Hub {
             turn: Cell::new(0),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            clock: Cell::new(0),
             start: Instant::now(),
         })
     }
 
     /// Microseconds since the worker started.
     pub(super) fn now(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+        let now = self.start.elapsed().as_micros() as u64;
+        self.clock.set(now);
+        now
+    }
+
+    /// [`Hub::now`] as of the start of this turn's work on one connection.
+    #[inline]
+    pub(super) fn clock(&self) -> u64 {
+        self.clock.get()
     }
 
     /// The lane of a profile, made when it is new.
@@ -117,8 +127,7 @@ impl Hub {
             [] => None,
             [only] => Some(*only),
             several => {
-                let turn = self.turn.get().wrapping_add(1);
-                self.turn.set(turn);
+                let turn = self.turn.get();
                 let lanes = self.lanes.borrow();
                 let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
                 let outstanding = |server: usize| {
@@ -219,6 +228,7 @@ impl Hub {
                 *flusher = Some(cx.waker().clone());
             }
         }
+        self.turn.set(self.turn.get().wrapping_add(1));
         loop {
             let Some(link) = self.dirty_links.borrow_mut().pop() else { break };
             self.flush_link(&link);

@@ -29,6 +29,7 @@ impl Hub {
     ) -> Poll<io::Result<usize>> {
         let mut scratch = self.scratch.borrow_mut();
         let count = ready!(client.socket.poll_read(cx, &mut scratch))?;
+        self.now();
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
         if state.input.is_empty() {
@@ -253,7 +254,7 @@ impl Hub {
             client: Rc::clone(client),
             seq,
             len: 0,
-            since: self.now(),
+            since: self.clock(),
             epoch,
             read: effect != Effect::Write,
             anywhere: effect == Effect::Read,
@@ -326,7 +327,7 @@ impl Hub {
             client: Rc::clone(client),
             seq,
             len: 0,
-            since: self.now(),
+            since: self.clock(),
             epoch: 0,
             read: true,
             anywhere: false,

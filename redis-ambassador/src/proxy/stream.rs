@@ -106,7 +106,7 @@ impl Hub {
             client: Rc::clone(client),
             seq,
             len: 0,
-            since: self.now(),
+            since: self.clock(),
             epoch: 0,
             read: false,
             anywhere: false,
