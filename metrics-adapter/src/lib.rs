@@ -7,3 +7,4 @@ pub mod family;
 pub mod jmx;
 pub mod rule;
 pub mod source;
+pub mod statsd;
