@@ -1,0 +1,152 @@
+//! The status page: one self-contained document, readable on a phone, light and dark, that
+//! replaces its content every two seconds while it is looked at.
+
+use std::fmt::Write as _;
+
+use crate::Build;
+use crate::status::{Cell, Chart, Content, Health, Section, Status};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--bg:#fbfbfa;--fg:#1c1c1a;--dim:#63635e;--line:#dddcd6;--card:#fff;\
+--good:#17703a;--warning:#8a5a00;--bad:#b3261e;--bar:#5b7fbd}\
+@media(prefers-color-scheme:dark){:root{--bg:#161615;--fg:#ecece8;--dim:#a3a39b;--line:#35352f;--card:#1f1f1d;\
+--good:#62c98a;--warning:#e0b050;--bad:#ff8a80;--bar:#86a8e0}}\
+*{box-sizing:border-box}body{margin:0 auto;max-width:64rem;padding:1rem;font:16px/1.5 system-ui,sans-serif;\
+background:var(--bg);color:var(--fg)}h1{font-size:1.1rem;margin:0}h2{font-size:1rem;margin:0 0 .5rem}\
+header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline;justify-content:space-between}\
+header p,footer{color:var(--dim);margin:0;font-size:.9rem}\
+.headline{font-size:1.4rem;margin:.5rem 0 1rem;padding-left:.75rem;border-left:.35rem solid}\
+section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem;margin:0 0 1rem;\
+overflow-x:auto}dl{display:grid;grid-template-columns:minmax(8rem,auto) 1fr;gap:.25rem 1rem;margin:0}\
+dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}\
+th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
+th{color:var(--dim);font-weight:500}.good{color:var(--good)}.warning{color:var(--warning)}.bad{color:var(--bad)}\
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:1rem}figure{margin:0}\
+figcaption{color:var(--dim);font-size:.9rem}svg{width:100%;height:3rem;display:block}rect{fill:var(--bar)}";
+
+const SCRIPT: &str = "\
+let stop=false;async function tick(){if(!document.hidden&&!stop){try{const r=await fetch(location.pathname,\
+{cache:'no-store'});const d=new DOMParser().parseFromString(await r.text(),'text/html');\
+const m=d.querySelector('main');if(m)document.querySelector('main').replaceWith(m);\
+document.getElementById('live').textContent='live'}catch{document.getElementById('live').textContent='not reachable'}}\
+setTimeout(tick,2000)}setTimeout(tick,2000)";
+
+pub(super) fn render(build: &Build, status: &Status) -> String {
+    let mut html = String::with_capacity(8 << 10);
+    let name = escape(build.name);
+    let _ = write!(
+        html,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}: {headline}</title>\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><link rel=\"icon\" href=\"data:,\">\
+         <style>{STYLE}</style></head><body><header><h1>{name}</h1><p>{version} ({revision}) · \
+         <span id=\"live\" role=\"status\">live</span></p></header><main>\
+         <p class=\"headline {health}\">{headline}</p>",
+        headline = escape(&status.headline),
+        version = escape(build.version),
+        revision = escape(build.revision),
+        health = class(status.health),
+    );
+    for section in &status.sections {
+        write_section(&mut html, section);
+    }
+    let _ = write!(
+        html,
+        "</main><footer><a href=\"/metrics\">/metrics</a> · <a href=\"/readyz\">/readyz</a> · \
+         <a href=\"/livez\">/livez</a> · <a href=\"/status.json\">/status.json</a></footer>\
+         <script>{SCRIPT}</script></body></html>"
+    );
+    html
+}
+
+fn write_section(html: &mut String, section: &Section) {
+    let _ = write!(html, "<section><h2>{}</h2>", escape(&section.title));
+    match &section.content {
+        Content::Facts(facts) => {
+            html.push_str("<dl>");
+            for (name, cell) in facts {
+                let _ = write!(html, "<dt>{}</dt><dd>{}</dd>", escape(name), span(cell));
+            }
+            html.push_str("</dl>");
+        }
+        Content::Table { columns, rows } => {
+            html.push_str("<table><thead><tr>");
+            for column in columns {
+                let _ = write!(html, "<th scope=\"col\">{}</th>", escape(column));
+            }
+            html.push_str("</tr></thead><tbody>");
+            for row in rows {
+                html.push_str("<tr>");
+                for cell in row {
+                    let _ = write!(html, "<td>{}</td>", span(cell));
+                }
+                html.push_str("</tr>");
+            }
+            html.push_str("</tbody></table>");
+        }
+        Content::Charts(charts) => {
+            html.push_str("<div class=\"charts\">");
+            for chart in charts {
+                write_chart(html, chart);
+            }
+            html.push_str("</div>");
+        }
+    }
+    html.push_str("</section>");
+}
+
+fn write_chart(html: &mut String, chart: &Chart) {
+    let top = chart.values.iter().flatten().copied().fold(0.0, f64::max);
+    let newest = chart.values.iter().rev().flatten().next().copied().unwrap_or(0.0);
+    let title = escape(&chart.title);
+    let unit = escape(&chart.unit);
+    let count = chart.values.len().max(1);
+    let _ = write!(
+        html,
+        "<figure><svg viewBox=\"0 0 {count} 100\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"{title}: now {newest:.3} {unit}, highest {top:.3} {unit}\">"
+    );
+    for (index, value) in chart.values.iter().enumerate() {
+        let Some(value) = value.filter(|_| top > 0.0) else { continue };
+        let height = (value / top * 100.0).clamp(1.0, 100.0);
+        let _ = write!(
+            html,
+            "<rect x=\"{index}\" y=\"{:.1}\" width=\"0.8\" height=\"{height:.1}\"/>",
+            100.0 - height
+        );
+    }
+    let _ = write!(
+        html,
+        "</svg><figcaption>{title}: {newest:.3} {unit} (highest {top:.3})</figcaption></figure>"
+    );
+}
+
+fn span(cell: &Cell) -> String {
+    match cell.health {
+        Health::Neutral => escape(&cell.text),
+        health => format!("<span class=\"{}\">{}</span>", class(health), escape(&cell.text)),
+    }
+}
+
+fn class(health: Health) -> &'static str {
+    match health {
+        Health::Good => "good",
+        Health::Warning => "warning",
+        Health::Bad => "bad",
+        Health::Neutral => "neutral",
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,107 @@
+//! The only outgoing HTTP(S) client and the only TLS settings for one.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as LegacyClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+pub use rustls;
+
+/// A request body: whole or streamed.
+pub type RequestBody = BoxBody<Bytes, io::Error>;
+/// The pooled client.
+pub type Client = LegacyClient<HttpsConnector<HttpConnector>, RequestBody>;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A PEM file is unreadable or holds nothing usable.
+    #[error("cannot use {path}: {reason}")]
+    Pem {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Certificate and key do not fit, or the library refused the settings.
+    #[error("TLS settings refused: {0}")]
+    Refused(#[from] rustls::Error),
+}
+
+/// What an outgoing TLS connection trusts and shows.
+#[derive(Debug, Clone, Default)]
+pub struct TlsOptions {
+    /// PEM bundle to trust besides the system's.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// PEM certificate chain and key to show to the server.
+    pub identity: Option<(std::path::PathBuf, std::path::PathBuf)>,
+}
+
+/// Client settings: the system's certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR` honoured) and the options.
+///
+/// # Errors
+/// A named file is unreadable or not usable. A system without certificates is no error: plain
+/// connections still work, and a TLS one then fails with its own message.
+pub fn tls(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    if let Some(path) = &options.ca_file {
+        for certificate in certificates(path)? {
+            roots.add(certificate)?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    match &options.identity {
+        None => Ok(builder.with_no_client_auth()),
+        Some((chain, key)) => Ok(builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?),
+    }
+}
+
+/// All certificates of a PEM file.
+///
+/// # Errors
+/// Unreadable, or without a certificate.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let fail = |reason: String| TlsError::Pem { path: path.display().to_string(), reason };
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| fail(error.to_string()))?;
+    if found.is_empty() { Err(fail("no certificate in it".to_owned())) } else { Ok(found) }
+}
+
+/// The first private key of a PEM file.
+///
+/// # Errors
+/// Unreadable, or without a key.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| TlsError::Pem { path: path.display().to_string(), reason: error.to_string() })
+}
+
+/// A client that keeps idle connections. `connect` bounds the connection; bound the whole exchange
+/// with `tokio::time::timeout` around the request.
+#[must_use]
+pub fn client(tls: ClientConfig, connect: Duration) -> Client {
+    let mut http = HttpConnector::new();
+    http.set_connect_timeout(Some(connect));
+    http.set_nodelay(true);
+    http.enforce_http(false);
+    let https =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+    LegacyClient::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https)
+}

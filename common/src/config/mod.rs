@@ -1,0 +1,466 @@
+//! Settings: defaults < YAML file < environment < flags.
+//!
+//! A program declares its settings once, as data ([`Setting`], [`App`]). Each layer adds raw text
+//! together with its [`Origin`]; typed values are parsed from the layer that wins, and a value that
+//! does not parse is reported with the flag, the variable, or the file and line it was read from.
+//! Unknown keys are refused with the nearest valid name, since a typo must not run.
+//!
+//! ```
+//! use common::config::{App, Layers, Setting};
+//! use std::time::Duration;
+//!
+//! const APP: App = App {
+//!     settings: &[Setting::text("period", "DURATION", "Pause between two looks").default("10s")],
+//!     ..App::new("demo", "DEMO", "Looks now and then")
+//! };
+//! let mut layers = Layers::new(&APP);
+//! layers.environment([("DEMO_PERIOD", "250ms")]);
+//! let settings = layers.finish();
+//! assert_eq!(settings.value::<Duration>("period").unwrap(), Duration::from_millis(250));
+//! ```
+
+mod file;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use value::{ByteSize, FromSetting, ListenAddr, duration, format_duration};
+
+/// How a setting is written on the command line and how often it may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One text value; a later layer replaces an earlier one.
+    Text,
+    /// True or false; on the command line the value is optional and needs `=`.
+    Bool,
+    /// Repeatable; the values of one layer replace those of the layers below.
+    List,
+}
+
+/// One setting of a program, in all its spellings.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The long flag without dashes; also the key in the YAML file.
+    pub name: &'static str,
+    /// One-letter flag.
+    pub short: Option<char>,
+    /// Variables besides `PREFIX_NAME`, lowest precedence first; all of them lose against it.
+    pub extra_env: &'static [&'static str],
+    /// Value when nothing sets it; `None` means unset.
+    pub default: Option<&'static str>,
+    /// How it is written.
+    pub kind: Kind,
+    /// What the value stands for in `--help`.
+    pub value_name: &'static str,
+    /// One sentence for `--help`.
+    pub help: &'static str,
+    /// Heading in `--help`.
+    pub group: &'static str,
+    /// Left out of `--help`.
+    pub hidden: bool,
+    /// `--no-NAME` sets a boolean to false.
+    pub negatable: bool,
+    /// Only settable by variable or file, so that it never shows in the process list.
+    pub secret: bool,
+}
+
+impl Setting {
+    const fn new(name: &'static str, kind: Kind, value_name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            short: None,
+            extra_env: &[],
+            default: None,
+            kind,
+            value_name,
+            help,
+            group: "Options",
+            hidden: false,
+            negatable: false,
+            secret: false,
+        }
+    }
+
+    /// A setting with one value.
+    #[must_use]
+    pub const fn text(name: &'static str, value_name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Text, value_name, help)
+    }
+
+    /// A switch, off unless a default says otherwise.
+    #[must_use]
+    pub const fn switch(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Bool, "BOOL", help).default("false")
+    }
+
+    /// A repeatable setting.
+    #[must_use]
+    pub const fn list(name: &'static str, value_name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::List, value_name, help)
+    }
+
+    /// Sets the default.
+    #[must_use]
+    pub const fn default(mut self, text: &'static str) -> Self {
+        self.default = Some(text);
+        self
+    }
+
+    /// Sets the one-letter flag.
+    #[must_use]
+    pub const fn short(mut self, letter: char) -> Self {
+        self.short = Some(letter);
+        self
+    }
+
+    /// Adds variables besides `PREFIX_NAME`.
+    #[must_use]
+    pub const fn extra_env(mut self, names: &'static [&'static str]) -> Self {
+        self.extra_env = names;
+        self
+    }
+
+    /// Sets the heading in `--help`.
+    #[must_use]
+    pub const fn group(mut self, heading: &'static str) -> Self {
+        self.group = heading;
+        self
+    }
+
+    /// Leaves it out of `--help`.
+    #[must_use]
+    pub const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    /// Adds `--no-NAME`.
+    #[must_use]
+    pub const fn negatable(mut self) -> Self {
+        self.negatable = true;
+        self
+    }
+
+    /// Takes it off the command line.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// A program, or one of its modes, and its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct App {
+    /// The command as typed.
+    pub name: &'static str,
+    /// Prefix of the environment variables, without the underscore.
+    pub env_prefix: &'static str,
+    /// First line of `--help`.
+    pub about: &'static str,
+    /// Text after the flags in `--help`: examples.
+    pub after_help: &'static str,
+    /// All settings.
+    pub settings: &'static [Setting],
+}
+
+impl App {
+    /// An app without settings; meant for struct update syntax.
+    #[must_use]
+    pub const fn new(name: &'static str, env_prefix: &'static str, about: &'static str) -> Self {
+        Self { name, env_prefix, about, after_help: "", settings: &[] }
+    }
+
+    /// The environment variable of a setting: prefix and name, upper case, `-` and `.` as `_`.
+    #[must_use]
+    pub fn env_name(&self, setting: &Setting) -> String {
+        let name = setting.name.to_ascii_uppercase().replace(['-', '.'], "_");
+        format!("{}_{name}", self.env_prefix)
+    }
+
+    fn setting(&self, name: &str) -> Option<&'static Setting> {
+        self.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// The declared name that is closest to `name`, when one is close enough to be meant.
+    #[must_use]
+    pub fn nearest(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.settings.iter().filter(|setting| !setting.hidden).map(|setting| setting.name))
+    }
+}
+
+/// The candidate closest to `name`, when one is close enough to be meant.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(score, _)| *score > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Where a value was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Built in.
+    Default,
+    /// A line (from 1) of the YAML file.
+    File(PathBuf, u64),
+    /// An environment variable.
+    Environment(String),
+    /// The command line, or an embedder's call.
+    Flag,
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value that does not parse or is out of range.
+    #[error("{place}: {reason}")]
+    Value {
+        /// The flag, variable, or file, line and key.
+        place: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A key that no setting has.
+    #[error("{place}: unknown key `{key}`{}", did_you_mean(*.nearest))]
+    UnknownKey {
+        /// File and line.
+        place: String,
+        /// The key as written.
+        key: String,
+        /// The closest valid key.
+        nearest: Option<&'static str>,
+    },
+    /// A required setting without a value.
+    #[error("--{name} is required (or the variable {variable})")]
+    Missing {
+        /// The setting.
+        name: &'static str,
+        /// Its environment variable.
+        variable: String,
+    },
+    /// The file cannot be read or is not YAML.
+    #[error("{path}{}: {reason}", .line.map(|line| format!(":{line}")).unwrap_or_default())]
+    File {
+        /// The file.
+        path: String,
+        /// The line, from 1, when known.
+        line: Option<u64>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Settings that contradict each other.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    texts: Vec<String>,
+    origin: Origin,
+}
+
+/// Collects the layers, lowest first; see the module's example.
+#[derive(Debug)]
+pub struct Layers {
+    app: &'static App,
+    entries: BTreeMap<&'static str, Entry>,
+}
+
+impl Layers {
+    /// Starts with the defaults.
+    #[must_use]
+    pub fn new(app: &'static App) -> Self {
+        let entries = app.settings.iter().filter_map(|setting| {
+            let text = setting.default?;
+            Some((setting.name, Entry { texts: vec![text.to_owned()], origin: Origin::Default }))
+        });
+        Self { app, entries: entries.collect() }
+    }
+
+    /// Adds a YAML file: a map of setting names to scalars or lists; nested maps join keys with `.`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not such a map, is over 1 MiB, or names an unknown key.
+    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        for value in file::read(path)? {
+            let Some(setting) = self.app.setting(&value.key) else {
+                return Err(ConfigError::UnknownKey {
+                    place: format!("{}:{}", path.display(), value.line),
+                    nearest: self.app.nearest(&value.key),
+                    key: value.key,
+                });
+            };
+            if value.texts.len() != 1 && setting.kind != Kind::List {
+                return Err(ConfigError::Value {
+                    place: format!("{}:{}: {}", path.display(), value.line, value.key),
+                    reason: "takes one value, not a list".to_owned(),
+                });
+            }
+            let origin = Origin::File(path.to_owned(), value.line);
+            self.entries.insert(setting.name, Entry { texts: value.texts, origin });
+        }
+        Ok(())
+    }
+
+    /// Adds variables; those that belong to no setting are left alone.
+    pub fn environment<K: AsRef<str>, V: Into<String>>(
+        &mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) {
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        for (name, text) in variables {
+            seen.insert(name.as_ref().to_owned(), text.into());
+        }
+        for setting in self.app.settings {
+            let own = self.app.env_name(setting);
+            let names = setting.extra_env.iter().map(|name| (*name).to_owned()).chain([own]);
+            for name in names {
+                if let Some(text) = seen.get(&name) {
+                    let texts = match setting.kind {
+                        Kind::List => text.split(',').map(|part| part.trim().to_owned()).collect(),
+                        Kind::Text | Kind::Bool => vec![text.clone()],
+                    };
+                    self.entries.insert(setting.name, Entry { texts, origin: Origin::Environment(name) });
+                }
+            }
+        }
+    }
+
+    /// Adds the process's own environment; a variable that is not UTF-8 is passed over.
+    pub fn process_environment(&mut self) {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        self.environment(variables.collect::<Vec<_>>());
+    }
+
+    /// Adds what the command line, or an embedder, says of one setting.
+    ///
+    /// # Errors
+    /// No setting has this name.
+    pub fn flag(&mut self, name: &str, texts: Vec<String>) -> Result<(), ConfigError> {
+        let Some(setting) = self.app.setting(name) else {
+            return Err(ConfigError::UnknownKey {
+                place: "command line".to_owned(),
+                key: name.to_owned(),
+                nearest: self.app.nearest(name),
+            });
+        };
+        self.entries.insert(setting.name, Entry { texts, origin: Origin::Flag });
+        Ok(())
+    }
+
+    /// The winning values.
+    #[must_use]
+    pub fn finish(self) -> Settings {
+        Settings { app: self.app, entries: self.entries }
+    }
+}
+
+/// The winning raw values, each with its origin.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    app: &'static App,
+    entries: BTreeMap<&'static str, Entry>,
+}
+
+impl Settings {
+    /// A required value.
+    ///
+    /// # Errors
+    /// Unset, or it does not parse.
+    pub fn value<T: FromSetting>(&self, name: &'static str) -> Result<T, ConfigError> {
+        self.optional(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// An optional value. Text that is set but empty counts as unset.
+    ///
+    /// # Errors
+    /// It does not parse.
+    pub fn optional<T: FromSetting>(&self, name: &'static str) -> Result<Option<T>, ConfigError> {
+        let Some(text) = self.text(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        T::from_setting(text).map(Some).map_err(|reason| self.invalid(name, &reason))
+    }
+
+    /// All values of a repeatable setting.
+    ///
+    /// # Errors
+    /// One of them does not parse.
+    pub fn list<T: FromSetting>(&self, name: &'static str) -> Result<Vec<T>, ConfigError> {
+        let texts = self.entries.get(name).map_or(&[][..], |entry| &entry.texts);
+        let parse = |text: &String| T::from_setting(text).map_err(|reason| self.invalid(name, &reason));
+        texts.iter().filter(|text| !text.is_empty()).map(parse).collect()
+    }
+
+    /// The raw text of a setting, the last one where it is repeatable.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.entries.get(name)?.texts.last().map(String::as_str)
+    }
+
+    /// Where the value was read; `None` when unset.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.entries.get(name).map(|entry| &entry.origin)
+    }
+
+    /// Whether anything but the default set it.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.origin(name).is_some_and(|origin| *origin != Origin::Default)
+    }
+
+    /// Names and values that differ from the defaults, for a start-up log line; secrets are masked.
+    #[must_use]
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
+        let shown = |setting: &Setting, entry: &Entry| match setting.secret {
+            true => "****".to_owned(),
+            false => entry.texts.join(","),
+        };
+        let settings = self.app.settings.iter().filter(|setting| self.is_set(setting.name));
+        settings
+            .filter_map(|setting| Some((setting.name, shown(setting, self.entries.get(setting.name)?))))
+            .collect()
+    }
+
+    /// An error about this setting's value, naming where the value came from.
+    #[must_use]
+    pub fn invalid(&self, name: &'static str, reason: &str) -> ConfigError {
+        let place = match self.origin(name) {
+            Some(Origin::File(path, line)) => format!("{}:{line}: {name}", path.display()),
+            Some(Origin::Environment(variable)) => format!("environment variable {variable}"),
+            Some(Origin::Default | Origin::Flag) | None => format!("--{name}"),
+        };
+        ConfigError::Value { place, reason: reason.to_owned() }
+    }
+
+    /// The error for a required setting without a value.
+    #[must_use]
+    pub fn missing(&self, name: &'static str) -> ConfigError {
+        let variable = self.app.setting(name).map(|setting| self.app.env_name(setting));
+        ConfigError::Missing { name, variable: variable.unwrap_or_default() }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "variable {name}"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

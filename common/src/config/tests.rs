@@ -1,0 +1,142 @@
+use proptest::prelude::*;
+
+use super::*;
+use std::time::Duration;
+
+const APP: App = App {
+    settings: &[
+        Setting::text("period", "DURATION", "Pause").default("10s").extra_env(&["OLD_PERIOD"]),
+        Setting::list("replica", "ADDR", "A replica"),
+        Setting::switch("one-time", "Leave after one"),
+        Setting::text("web.listen-address", "ADDR", "Where").default(":9102"),
+    ],
+    ..App::new("demo", "DEMO", "A demo")
+};
+
+fn write(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn later_layers_win() {
+    let file = write("period: 1m\nreplica: [a:1, b:2]\nweb:\n  listen-address: :1\n");
+    let mut layers = Layers::new(&APP);
+    layers.file(file.path()).unwrap();
+    layers.environment([("DEMO_PERIOD", "2m"), ("OLD_PERIOD", "3m")]);
+    layers.flag("one-time", vec!["true".into()]).unwrap();
+    let settings = layers.finish();
+    assert_eq!(settings.value::<Duration>("period").unwrap(), Duration::from_secs(120));
+    assert_eq!(settings.list::<String>("replica").unwrap(), ["a:1", "b:2"]);
+    assert!(settings.value::<bool>("one-time").unwrap());
+    assert_eq!(settings.value::<ListenAddr>("web.listen-address").unwrap().port, 1);
+    assert_eq!(settings.origin("period"), Some(&Origin::Environment("DEMO_PERIOD".into())));
+}
+
+#[test]
+fn an_unknown_key_names_file_line_and_neighbour() {
+    let file = write("# comment\nperiod: 1m\nreplcia: x\n");
+    let error = Layers::new(&APP).file(file.path()).unwrap_err().to_string();
+    assert!(error.ends_with(":3: unknown key `replcia`, did you mean `replica`?"), "{error}");
+}
+
+#[test]
+fn a_bad_value_names_its_place() {
+    let file = write("one-time: false\nperiod: 5\n");
+    let mut layers = Layers::new(&APP);
+    layers.file(file.path()).unwrap();
+    let error = layers.finish().value::<Duration>("period").unwrap_err().to_string();
+    assert!(error.contains(":2: period: `5` is not a duration"), "{error}");
+
+    let mut layers = Layers::new(&APP);
+    layers.environment([("DEMO_PERIOD", "x")]);
+    let error = layers.finish().value::<Duration>("period").unwrap_err().to_string();
+    assert!(error.starts_with("environment variable DEMO_PERIOD: "), "{error}");
+}
+
+#[test]
+fn broken_yaml_names_the_line() {
+    let file = write("period: 1m\n  bad: [\n");
+    let error = Layers::new(&APP).file(file.path()).unwrap_err();
+    assert!(matches!(error, ConfigError::File { line: Some(_), .. }), "{error}");
+}
+
+#[test]
+fn an_empty_file_is_an_empty_layer() {
+    Layers::new(&APP).file(write("").path()).unwrap();
+    Layers::new(&APP).file(write("# nothing\n").path()).unwrap();
+}
+
+#[test]
+fn durations_are_those_of_go() {
+    for (text, millis) in
+        [("300ms", 300), ("1.5h", 5_400_000), ("2h45m", 9_900_000), ("0", 0), (".5s", 500), ("1m20s", 80_000)]
+    {
+        assert_eq!(duration(text).unwrap(), Duration::from_millis(millis), "{text}");
+    }
+    for text in ["5", "", "s", "1.2.3s", "1x", "-1s", "1h-2m", "."] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+    for (nanos, text) in [
+        (0, "0s"),
+        (1_500_000, "1.5ms"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (1_500, "1.5µs"),
+    ] {
+        assert_eq!(format_duration(Duration::from_nanos(nanos)), text);
+    }
+}
+
+#[test]
+fn integers_are_those_of_go() {
+    for (text, value) in
+        [("10", 10), ("0x1f", 31), ("0b11", 3), ("0o17", 15), ("017", 15), ("1_000", 1000), ("-3", -3)]
+    {
+        assert_eq!(i64::from_setting(text), Ok(value), "{text}");
+    }
+    for text in ["", "1__0", "_1", "1_", "0x", "--1", "1.0", "+-1"] {
+        assert!(i64::from_setting(text).is_err(), "{text}");
+    }
+    assert!(u16::from_setting("65536").unwrap_err().contains("out of range"));
+}
+
+#[test]
+fn listen_addresses() {
+    for (text, host, port) in [(":80", "", 80), ("localhost:0", "localhost", 0), ("[::1]:6379", "::1", 6379)]
+    {
+        assert_eq!(ListenAddr::from_setting(text), Ok(ListenAddr { host: host.into(), port }));
+    }
+    for text in ["80", "::1:80", "a:b", "a:65536"] {
+        assert!(ListenAddr::from_setting(text).is_err(), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,24}") {
+        let _ = duration(&text);
+        let _ = i64::from_setting(&text);
+        let _ = ByteSize::from_setting(&text);
+        let _ = ListenAddr::from_setting(&text);
+        let _ = file::parse(&text);
+    }
+
+    #[test]
+    fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = file::parse(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn durations_survive_printing(nanos in 0u64..i64::MAX as u64) {
+        let value = Duration::from_nanos(nanos);
+        prop_assert_eq!(duration(&format_duration(value)).unwrap(), value);
+    }
+
+    #[test]
+    fn nesting_is_bounded(depth in 1usize..5000) {
+        let _ = file::parse(&"a: {".repeat(depth));
+        let _ = file::parse(&"[".repeat(depth));
+    }
+}

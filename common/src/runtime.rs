@@ -1,0 +1,117 @@
+//! Process start and end: builds tokio, turns signals into a shutdown, maps the outcome to an exit code.
+
+use std::error::Error;
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::shutdown::Shutdown;
+
+/// How the process runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Worker threads; 1 runs everything on the main thread.
+    pub threads: usize,
+    /// Time from the first SIGTERM or SIGINT to the end, whatever is still running.
+    pub deadline: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: 1, deadline: Duration::from_secs(10) }
+    }
+}
+
+/// Runs an app to its end: 0 when it ends well (also when asked to by a signal), 1 when it fails or
+/// is still running at the deadline or a second signal comes. The error and its causes are logged.
+pub fn run<F, Fut, E>(options: Options, app: F) -> ExitCode
+where
+    F: FnOnce(Shutdown) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut builder = match options.threads {
+        0 | 1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let shutdown = Shutdown::new();
+    let code = runtime.block_on(supervise(app(shutdown.clone()), &shutdown, options.deadline));
+    // Blocking work that ignores its cancellation must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    code
+}
+
+async fn supervise<E>(
+    app: impl Future<Output = Result<(), E>>,
+    shutdown: &Shutdown,
+    deadline: Duration,
+) -> ExitCode
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut app = std::pin::pin!(app);
+    let (mut term, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(term), Ok(interrupt)) => (term, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "cannot listen for signals");
+            return ExitCode::FAILURE;
+        }
+    };
+    let name = tokio::select! {
+        outcome = app.as_mut() => return exit_code(outcome),
+        _ = term.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "stopping");
+    shutdown.trigger();
+    tokio::select! {
+        outcome = app => exit_code(outcome),
+        () = tokio::time::sleep(deadline) => {
+            tracing::error!(?deadline, "still running at the deadline; leaving");
+            ExitCode::FAILURE
+        }
+        _ = term.recv() => ExitCode::FAILURE,
+        _ = interrupt.recv() => ExitCode::FAILURE,
+    }
+}
+
+fn exit_code<E: Into<Box<dyn Error + Send + Sync>>>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = error.into();
+            tracing::error!(error = %chain(error.as_ref()), "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes in one line. Each level prints only itself, so nothing is said twice.
+#[must_use]
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = cause.source();
+    }
+    line
+}

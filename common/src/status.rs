@@ -1,0 +1,123 @@
+//! What the status page shows, as data; [`crate::admin`] renders it.
+
+use serde::Serialize;
+
+/// Whether a part is as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// As it should be.
+    Good,
+    /// Works, but somebody should look.
+    Warning,
+    /// Does not work.
+    Bad,
+    /// Nothing to judge.
+    Neutral,
+}
+
+/// One page.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The state in one short sentence.
+    pub headline: String,
+    /// Colour of the headline.
+    pub health: Health,
+    /// Blocks below it.
+    pub sections: Vec<Section>,
+}
+
+impl Status {
+    /// A page with a headline only.
+    pub fn new(health: Health, headline: impl Into<String>) -> Self {
+        Self { headline: headline.into(), health, sections: Vec::new() }
+    }
+
+    /// Adds a block.
+    #[must_use]
+    pub fn section(mut self, section: Section) -> Self {
+        self.sections.push(section);
+        self
+    }
+}
+
+/// A titled block: named values, a table, or a chart.
+#[derive(Debug, Clone, Serialize)]
+pub struct Section {
+    /// Heading.
+    pub title: String,
+    /// Content.
+    pub content: Content,
+}
+
+/// What a [`Section`] holds.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// Names and values.
+    Facts(Vec<(String, Cell)>),
+    /// Rows under column headings.
+    Table {
+        /// Column headings.
+        columns: Vec<String>,
+        /// Cells, as many in each row as there are columns.
+        rows: Vec<Vec<Cell>>,
+    },
+    /// Small bar charts, each a series of recent values, newest last.
+    Charts(Vec<Chart>),
+}
+
+/// One small chart.
+#[derive(Debug, Clone, Serialize)]
+pub struct Chart {
+    /// What is drawn.
+    pub title: String,
+    /// Unit of the values, for the caption.
+    pub unit: String,
+    /// Values, oldest first; `None` draws a gap.
+    pub values: Vec<Option<f64>>,
+}
+
+/// A value and how it is to be taken.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cell {
+    /// The text; escaped when rendered.
+    pub text: String,
+    /// Its colour.
+    pub health: Health,
+}
+
+impl Cell {
+    /// A judged value.
+    pub fn new(health: Health, text: impl Into<String>) -> Self {
+        Self { text: text.into(), health }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::new(Health::Neutral, text)
+    }
+}
+
+impl Section {
+    /// A block of names and values.
+    pub fn facts<K: Into<String>, V: Into<Cell>>(
+        title: impl Into<String>,
+        facts: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let facts = facts.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { title: title.into(), content: Content::Facts(facts) }
+    }
+
+    /// A block with a table.
+    pub fn table(title: impl Into<String>, columns: &[&str], rows: Vec<Vec<Cell>>) -> Self {
+        let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+        Self { title: title.into(), content: Content::Table { columns, rows } }
+    }
+
+    /// A block of small charts.
+    pub fn charts(title: impl Into<String>, charts: Vec<Chart>) -> Self {
+        Self { title: title.into(), content: Content::Charts(charts) }
+    }
+}
