@@ -1,1 +1,9 @@
-//! End-to-end stories; one module each.
+//! End-to-end stories against real parts; one module each.
+//!
+//! They need outside programs, so they are ignored by a plain `cargo test`; `make test` installs
+//! what they need and runs them all.
+
+mod harness;
+mod plain_redis;
+mod push_to_deploy;
+mod uniform_metrics;

@@ -1,5 +1,7 @@
 //! The only HTTP server: HTTP/1.1 with limits, time-outs and a graceful end.
 
+mod stall;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -19,6 +21,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::ListenAddr;
 use crate::shutdown::Shutdown;
+
+use stall::StallGuard;
 
 /// A request whose body has not been read.
 pub type Request = hyper::Request<Incoming>;
@@ -117,15 +121,23 @@ impl std::fmt::Debug for Router {
 pub struct Limits {
     /// Connections at one time; further ones wait in the kernel's queue.
     pub connections: usize,
-    /// Time for a request's head.
+    /// Time for a request's head, and for the next request on an idle connection.
     pub head: Duration,
-    /// Time a response may wait for a client that does not read.
+    /// Time a response waits for a client that reads nothing.
+    pub stall: Duration,
+    /// Time for running answers after shutdown.
     pub drain: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 256, head: Duration::from_secs(10), drain: Duration::from_secs(5) }
+        Self {
+            connections: 256,
+            // Longer than the usual scrape interval, so that a scraper keeps its connection.
+            head: Duration::from_secs(35),
+            stall: Duration::from_secs(30),
+            drain: Duration::from_secs(5),
+        }
     }
 }
 
@@ -196,7 +208,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(StallGuard::new(stream, limits.stall)), service);
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -1,0 +1,25 @@
+//! `make bench`: ratios against a peer or a floor, measured in one run.
+
+/// A benchmark's name and what runs it.
+type Benchmark = (&'static str, fn() -> anyhow::Result<()>);
+
+const ALL: &[Benchmark] = &[];
+
+fn main() -> anyhow::Result<()> {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    for name in &names {
+        if !ALL.iter().any(|(known, _)| known == name) {
+            anyhow::bail!(
+                "no benchmark `{name}`; there are: {}",
+                ALL.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ")
+            );
+        }
+    }
+    for (name, run) in ALL {
+        if names.is_empty() || names.iter().any(|wanted| wanted == *name) {
+            println!("== {name}");
+            run()?;
+        }
+    }
+    Ok(())
+}
