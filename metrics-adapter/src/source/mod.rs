@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use crate::family::Walk;
 
+pub mod statsd;
+
 /// A boxed future, so that sources of different kinds live in one list.
 pub type Collecting<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Walk>, CollectError>> + Send + 'a>>;
 
