@@ -26,6 +26,7 @@
 //! # });
 //! ```
 
+pub mod explain;
 pub mod exposition;
 pub mod family;
 pub mod ingest;

@@ -1,5 +1,6 @@
 //! The command line: which mode, its flags, its signals.
 
+mod explain;
 mod statsd;
 
 use std::ffi::OsString;

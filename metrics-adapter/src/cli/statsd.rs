@@ -1,12 +1,16 @@
 //! `metrics-adapter statsd`.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use common::cli::{self, Invocation, Parsed, Shared, USAGE};
+use common::config::nearest;
 use common::{runtime, telemetry};
 use metrics_adapter::mapping::Mapping;
 use metrics_adapter::source::statsd::{APP, Config, Reload};
+
+use super::explain;
 
 const SHARED: Shared = Shared {
     config: true,
@@ -29,8 +33,19 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return cli::refuse_config(&APP, &error),
     };
-    if let Some(word) = invocation.words.first() {
-        return refuse(&format!("unknown command `{word}`"));
+    let words: Vec<&str> = invocation.words.iter().map(String::as_str).collect();
+    match words[..] {
+        [] => {}
+        ["explain", line] => return explain::explain(&config, line),
+        ["lint"] => return explain::lint(&config),
+        ["test", file] => return explain::test(&config, Path::new(file)),
+        ["explain"] => return refuse("explain needs a line"),
+        ["test"] => return refuse("test needs a file"),
+        [other, ..] => {
+            let hint = nearest(other, ["explain", "lint", "test"]);
+            let hint = hint.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            return refuse(&format!("unknown command `{other}`{hint}"));
+        }
     }
     if invocation.check_config {
         return check(&config);
