@@ -1,0 +1,1 @@
+//! Java management over RMI and Jolokia, pure: serialization, calls, ObjectNames, MBean values.

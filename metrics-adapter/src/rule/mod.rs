@@ -1,0 +1,1 @@
+//! From a matched attribute to a family and its labels, pure.
