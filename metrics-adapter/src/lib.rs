@@ -3,6 +3,7 @@
 //! The pure rooms hold no socket, clock or file: [`family`] is the data model that every source ends in,
 //! [`jmx`] and [`rule`] read Java's management beans. [`source`] holds the drivers.
 
+pub mod exposition;
 pub mod family;
 pub mod jmx;
 pub mod rule;

@@ -6,6 +6,7 @@
 
 mod label;
 mod model;
+pub mod store;
 mod walk;
 
 pub use label::{Labels, LabelsIter, PackedLabels};
