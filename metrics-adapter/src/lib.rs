@@ -6,6 +6,7 @@
 pub mod exposition;
 pub mod family;
 pub mod jmx;
+pub mod mapping;
 pub mod rule;
 pub mod source;
 pub mod statsd;
