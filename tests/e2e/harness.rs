@@ -32,7 +32,8 @@ fn prometheus_scrapes_itself() -> anyhow::Result<()> {
     let first = Prometheus::scraping(&[])?;
     let second = Prometheus::scraping(&[first.port])?;
     second.expect("up", 1.0)?;
-    check_metrics("# HELP a_total Help.\n# TYPE a_total counter\na_total 1\n")?;
+    assert!(check_metrics("# HELP a_total Help.\n# TYPE a_total counter\na_total 1\n")?.is_empty());
+    assert_eq!(check_metrics("# HELP a Help.\n# TYPE a counter\na 1\n")?.len(), 1);
     assert!(check_metrics("not metrics").is_err());
     Ok(())
 }

@@ -4,3 +4,6 @@
 //! what they need and runs them all.
 
 mod harness;
+mod plain_redis;
+mod push_to_deploy;
+mod uniform_metrics;

@@ -1,11 +1,15 @@
 //! The real parts that stories run against.
 
 mod git;
+mod jvm;
 mod nginx;
 mod prometheus;
+mod python;
 mod redis;
 
 pub use git::{Repository, git_in};
+pub use jvm::Jvm;
 pub use nginx::Nginx;
 pub use prometheus::{Prometheus, check_metrics};
+pub use python::python;
 pub use redis::{Redis, RespClient};

@@ -69,11 +69,11 @@ impl Prometheus {
     }
 }
 
-/// `promtool check metrics` on a page.
+/// What `promtool check metrics` finds in a page: nothing, or a line of advice for each family.
 ///
 /// # Errors
-/// promtool finds fault with it.
-pub fn check_metrics(page: &str) -> Result<()> {
+/// promtool is missing, or cannot read the page at all.
+pub fn check_metrics(page: &str) -> Result<Vec<String>> {
     let mut child = Command::new(program("promtool")?)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -82,9 +82,10 @@ pub fn check_metrics(page: &str) -> Result<()> {
         .spawn()?;
     child.stdin.take().context("no standard input")?.write_all(page.as_bytes())?;
     let output = child.wait_with_output()?;
-    let said = [output.stdout, output.stderr].concat();
-    if output.status.success() && said.is_empty() {
-        return Ok(());
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    match output.status.code() {
+        // 3 means: readable, with advice.
+        Some(0 | 3) => Ok(said.lines().map(str::to_owned).collect()),
+        _ => bail!("promtool: {said}"),
     }
-    bail!("promtool: {}", String::from_utf8_lossy(&said))
 }
