@@ -4,10 +4,10 @@
 //! it makes of it, [`page`] groups the results into families. [`java_regex`] and [`template`] give patterns
 //! and replacements the meaning they have in Java.
 
-//config
+pub mod config;
 pub mod java_regex;
-//leaf
+pub mod leaf;
 pub mod name;
-//page
-//set
+pub mod page;
+pub mod set;
 pub mod template;

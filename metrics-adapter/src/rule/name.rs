@@ -40,7 +40,8 @@ pub fn snake_case(text: &str) -> String {
 pub fn without_reserved_suffix(name: &str) -> Cow<'_, str> {
     let mut name = name;
     loop {
-        let Some(suffix) = ["_total", "_created", "_bucket", "_info"].into_iter().find(|s| name.ends_with(s)) else {
+        let Some(suffix) = ["_total", "_created", "_bucket", "_info"].into_iter().find(|s| name.ends_with(s))
+        else {
             // The bare words come out of the underscore rule below only.
             return Cow::Borrowed(name);
         };
@@ -67,9 +68,13 @@ mod tests {
 
     #[test]
     fn reserved_suffixes() {
-        for (name, expected) in
-            [("a_total", "a"), ("a_info_total", "a"), ("_total", "total"), ("a_total_x", "a_total_x"), ("total", "total")]
-        {
+        for (name, expected) in [
+            ("a_total", "a"),
+            ("a_info_total", "a"),
+            ("_total", "total"),
+            ("a_total_x", "a_total_x"),
+            ("total", "total"),
+        ] {
             assert_eq!(without_reserved_suffix(name), expected);
         }
     }

@@ -30,7 +30,9 @@ pub enum TemplateError {
         group: String,
     },
     /// `$` or `\` is followed by nothing that belongs there.
-    #[error("`{template}` has a `$` that is followed by neither a digit nor `{{name}}`, or ends in a backslash")]
+    #[error(
+        "`{template}` has a `$` that is followed by neither a digit nor `{{name}}`, or ends in a backslash"
+    )]
     Syntax {
         /// The replacement.
         template: String,
@@ -44,7 +46,8 @@ impl Template {
     /// See [`TemplateError`].
     pub fn parse(template: &str, groups: usize, names: &[String]) -> Result<Self, TemplateError> {
         let syntax = || TemplateError::Syntax { template: template.to_owned() };
-        let missing = |group: &str| TemplateError::NoGroup { template: template.to_owned(), group: group.to_owned() };
+        let missing =
+            |group: &str| TemplateError::NoGroup { template: template.to_owned(), group: group.to_owned() };
         let mut parts = Vec::new();
         let mut text = String::new();
         let mut rest = template;

@@ -78,7 +78,9 @@ impl JavaRegex {
         };
         let names: Vec<Option<String>> = match &engine {
             Engine::Linear(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
-            Engine::Backtracking(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
+            Engine::Backtracking(regex) => {
+                regex.capture_names().map(|name| name.map(str::to_owned)).collect()
+            }
         };
         let groups = names.len() - 1;
         let names = names.into_iter().flatten().collect();

@@ -94,7 +94,12 @@ impl Translator<'_> {
 
     /// Writes a character that stands for itself. Characters the new syntax reserves are escaped.
     fn literal(&mut self, c: char) {
-        if c.is_ascii_punctuation() && !matches!(c, '<' | '>' | '"' | '\'' | ',' | ':' | ';' | '=' | '/' | '_' | '@' | '!' | '%' | '`') {
+        if c.is_ascii_punctuation()
+            && !matches!(
+                c,
+                '<' | '>' | '"' | '\'' | ',' | ':' | ';' | '=' | '/' | '_' | '@' | '!' | '%' | '`'
+            )
+        {
             self.out.push('\\');
         }
         self.out.push(c);
@@ -244,7 +249,8 @@ impl Translator<'_> {
             '0' => self.code(8, 3)?,
             'x' if self.eat("{") => {
                 let (digits, rest) = self.rest.split_once('}').ok_or("`\\x{` is not closed")?;
-                let code = u32::from_str_radix(digits, 16).map_err(|_| "`\\x{` holds no hexadecimal number")?;
+                let code =
+                    u32::from_str_radix(digits, 16).map_err(|_| "`\\x{` holds no hexadecimal number")?;
                 self.rest = rest;
                 self.out.push_str(&format!("\\x{{{code:x}}}"));
             }
@@ -315,7 +321,8 @@ impl Translator<'_> {
     /// A character by its number, with up to `most` digits.
     fn code(&mut self, radix: u32, most: usize) -> Result<(), String> {
         let length = self.rest.chars().take(most).take_while(|c| c.is_digit(radix)).count();
-        let code = u32::from_str_radix(&self.rest[..length], radix).map_err(|_| "a character code has no digits")?;
+        let code =
+            u32::from_str_radix(&self.rest[..length], radix).map_err(|_| "a character code has no digits")?;
         self.rest = &self.rest[length..];
         self.out.push_str(&format!("\\x{{{code:x}}}"));
         Ok(())
