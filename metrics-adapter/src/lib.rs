@@ -5,6 +5,7 @@
 
 pub mod exposition;
 pub mod family;
+pub mod ingest;
 pub mod jmx;
 pub mod mapping;
 pub mod rule;

@@ -105,7 +105,7 @@ fn options_and_their_defaults() {
         (summary.scale, summary.honor_labels, summary.help.as_deref()),
         (Some(0.001), true, Some("h"))
     );
-    assert_eq!(summary.line, 16);
+    assert_eq!(summary.line, 15);
 }
 
 #[test]

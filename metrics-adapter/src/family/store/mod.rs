@@ -208,6 +208,13 @@ impl Store {
         Some((Arc::clone(self.families.help(family)), self.families.kind(family)))
     }
 
+    /// The family name of a live series.
+    #[must_use]
+    pub fn name_of(&self, id: SeriesId) -> Option<&str> {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.series.as_ref().map(|series| &*series.name.family)
+    }
+
     /// Removes expired series among `count` slots from `from` on; returns where to go on, or `None` at the end.
     pub fn expire(&mut self, from: usize, count: usize, now: u64) -> Option<usize> {
         let end = self.slots.len().min(from.saturating_add(count));
