@@ -1,6 +1,6 @@
 //! Prints every readable attribute of a JVM: `cargo run --example jmx_dump -- localhost 9010`.
 
-use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+use metrics_adapter::jmx::client::{AttributeRequest, BeanAnswer, Client, Options};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let readable: Vec<&str> =
             info.attributes.iter().filter(|attribute| attribute.readable).map(|a| a.name.as_str()).collect();
         let request = AttributeRequest { bean: name, attributes: &readable };
-        let answer = client.attributes(&[request]).await?.remove(0)?;
+        let BeanAnswer::Values(answer) = client.attributes(&[request]).await?.remove(0) else { continue };
         for unreadable in &answer.unreadable {
             println!("{name} {unreadable}: unreadable");
         }

@@ -10,7 +10,7 @@
 //! # async fn heap() -> Result<(), metrics_adapter::jmx::client::Error> {
 //! let mut client = Client::connect(Options::new("localhost", 9010)).await?;
 //! let request = AttributeRequest { bean: "java.lang:type=Memory", attributes: &["HeapMemoryUsage"] };
-//! for (name, value) in client.attributes(&[request]).await?.remove(0)? {
+//! for (name, value) in client.attributes(&[request]).await?.remove(0).values() {
 //!     println!("{name} = {value:?}");
 //! }
 //! client.close().await;

@@ -103,7 +103,6 @@ pub struct RuleSet {
     filter: Option<RegexSet>,
     /// Rule index of each pattern in `filter`.
     filtered: Vec<usize>,
-    snake_case: bool,
 }
 
 #[derive(Debug)]
@@ -135,8 +134,7 @@ impl RuleSet {
             rules.push(Rule::new(config).map_err(|cause| RuleError { number: index + 1, cause })?);
         }
         let (filter, filtered) = filter(&rules);
-        let snake_case = rules.iter().any(|rule| rule.snake_case);
-        Ok(Self { rules, naming, filter, filtered, snake_case })
+        Ok(Self { rules, naming, filter, filtered })
     }
 
     /// The rules of a configuration that has none: everything under its default name.
@@ -155,7 +153,7 @@ impl RuleSet {
             drop: false,
             info: false,
         };
-        Self { rules: vec![rule], naming, filter: None, filtered: Vec::new(), snake_case: false }
+        Self { rules: vec![rule], naming, filter: None, filtered: Vec::new() }
     }
 
     /// How many rules there are.
@@ -191,7 +189,7 @@ impl RuleSet {
     /// # Errors
     /// That rule cannot be carried out; the leaf yields nothing.
     pub fn apply(&self, leaf: &Leaf<'_>, extra_labels: &[(String, String)]) -> Result<Outcome, ApplyError> {
-        let mut texts = Texts::new(leaf, self.snake_case);
+        let mut texts = Texts { leaf, forms: [None, None, None, None] };
         let candidates = self.filter.as_ref().map(|filter| filter.matches(texts.plain()));
         let mut next_filtered = 0;
         for (index, rule) in self.rules.iter().enumerate() {
@@ -374,10 +372,6 @@ struct Texts<'l> {
 }
 
 impl<'l> Texts<'l> {
-    fn new(leaf: &'l Leaf<'l>, _any_snake_case: bool) -> Self {
-        Self { leaf, forms: [None, None, None, None] }
-    }
-
     fn plain(&mut self) -> &str {
         self.of(false, false)
     }

@@ -39,8 +39,8 @@ impl Dial {
 }
 
 /// Anything bytes flow through.
-trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 
 /// An open connection behind its handshakes.
 pub(super) struct Connection {
@@ -116,6 +116,10 @@ impl Connection {
     async fn write(&mut self, bytes: &[u8], phase: Phase) -> Result<(), Error> {
         let limit = self.reply_timeout;
         within(limit, &self.address, phase, write_all(&mut self.writer, bytes)).await
+    }
+
+    pub(super) fn set_reply_timeout(&mut self, limit: Duration) {
+        self.reply_timeout = limit;
     }
 
     /// The objects of the last reply.

@@ -16,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::connection::{Connection, Dial};
 pub use self::error::{Error, Phase};
-pub use self::pipeline::{AttributeRequest, AttributeResult};
+pub use self::pipeline::{AttributeRequest, AttributeResult, BeanAnswer};
 use self::tls::TlsSettings;
 use super::jrmp::{Argument, Method, ObjectId, Outcome, encode_call};
 use super::mbean::{self, MBeanInfo, ObjectInstance};
@@ -141,6 +141,14 @@ impl Client {
         self.reconnects
     }
 
+    /// Changes how long the client waits for the next bytes of a reply, on this and later connections.
+    pub fn set_reply_timeout(&mut self, limit: Duration) {
+        self.options.timeouts.reply = limit;
+        if let Some(connection) = &mut self.connection {
+            connection.set_reply_timeout(limit);
+        }
+    }
+
     /// The beans that match `pattern`, or all of them.
     ///
     /// # Errors
@@ -194,7 +202,7 @@ impl Client {
     pub async fn attributes(
         &mut self,
         requests: &[AttributeRequest<'_>],
-    ) -> Result<Vec<Result<AttributeResult, RemoteException>>, Error> {
+    ) -> Result<Vec<BeanAnswer>, Error> {
         self.pipelined_attributes(requests).await
     }
 

@@ -1,6 +1,6 @@
 //! Many calls in flight on one connection, and the way around replies that break it.
 
-use super::error::Error;
+use super::error::{Error, Phase};
 use super::{Client, mbean};
 use crate::jmx::jrmp::{self, Argument, Method, Outcome, encode_call};
 use crate::jmx::mbean::MBeanInfo;
@@ -29,6 +29,28 @@ pub struct AttributeResult {
     pub unreadable: Vec<String>,
 }
 
+/// What became of the request for one bean's attributes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BeanAnswer {
+    /// It was answered.
+    Values(AttributeResult),
+    /// The call threw; usually because the bean has gone.
+    Threw(RemoteException),
+    /// A getter did not return in time. Its thread in the JVM may still be waiting.
+    TimedOut,
+}
+
+impl BeanAnswer {
+    /// The values, or none.
+    #[must_use]
+    pub fn values(self) -> Vec<(String, Value)> {
+        match self {
+            Self::Values(result) => result.values,
+            Self::Threw(_) | Self::TimedOut => Vec::new(),
+        }
+    }
+}
+
 impl IntoIterator for AttributeResult {
     type Item = (String, Value);
     type IntoIter = std::vec::IntoIter<(String, Value)>;
@@ -44,7 +66,12 @@ enum Answer<T> {
     Threw(RemoteException),
     /// The reply could not be read, and the connection is gone with it.
     Unreadable,
+    /// Nothing came in time; the connection was given up.
+    TimedOut,
 }
+
+/// Calls of one pipeline that may time out before it is given up as a whole.
+const MAX_TIMEOUTS: usize = 2;
 
 impl Client {
     pub(super) async fn pipelined_infos(&mut self, names: &[&str]) -> Result<Vec<Option<MBeanInfo>>, Error> {
@@ -55,7 +82,7 @@ impl Client {
             .into_iter()
             .map(|answer| match answer {
                 Answer::Got(info) => Some(info),
-                Answer::Threw(_) | Answer::Unreadable => None,
+                _ => None,
             })
             .collect())
     }
@@ -63,7 +90,7 @@ impl Client {
     pub(super) async fn pipelined_attributes(
         &mut self,
         requests: &[AttributeRequest<'_>],
-    ) -> Result<Vec<Result<AttributeResult, RemoteException>>, Error> {
+    ) -> Result<Vec<BeanAnswer>, Error> {
         let calls: Vec<_> = requests
             .iter()
             .map(|request| {
@@ -74,14 +101,13 @@ impl Client {
         let mut results = Vec::with_capacity(answers.len());
         for (answer, request) in answers.into_iter().zip(requests) {
             results.push(match answer {
-                Answer::Got(values) => Ok(AttributeResult { values, unreadable: Vec::new() }),
-                // As a whole it failed, so perhaps only one attribute is at fault.
-                Answer::Threw(exception)
-                    if exception.involves("javax.management.InstanceNotFoundException") =>
-                {
-                    Err(exception)
+                Answer::Got(values) => BeanAnswer::Values(AttributeResult { values, unreadable: Vec::new() }),
+                Answer::TimedOut => BeanAnswer::TimedOut,
+                Answer::Threw(exception) if exception.involves("javax.management.InstanceNotFoundException") => {
+                    BeanAnswer::Threw(exception)
                 }
-                Answer::Threw(_) | Answer::Unreadable => Ok(self.one_by_one(request).await?),
+                // As a whole it failed, so perhaps only one attribute is at fault.
+                Answer::Threw(_) | Answer::Unreadable => BeanAnswer::Values(self.one_by_one(request).await?),
             });
         }
         Ok(results)
@@ -100,7 +126,7 @@ impl Client {
             match answer {
                 Answer::Got(value) => result.values.push(((*name).to_owned(), value)),
                 Answer::Threw(_) => {}
-                Answer::Unreadable => result.unreadable.push((*name).to_owned()),
+                Answer::Unreadable | Answer::TimedOut => result.unreadable.push((*name).to_owned()),
             }
         }
         Ok(result)
@@ -116,6 +142,7 @@ impl Client {
     ) -> Result<Vec<Answer<T>>, Error> {
         let mut answers: Vec<Answer<T>> = Vec::with_capacity(calls.len());
         let mut lost_at = None;
+        let mut timeouts = 0;
         while answers.len() < calls.len() {
             let mut connection = self.take_connection().await?;
             let mut requests = Vec::new();
@@ -158,6 +185,11 @@ impl Client {
                 (Err(error), None) if is_unreadable(&error) => {
                     // The socket is useless now, the session is not.
                     answers.push(Answer::Unreadable);
+                    continue;
+                }
+                (Err(Error::Timeout { phase: Phase::Reply, .. }), None) if timeouts < MAX_TIMEOUTS => {
+                    timeouts += 1;
+                    answers.push(Answer::TimedOut);
                     continue;
                 }
                 (Err(error), None) => error,

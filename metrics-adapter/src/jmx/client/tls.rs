@@ -8,7 +8,7 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
@@ -55,6 +55,21 @@ impl Default for TlsSettings {
     }
 }
 
+/// Which versions and cipher suites may be agreed on.
+#[derive(Clone, Debug)]
+pub struct Suites {
+    /// Cipher suites and algorithms.
+    pub provider: Arc<CryptoProvider>,
+    /// Protocol versions.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+}
+
+impl Default for Suites {
+    fn default() -> Self {
+        Self { provider: provider(), versions: rustls::DEFAULT_VERSIONS.to_vec() }
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -68,16 +83,17 @@ impl TlsSettings {
     /// # Errors
     /// The key does not fit the certificate, or is of an unknown kind.
     pub fn new(
+        suites: &Suites,
         roots: RootCertStore,
         identity: Option<Identity>,
         name_check: NameCheck,
     ) -> Result<Self, TlsError> {
-        let builder =
-            ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let provider = Arc::clone(&suites.provider);
+        let algorithms = provider.signature_verification_algorithms;
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&suites.versions)?;
         let builder = match name_check {
             NameCheck::Required => builder.with_root_certificates(roots),
             NameCheck::Skipped => {
-                let algorithms = provider().signature_verification_algorithms;
                 let verifier = ChainVerifier { roots, algorithms };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
