@@ -4,6 +4,7 @@
 //! what they need and runs them all.
 
 mod harness;
+mod manifests;
 mod plain_redis;
 mod push_to_deploy;
 mod uniform_metrics;
