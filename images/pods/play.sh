@@ -53,6 +53,8 @@ render() { # MANIFEST "hostport ...", one for each containerPort in the order of
 }
 
 require_podman() {
+  have podman || die 'podman is not installed (images/setup.sh images)'
+  podman image inspect "$IMAGE_PREFIX/gitsync:latest" >/dev/null 2>&1 || die 'the images are not built: make images app-images'
   use_podman "$IMAGE_PREFIX/gitsync:latest" || die "podman cannot run containers here: $PODMAN_WHY"
 }
 
