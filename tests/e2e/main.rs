@@ -6,5 +6,6 @@
 mod harness;
 mod manifests;
 mod plain_redis;
+mod pods;
 mod push_to_deploy;
 mod uniform_metrics;
