@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Daemon;
-use crate::{free_port, http, program, within};
+use crate::{eventually, free_port, http, program, within};
 
 /// A running Prometheus.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ impl Prometheus {
                 .arg(format!("--web.listen-address=127.0.0.1:{port}")),
         )?;
         daemon.wait_for_port(port)?;
+        // It listens before its storage is open.
+        eventually("Prometheus", || http::page(port, "/-/ready"))?;
         Ok(Self { port, _daemon: daemon, _data: data })
     }
 
