@@ -118,12 +118,11 @@ impl Ingest {
             return;
         }
         let shape = Shape::of(line);
-        if let Some(shape) = &shape {
-            if let Some(seen) = store.lines().find(&key(shape)) {
-                if self.again(store, shape, seen, now) {
-                    return;
-                }
-            }
+        if let Some(shape) = &shape
+            && let Some(seen) = store.lines().find(&key(shape))
+            && self.again(store, shape, seen, now)
+        {
+            return;
         }
         slow::take(self, store, line, shape.as_ref().map(key), now);
     }

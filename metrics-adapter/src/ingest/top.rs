@@ -22,7 +22,8 @@ impl Top {
 
     /// Counts a name.
     pub fn add(&mut self, name: &str, times: u64) {
-        let name = &name[..name.floor_char_boundary(MAX_NAME)];
+        let cut = (0..=MAX_NAME.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+        let name = &name[..cut.unwrap_or(0)];
         if let Some(count) = self.counts.get_mut(name) {
             *count += times;
             return;

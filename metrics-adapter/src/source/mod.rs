@@ -1,6 +1,7 @@
 //! Drivers: what listens, connects and reads files, and is collected on a scrape.
 
 pub mod jmx;
+pub mod statsd;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -177,10 +177,10 @@ impl Parser {
         if line.is_empty() {
             return;
         }
-        if self.styles.dogstatsd {
-            if let Some(notice) = dogstatsd_message(line) {
-                return out.notice(notice);
-            }
+        if self.styles.dogstatsd
+            && let Some(notice) = dogstatsd_message(line)
+        {
+            return out.notice(notice);
         }
         let parts = std::str::from_utf8(line).ok().and_then(|text| text.split_once(':'));
         let Some((raw_name, rest)) = parts.filter(|(name, _)| !name.is_empty()) else {

@@ -24,7 +24,7 @@ pub(super) struct Families {
     by_name: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     reserved: Vec<String>,
-    counts: [usize; 4],
+    created: [u64; 4],
 }
 
 /// What summaries and histograms append to their names.
@@ -38,7 +38,7 @@ impl Families {
             by_name: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             reserved: reserved.iter().map(|name| (*name).to_owned()).collect(),
-            counts: [0; 4],
+            created: [0; 4],
         }
     }
 
@@ -59,8 +59,8 @@ impl Families {
         &self.places[family as usize].as_ref().expect("a family lives as long as its series").help
     }
 
-    pub(super) fn count(&self, kind: Kind) -> usize {
-        position(kind).map_or(0, |at| self.counts[at])
+    pub(super) fn created(&self, kind: Kind) -> u64 {
+        position(kind).map_or(0, |at| self.created[at])
     }
 
     /// Whether a new family of this name would be written under a name that is taken.
@@ -101,7 +101,7 @@ impl Families {
             }
         };
         if let Some(at) = position(kind) {
-            self.counts[at] += 1;
+            self.created[at] += 1;
         }
         let (places, hasher) = (&self.places, &self.hasher);
         self.by_name.insert_unique(hasher.hash_one(name), place, |place| {
@@ -122,9 +122,6 @@ impl Families {
         family.series -= 1;
         if family.series > 0 {
             return;
-        }
-        if let Some(at) = position(family.kind) {
-            self.counts[at] -= 1;
         }
         let hash = self.hasher.hash_one(&*family.name);
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == place) {

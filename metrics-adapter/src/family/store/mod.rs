@@ -136,10 +136,10 @@ impl Store {
         self.bytes + self.lines.bytes()
     }
 
-    /// Live families of a kind.
+    /// Families of a kind created so far.
     #[must_use]
-    pub fn families(&self, kind: Kind) -> usize {
-        self.families.count(kind)
+    pub fn families_created(&self, kind: Kind) -> u64 {
+        self.families.created(kind)
     }
 
     /// Stops or resumes taking new series, because of what the process as a whole holds.

@@ -109,12 +109,10 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::{BuildHasher, Hash, Hasher};
+    use std::hash::BuildHasher;
 
     fn hash(n: u64) -> u64 {
-        let mut hasher = foldhash::quality::FixedState::default().build_hasher();
-        n.hash(&mut hasher);
-        hasher.finish()
+        foldhash::quality::FixedState::default().hash_one(n)
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn expiry_frees_names_and_ids() {
     assert_eq!(store.expire(0, 100, 1500), None);
     assert_eq!(store.len(), 2);
     store.expire(0, 100, 1501);
-    assert_eq!((store.len(), store.families(Kind::Counter)), (1, 1));
+    assert_eq!((store.len(), store.families_created(Kind::Counter)), (1, 2));
     assert!(!store.update(id, Event::Count(1.0), 1.0, 0));
     assert!(store.update(kept, Event::Count(1.0), 1.0, 0));
     let again = resolve(&mut store, "a", &[], &Behaviour::Gauge).unwrap();
