@@ -88,9 +88,15 @@ impl Update<'_> {
         let store = self.fetcher.fetch(&mut source, open.await?, wanted.commit, self.keyring, &url, self.cancel).await?;
         let top = submodule_place(&parent.top, &wanted.path);
         let git_dir = self.layout.submodule_git_dir(top_commit, &names);
+        let config = match parent.names.is_empty() {
+            true => self.layout.git_dir().join("config"),
+            false => self.layout.submodule_git_dir(top_commit, &parent.names).join("config"),
+        };
+        let (name, noted) = (wanted.name.clone(), url.clone());
         let (cancel, place, commit) = (self.cancel.clone(), top.clone(), wanted.commit);
         let inner = blocking(move || {
             store.set_head(commit)?;
+            Store::note_submodule(&config, &name, &noted)?;
             store.check_out_submodule(commit, &place, &git_dir, &cancel)
         })
         .await?;

@@ -73,6 +73,23 @@ impl Store {
         fs::write(&path, "").map_err(RepoError::io("writing", &path))
     }
 
+    /// Notes a submodule in a Git configuration, so that Git takes it for an initialised one.
+    ///
+    /// # Errors
+    /// When the file can't be changed.
+    pub fn note_submodule(config: &Path, name: &str, url: &str) -> Result<(), RepoError> {
+        let note = || {
+            let mut config = git2::Config::open(config)?;
+            let key = format!("submodule.{name}.url");
+            if config.get_string(&key).is_ok_and(|old| old == url) {
+                return Ok(());
+            }
+            config.set_str(&key, url)?;
+            config.set_bool(&format!("submodule.{name}.active"), true)
+        };
+        note().map_err(RepoError::git(format!("writing {}", config.display())))
+    }
+
     /// Checks this store's `commit` out at `top` with its Git directory at `git_dir`; gives what
     /// it asks for in turn.
     ///
