@@ -117,7 +117,8 @@ impl Jar {
     }
 
     fn insert(&mut self, cookie: Cookie) {
-        let same = |old: &Cookie| old.name == cookie.name && old.domain == cookie.domain && old.path == cookie.path;
+        let same =
+            |old: &Cookie| old.name == cookie.name && old.domain == cookie.domain && old.path == cookie.path;
         match self.cookies.iter_mut().find(|old| same(old)) {
             Some(old) => *old = cookie,
             None => self.cookies.push(cookie),
@@ -130,7 +131,9 @@ impl Cookie {
         match host.strip_suffix(&self.domain) {
             Some("") => true,
             // An address has no subdomains.
-            Some(front) => self.subdomains && front.ends_with('.') && host.parse::<std::net::IpAddr>().is_err(),
+            Some(front) => {
+                self.subdomains && front.ends_with('.') && host.parse::<std::net::IpAddr>().is_err()
+            }
             None => false,
         }
     }
@@ -147,7 +150,9 @@ fn parse_line(line: &str) -> Result<Cookie, &'static str> {
         [domain, subdomains, path, secure, expires, name, value] => {
             (domain, subdomains, path, secure, expires, name, value)
         }
-        [domain, subdomains, path, secure, expires, name] => (domain, subdomains, path, secure, expires, name, ""),
+        [domain, subdomains, path, secure, expires, name] => {
+            (domain, subdomains, path, secure, expires, name, "")
+        }
         _ => return Err("not seven fields with tabs between them"),
     };
     let flag = |text: &str| match text.to_ascii_uppercase().as_str() {
@@ -193,7 +198,10 @@ mod tests {
     #[test]
     fn domain_path_security_and_expiry_decide() {
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(header("https://host.example.com/org/repo/info", 1000), some("deep=a=b c; wide=1; exact=2"));
+        assert_eq!(
+            header("https://host.example.com/org/repo/info", 1000),
+            some("deep=a=b c; wide=1; exact=2")
+        );
         assert_eq!(header("http://host.example.com/org/repo", 1000), some("wide=1"));
         assert_eq!(header("https://other.example.com/org/repository", 1000), some("wide=1"));
         assert_eq!(header("https://sub.host.example.com/", 3000), some("wide=1"));
@@ -208,7 +216,10 @@ mod tests {
 
     #[test]
     fn a_later_cookie_replaces_and_addresses_have_no_subdomains() {
-        let jar = Jar::parse("h\tFALSE\t/\tFALSE\t0\ta\t1\nh\tFALSE\t/\tFALSE\t0\ta\t2\n0.0.1\tTRUE\t/\tFALSE\t0\tx\ty\n").unwrap();
+        let jar = Jar::parse(
+            "h\tFALSE\t/\tFALSE\t0\ta\t1\nh\tFALSE\t/\tFALSE\t0\ta\t2\n0.0.1\tTRUE\t/\tFALSE\t0\tx\ty\n",
+        )
+        .unwrap();
         assert_eq!(jar.header("http://h/", 0).unwrap().expose_secret(), "a=2");
         assert!(jar.header("http://127.0.0.1/", 0).is_none());
     }

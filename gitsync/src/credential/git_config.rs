@@ -140,7 +140,9 @@ fn canonical_key(key: &str) -> Result<String, GitConfigError> {
         Some((sub, name)) => (Some(sub), name),
         None => (None, rest),
     };
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let plain = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
     if !plain(section)
         || !plain(name)
         || !name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -254,9 +256,16 @@ mod tests {
 
     #[test]
     fn refusals() {
-        for (text, position) in
-            [("a.b", 4), ("a.b:", 5), ("a.b:,c.d:e", 5), (r"a.b:\x", 7), (r#"a.b:"c"#, 7), (r#"a.b:"c"d"#, 9), (r#""a.b"c:d"#, 7), (r"a.b:c\", 7)]
-        {
+        for (text, position) in [
+            ("a.b", 4),
+            ("a.b:", 5),
+            ("a.b:,c.d:e", 5),
+            (r"a.b:\x", 7),
+            (r#"a.b:"c"#, 7),
+            (r#"a.b:"c"d"#, 9),
+            (r#""a.b"c:d"#, 7),
+            (r"a.b:c\", 7),
+        ] {
             match parse(text) {
                 Err(GitConfigError::Syntax { position: found, .. }) => assert_eq!(found, position, "{text}"),
                 other => panic!("{text}: {other:?}"),

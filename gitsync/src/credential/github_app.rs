@@ -127,7 +127,8 @@ impl App {
             .body(http::empty())
             .map_err(unusable)?;
         let body = http::exchange(client, request, StatusCode::CREATED, limit).await?;
-        parse_answer(&body).map_err(|reason| FetchError::Answer { url: shown, reason: reason.to_owned() }.into())
+        parse_answer(&body)
+            .map_err(|reason| FetchError::Answer { url: shown, reason: reason.to_owned() }.into())
     }
 }
 
@@ -194,7 +195,10 @@ fn parse_time(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = bytes.get(from..to)?;
-        digits.iter().all(u8::is_ascii_digit).then(|| digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
+        digits
+            .iter()
+            .all(u8::is_ascii_digit)
+            .then(|| digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
     };
     let is = |at: usize, set: &[u8]| bytes.get(at).is_some_and(|byte| set.contains(byte));
     if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
@@ -268,7 +272,9 @@ mod tests {
 
     #[test]
     fn wrong_keys_are_refused_without_repeating_them() {
-        for pem in ["", "S3CR3T", "-----BEGIN RSA PRIVATE KEY-----\nUzNDUjNU\n-----END RSA PRIVATE KEY-----\n"] {
+        for pem in
+            ["", "S3CR3T", "-----BEGIN RSA PRIVATE KEY-----\nUzNDUjNU\n-----END RSA PRIVATE KEY-----\n"]
+        {
             let error = sign(&SecretString::from(pem), "1", 0).unwrap_err();
             assert!(!error.to_string().contains("S3CR3T") && !error.is_retryable());
         }
@@ -305,10 +311,18 @@ mod tests {
 
     #[test]
     fn a_token_is_replaced_half_a_minute_before_its_end() {
-        let token = parse_answer(br#"{"token":"S3CR3T","expires_at":"1970-01-01T01:00:00Z","permissions":{}}"#).unwrap();
+        let token =
+            parse_answer(br#"{"token":"S3CR3T","expires_at":"1970-01-01T01:00:00Z","permissions":{}}"#)
+                .unwrap();
         assert!(!token.needs_refresh(3569) && token.needs_refresh(3570));
         assert!(!format!("{token:?}").contains("S3CR3T"));
-        for body in ["", "{}", r#"{"token":"","expires_at":"1970-01-01T01:00:00Z"}"#, r#"{"token":"a\nb","expires_at":"1970-01-01T01:00:00Z"}"#, r#"{"token":"S3CR3T","expires_at":"soon"}"#] {
+        for body in [
+            "",
+            "{}",
+            r#"{"token":"","expires_at":"1970-01-01T01:00:00Z"}"#,
+            r#"{"token":"a\nb","expires_at":"1970-01-01T01:00:00Z"}"#,
+            r#"{"token":"S3CR3T","expires_at":"soon"}"#,
+        ] {
             assert!(!parse_answer(body.as_bytes()).unwrap_err().contains("S3CR3T"));
         }
     }
@@ -317,17 +331,23 @@ mod tests {
     async fn a_token_is_fetched_with_a_bearer_statement() {
         let body = r#"{"token":"ghs_x","expires_at":"2030-01-01T00:00:00Z"}"#;
         let (base, served) =
-            fake::serve(format!("HTTP/1.1 201 Created\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
-        let token = app(&format!("{base}/api/v3")).fetch(&fake::client(), 1_000_000, Duration::from_secs(5)).await;
+            fake::serve(format!("HTTP/1.1 201 Created\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+                .await;
+        let token =
+            app(&format!("{base}/api/v3")).fetch(&fake::client(), 1_000_000, Duration::from_secs(5)).await;
         assert_eq!(token.unwrap().secret.expose_secret(), "ghs_x");
         let head = served.await.unwrap().to_ascii_lowercase();
         assert!(head.starts_with("post /api/v3/app/installations/42/access_tokens "), "{head}");
-        assert!(head.contains("authorization: bearer eyj") && head.contains("user-agent: gitsync/"), "{head}");
+        assert!(
+            head.contains("authorization: bearer eyj") && head.contains("user-agent: gitsync/"),
+            "{head}"
+        );
     }
 
     #[tokio::test]
     async fn a_refusal_is_told() {
-        let (base, _served) = fake::serve("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
+        let (base, _served) =
+            fake::serve("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
         let error = app(&base).fetch(&fake::client(), 1_000_000, Duration::from_secs(5)).await.unwrap_err();
         assert!(!error.is_retryable() && matches!(error, AppError::Fetch(FetchError::Status { .. })));
     }

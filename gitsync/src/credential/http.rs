@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use common::client::{Client, RequestBody};
 use common::secret::ExposeSecret;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 
@@ -98,7 +98,7 @@ pub(super) async fn exchange(
             return Err(FetchError::Status { url: shown(), status, wanted });
         }
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        body.map(|body| body.to_bytes()).map_err(|source| FetchError::Exchange { url: shown(), source })
+        body.map(Collected::to_bytes).map_err(|source| FetchError::Exchange { url: shown(), source })
     };
     tokio::time::timeout(limit, work)
         .await
@@ -111,8 +111,9 @@ pub(super) const USER_AGENT: &str = concat!("gitsync/", env!("CARGO_PKG_VERSION"
 /// The value of an `Authorization` header for basic authentication (RFC 7617), marked as secret.
 pub(super) fn basic(user: &UserInfo) -> HeaderValue {
     let password = user.password.as_ref().map_or("", ExposeSecret::expose_secret);
-    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{}:{password}", user.username))))
-        .unwrap_or(HeaderValue::from_static("Basic"));
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{}:{password}", user.username))))
+            .unwrap_or(HeaderValue::from_static("Basic"));
     value.set_sensitive(true);
     value
 }

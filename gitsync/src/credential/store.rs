@@ -127,7 +127,8 @@ fn check(raw: Raw, number: usize) -> Result<Credential, CredentialError> {
 /// serde's messages about wrong types quote the value, so only those about names are passed on.
 fn explain(error: &serde_json::Error) -> CredentialError {
     let text = error.to_string();
-    let about_names = ["unknown field", "missing field", "duplicate field"].iter().any(|start| text.starts_with(start));
+    let about_names =
+        ["unknown field", "missing field", "duplicate field"].iter().any(|start| text.starts_with(start));
     let reason = match (about_names, error.classify()) {
         (true, _) => text.split(" at line ").next().unwrap_or_default().to_owned(),
         (false, serde_json::error::Category::Data) => "a value of the wrong type".to_owned(),

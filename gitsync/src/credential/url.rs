@@ -145,7 +145,8 @@ pub fn cut_credentials(url: &str) -> Result<(String, Option<UserInfo>), UrlError
         Some((user, password)) => (user, Some(password)),
         None => (userinfo, None),
     };
-    let text = |escaped| unescape(escaped).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(UrlError::Escape);
+    let text =
+        |escaped| unescape(escaped).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(UrlError::Escape);
     let info =
         UserInfo { username: text(user)?, password: password.map(text).transpose()?.map(SecretString::from) };
     Ok((parts.without_user(), Some(info)))
@@ -197,8 +198,9 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
 }
 
 fn is_http(url: &str) -> bool {
-    url.split_once("://")
-        .is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+    url.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    })
 }
 
 #[cfg(test)]

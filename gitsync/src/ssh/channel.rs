@@ -89,7 +89,11 @@ impl Channel {
     #[must_use]
     pub fn stderr(&self) -> String {
         let text = String::from_utf8_lossy(&self.stderr);
-        text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect::<String>().trim().to_owned()
+        text.chars()
+            .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+            .collect::<String>()
+            .trim()
+            .to_owned()
     }
 
     fn take(&mut self, message: ChannelMsg) {
@@ -101,7 +105,9 @@ impl Channel {
             }
             ChannelMsg::Failure => self.ending.refused = true,
             ChannelMsg::ExitStatus { exit_status: 0 } => self.ending.orderly = true,
-            ChannelMsg::ExitStatus { exit_status } => self.ending.failure = Some(format!("status {exit_status}")),
+            ChannelMsg::ExitStatus { exit_status } => {
+                self.ending.failure = Some(format!("status {exit_status}"));
+            }
             ChannelMsg::ExitSignal { signal_name, .. } => {
                 self.ending.failure = Some(format!("signal {signal_name:?}"));
             }
@@ -128,7 +134,11 @@ impl Channel {
 }
 
 impl AsyncRead for Channel {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));

@@ -53,19 +53,10 @@ pub enum SshError {
         source: KnownHostsError,
     },
     /// The host is not in the known-hosts file.
-    #[error(
-        "the SSH host {host} is not in {path}: it shows a {key_type} key with the fingerprint {fingerprint}; \
-         if that is right, add the line: {line}{note}"
-    )]
+    #[error("{shown} and is not in {path}; if that key is right, add the line: {line}{note}", path = .shown.path.display())]
     UnknownHostKey {
-        /// Name as the file writes it.
-        host: String,
-        /// The known-hosts file.
-        path: PathBuf,
-        /// For example `ssh-ed25519`.
-        key_type: String,
-        /// `SHA256:…`.
-        fingerprint: String,
+        /// The host and its key.
+        shown: Box<ShownKey>,
         /// What to add to the file.
         line: String,
         /// Empty, or a hint about lines that were skipped.
@@ -73,30 +64,21 @@ pub enum SshError {
     },
     /// The file knows the host by another key: a new server, or somebody in between.
     #[error(
-        "the SSH host {host} shows a {key_type} key with the fingerprint {fingerprint}, but {path} line {known_line} \
-         knows it by another key: the server was replaced, or somebody intercepts the connection"
+        "{shown}, but {path} line {known_line} knows it by another key: \
+         the server was replaced, or somebody intercepts the connection",
+        path = .shown.path.display()
     )]
     ChangedHostKey {
-        /// Name as the file writes it.
-        host: String,
-        /// The known-hosts file.
-        path: PathBuf,
-        /// For example `ssh-ed25519`.
-        key_type: String,
-        /// `SHA256:…`.
-        fingerprint: String,
+        /// The host and its key.
+        shown: Box<ShownKey>,
         /// Line of a key that was expected, from 1.
         known_line: usize,
     },
     /// The key, or the authority that signed it, is marked `@revoked`.
-    #[error("the SSH host {host} shows a key (fingerprint {fingerprint}) that {path} line {line} revokes")]
+    #[error("{shown}, which {path} line {line} revokes", path = .shown.path.display())]
     RevokedHostKey {
-        /// Name as the file writes it.
-        host: String,
-        /// The known-hosts file.
-        path: PathBuf,
-        /// `SHA256:…` of the shown key.
-        fingerprint: String,
+        /// The host and its key.
+        shown: Box<ShownKey>,
         /// Line of the revocation, from 1.
         line: usize,
     },
@@ -154,6 +136,26 @@ pub enum SshError {
         /// The server's farewell, what it wrote to standard error, or nothing.
         reason: String,
     },
+}
+
+/// A host and the key it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownKey {
+    /// Name as the known-hosts file writes it.
+    pub host: String,
+    /// The known-hosts file.
+    pub path: PathBuf,
+    /// For example `ssh-ed25519`.
+    pub key_type: String,
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+}
+
+impl std::fmt::Display for ShownKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, key_type, fingerprint, .. } = self;
+        write!(f, "the SSH host {host} shows a {key_type} key with the fingerprint {fingerprint}")
+    }
 }
 
 /// What went wrong inside the session task, before the address is put to it.

@@ -2,7 +2,7 @@
 //! session.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::{Certificate, HashAlg};
 use russh::keys::{Algorithm, EcdsaCurve, PublicKey, PublicKeyOrCertificate};
 
-use super::error::SshError;
+use super::error::{ShownKey, SshError};
 use super::known_hosts::{self, KnownHosts, Verdict};
 
 /// Whom to trust.
@@ -66,24 +66,27 @@ impl Client {
     fn check_key(&self, key: &PublicKey) -> Result<(), SshError> {
         let Trust::File(path, known) = &self.trust else { return Ok(()) };
         let bytes = wire(key)?;
-        let fingerprint = known_hosts::fingerprint(&bytes);
-        let key_type = String::from_utf8_lossy(known_hosts::declared_type(&bytes).unwrap_or_default()).into_owned();
-        let (host, path) = (self.name(), path.clone());
+        let shown = || self.shown(path, &bytes);
         match known.check(&self.host, self.port, &bytes) {
             Verdict::Known => Ok(()),
-            Verdict::Revoked { line } => Err(SshError::RevokedHostKey { host, path, fingerprint, line }),
-            Verdict::Changed { line: known_line } => {
-                Err(SshError::ChangedHostKey { host, path, key_type, fingerprint, known_line })
+            Verdict::Revoked { line } => Err(SshError::RevokedHostKey { shown: shown(), line }),
+            Verdict::Changed { line } => Err(SshError::ChangedHostKey { shown: shown(), known_line: line }),
+            Verdict::Unknown => {
+                let shown = shown();
+                let line = known_hosts::line_for(&self.host, self.port, &shown.key_type, &bytes);
+                Err(SshError::UnknownHostKey { shown, line, note: skipped_note(known) })
             }
-            Verdict::Unknown => Err(SshError::UnknownHostKey {
-                line: known_hosts::line_for(&self.host, self.port, &key_type, &bytes),
-                note: skipped_note(known),
-                host,
-                path,
-                key_type,
-                fingerprint,
-            }),
         }
+    }
+
+    fn shown(&self, path: &Path, key: &[u8]) -> Box<ShownKey> {
+        let key_type = known_hosts::declared_type(key).unwrap_or_default();
+        Box::new(ShownKey {
+            host: self.name(),
+            path: path.to_owned(),
+            key_type: String::from_utf8_lossy(key_type).into_owned(),
+            fingerprint: known_hosts::fingerprint(key),
+        })
     }
 
     /// A certificate counts when an authority listed for the host signed it and it is made out to the
@@ -97,15 +100,13 @@ impl Client {
         match known.check_certificate(&self.host, self.port, &authority, &subject_bytes) {
             Verdict::Known => {}
             Verdict::Revoked { line } => {
-                let fingerprint = known_hosts::fingerprint(&subject_bytes);
-                return Err(SshError::RevokedHostKey { host: self.name(), path: path.clone(), fingerprint, line });
+                return Err(SshError::RevokedHostKey { shown: self.shown(path, &subject_bytes), line });
             }
             Verdict::Unknown | Verdict::Changed { .. } => return self.check_key(&subject),
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        certificate_fault(certificate, &self.host, now).map_or(Ok(()), |reason| {
-            Err(SshError::HostCertificate { host: self.name(), reason })
-        })
+        certificate_fault(certificate, &self.host, now)
+            .map_or(Ok(()), |reason| Err(SshError::HostCertificate { host: self.name(), reason }))
     }
 }
 
@@ -145,7 +146,10 @@ fn skipped_note(known: &KnownHosts) -> String {
     match known.skipped() {
         [] => String::new(),
         [(line, reason), rest @ ..] => {
-            format!(" ({} lines of the file were not understood, first line {line}: {reason})", rest.len() + 1)
+            format!(
+                " ({} lines of the file were not understood, first line {line}: {reason})",
+                rest.len() + 1
+            )
         }
     }
 }

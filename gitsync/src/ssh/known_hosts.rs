@@ -381,9 +381,12 @@ mod tests {
 
     #[test]
     fn several_keys_of_a_host_and_their_types() {
-        let content =
-            [entry("host", "ssh-rsa", "r"), entry("host", "ssh-ed25519", "a"), entry("host", "ssh-ed25519", "b")]
-                .concat();
+        let content = [
+            entry("host", "ssh-rsa", "r"),
+            entry("host", "ssh-ed25519", "a"),
+            entry("host", "ssh-ed25519", "b"),
+        ]
+        .concat();
         let known = known(&content);
         assert_eq!(known.check("host", 22, &ed("b")), Verdict::Known);
         assert_eq!(known.check("host", 22, &key("ssh-rsa", "r")), Verdict::Known);
@@ -415,7 +418,9 @@ mod tests {
     #[test]
     fn broken_lines_are_skipped_but_never_a_revocation() {
         let good = entry("host", "ssh-ed25519", "a");
-        let content = format!("host\nhost ssh-ed25519\nhost ssh-ed25519 !!\nhost ssh-rsa AAAA\n@new host x y\n|2|a|b x y\n{good}");
+        let content = format!(
+            "host\nhost ssh-ed25519\nhost ssh-ed25519 !!\nhost ssh-rsa AAAA\n@new host x y\n|2|a|b x y\n{good}"
+        );
         let known = known(&content);
         assert_eq!(known.skipped().len(), 6);
         assert_eq!(known.check("host", 22, &ed("a")), Verdict::Known);

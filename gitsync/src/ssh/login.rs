@@ -52,20 +52,28 @@ pub(super) async fn log_in(
     if tried.is_empty() {
         tried.push("no key is configured".to_owned());
     }
-    Err(SshError::NoKeyAccepted { address: address.to_owned(), user: user.to_owned(), tried: tried.join("; ") })
+    Err(SshError::NoKeyAccepted {
+        address: address.to_owned(),
+        user: user.to_owned(),
+        tried: tried.join("; "),
+    })
 }
 
 /// Secrets may lie on a slow volume; the runtime's threads do not wait for it.
 async fn read(path: &Path) -> Result<PrivateKey, KeyError> {
     let owned = path.to_owned();
-    tokio::task::spawn_blocking(move || keys::read(&owned)).await.unwrap_or_else(|error| {
-        Err(KeyError::Broken { path: path.to_owned(), reason: error.to_string() })
-    })
+    tokio::task::spawn_blocking(move || keys::read(&owned))
+        .await
+        .unwrap_or_else(|error| Err(KeyError::Broken { path: path.to_owned(), reason: error.to_string() }))
 }
 
-/// Offers one key; an RSA one with SHA-2 only, in the variant the server names, else the stronger
-/// first.
-async fn offer(session: &mut Handle<Client>, user: &str, key: Arc<PrivateKey>) -> Result<AuthResult, russh::Error> {
+/// Offers one key. An RSA key signs with SHA-2 only: in the better variant that the server names, and
+/// when it names none in both, the stronger first.
+async fn offer(
+    session: &mut Handle<Client>,
+    user: &str,
+    key: Arc<PrivateKey>,
+) -> Result<AuthResult, russh::Error> {
     if !key.algorithm().is_rsa() {
         return session.authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, None)).await;
     }

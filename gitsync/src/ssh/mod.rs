@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use channel::Channel;
-pub use error::SshError;
+pub use error::{ShownKey, SshError};
 use host_key::{Client, Farewell, Trust};
 use known_hosts::KnownHosts;
 use stream::Breakable;
@@ -85,7 +85,9 @@ pub async fn open(target: &Target, options: &Options) -> Result<Channel, SshErro
     let shaking = handshake(target, options, trust, tcp, &address);
     match timeout(options.handshake_timeout, Box::pin(shaking)).await {
         Ok(result) => result,
-        Err(_) => Err(SshError::Timeout { address, stage: "the handshake", after: options.handshake_timeout }),
+        Err(_) => {
+            Err(SshError::Timeout { address, stage: "the handshake", after: options.handshake_timeout })
+        }
     }
 }
 
@@ -104,8 +106,8 @@ async fn read_trust(host_keys: &HostKeys) -> Result<Trust, SshError> {
     })
     .await
     .map_err(|source| SshError::KnownHostsFile { path: path.clone(), source })?;
-    let known = KnownHosts::parse(&content)
-        .map_err(|source| SshError::KnownHosts { path: path.clone(), source })?;
+    let known =
+        KnownHosts::parse(&content).map_err(|source| SshError::KnownHosts { path: path.clone(), source })?;
     Ok(Trust::File(path.clone(), Arc::new(known)))
 }
 

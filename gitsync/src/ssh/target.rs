@@ -135,7 +135,9 @@ fn scp_colon(address: &str) -> Option<usize> {
     let login = &address[..login_end];
     // A colon inside brackets belongs to an IPv6 address or a port.
     let from = match (login.find('['), login.find(']')) {
-        (Some(open), Some(close)) if open < close && (open == 0 || login.as_bytes()[open - 1] == b'@') => close,
+        (Some(open), Some(close)) if open < close && (open == 0 || login.as_bytes()[open - 1] == b'@') => {
+            close
+        }
         _ => 0,
     };
     login[from..].find(':').map(|colon| from + colon).filter(|&colon| colon > 0)
@@ -180,7 +182,9 @@ fn build(login: &str, user: Option<String>, path: Vec<u8>) -> Result<Target, Tar
     };
     let (host, port) = host_and_port(address)?;
     let plain = |text: &str| {
-        !text.is_empty() && !text.starts_with('-') && !text.contains(|c: char| c.is_control() || c.is_whitespace())
+        !text.is_empty()
+            && !text.starts_with('-')
+            && !text.contains(|c: char| c.is_control() || c.is_whitespace())
     };
     if !plain(host) || host.contains(['/', '@', '[', ']']) {
         return Err(TargetError::Host);
