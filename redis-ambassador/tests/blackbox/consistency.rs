@@ -64,7 +64,10 @@ fn reader(port: u16, ledger: &Ledger, seed: usize) {
 fn check(mode: &str, time: Duration) -> (u64, u64) {
     let trio = Trio::start(&["--consistency", mode]);
     let port = trio.ambassador.port;
-    let ledger = Arc::new(Ledger { acknowledged: (0..KEYS).map(|_| AtomicU64::new(0)).collect(), ..Ledger::default() });
+    let ledger = Arc::new(Ledger {
+        acknowledged: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
+        ..Ledger::default()
+    });
     let mut threads = Vec::new();
     for half in 0..2 {
         let shared = Arc::clone(&ledger);
@@ -112,7 +115,8 @@ fn most_reads_are_still_served_by_replicas() {
     client.say("SET warm 1");
     std::thread::sleep(Duration::from_millis(200));
     let sample = |target: &str| {
-        trio.ambassador.metric(&format!("redis_ambassador_commands_total{{class=\"read\",target=\"{target}\"}}"))
+        trio.ambassador
+            .metric(&format!("redis_ambassador_commands_total{{class=\"read\",target=\"{target}\"}}"))
     };
     let (primary, replica) = (sample("primary"), sample("replica"));
     let mut state = 1u64;
