@@ -56,6 +56,8 @@ struct State {
     servers: Vec<Arc<ServerAddr>>,
     observations: Vec<Observation>,
     connections: Vec<Option<MultiplexedConnection>>,
+    /// Offsets that servers last had as replicas.
+    replica_offsets: Vec<Option<u64>>,
     evidence: Evidence,
     /// What each Sentinel says: configuration epoch and server.
     opinions: Vec<(u64, usize)>,
@@ -83,6 +85,7 @@ impl Monitor {
             servers: Vec::new(),
             observations: Vec::new(),
             connections: Vec::new(),
+            replica_offsets: Vec::new(),
             evidence: Evidence { configured, ..Evidence::default() },
             opinions: Vec::new(),
             alert_until: None,
@@ -146,6 +149,7 @@ impl Monitor {
             state.servers.push(Arc::new(address.clone()));
             state.observations.push(Observation::Unknown);
             state.connections.push(None);
+            state.replica_offsets.push(None);
             self.decide(&mut state);
             state.servers.len() - 1
         };
@@ -277,14 +281,18 @@ impl Monitor {
         if role_changed(before, &observation) {
             tracing::info!(server = %address, role = %describe(&observation), "server role");
         }
-        let was_replica = matches!(before, Observation::Replica { offset: Some(_), .. });
         let is_primary = matches!(observation, Observation::Primary { .. });
-        if was_replica && is_primary {
+        if is_promotion(state.replica_offsets[server], before, &observation) {
             state.evidence.promoted = Some(server);
             state.switching_until = None;
         } else if !is_primary && state.evidence.promoted == Some(server) {
             state.evidence.promoted = None;
         }
+        state.replica_offsets[server] = match &observation {
+            Observation::Replica { offset, .. } => *offset,
+            Observation::Primary { .. } => None,
+            _ => state.replica_offsets[server],
+        };
         state.observations[server] = observation;
         self.decide(&mut state);
         self.publish.borrow().view.primary == Some(server) && state.table_from != Some(server)
@@ -330,6 +338,7 @@ impl Monitor {
             self.metrics.failovers.inc();
         }
         self.regained(state);
+        state.switching_until = None;
         state.evidence.previous = Some(primary);
         self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let Some(fence) = &self.fence {
@@ -389,6 +398,17 @@ fn carry_over(before: &Observation, mut after: Observation) -> Observation {
         *offset = *known;
     }
     after
+}
+
+/// Whether a synchronised replica has become a primary, with the data that it had. A Sentinel cuts our connection
+/// when it promotes, so the replica may have been out of sight in between; a server that was restarted empty has
+/// fallen behind its former offset.
+fn is_promotion(known: Option<u64>, before: &Observation, after: &Observation) -> bool {
+    match (known, before, after) {
+        (Some(_), Observation::Replica { .. }, Observation::Primary { .. }) => true,
+        (Some(known), _, Observation::Primary { offset, .. }) => known > 0 && *offset >= known,
+        _ => false,
+    }
 }
 
 fn role_changed(before: &Observation, after: &Observation) -> bool {
