@@ -1,5 +1,7 @@
 //! Drivers: what listens, connects and reads files, and is collected on a scrape.
 
+pub mod jmx;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
