@@ -199,10 +199,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection failed, so that none of the answers can be had.
-    pub async fn attributes(
-        &mut self,
-        requests: &[AttributeRequest<'_>],
-    ) -> Result<Vec<BeanAnswer>, Error> {
+    pub async fn attributes(&mut self, requests: &[AttributeRequest<'_>]) -> Result<Vec<BeanAnswer>, Error> {
         self.pipelined_attributes(requests).await
     }
 

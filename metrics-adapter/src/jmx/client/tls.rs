@@ -90,7 +90,8 @@ impl TlsSettings {
     ) -> Result<Self, TlsError> {
         let provider = Arc::clone(&suites.provider);
         let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&suites.versions)?;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(&suites.versions)?;
         let builder = match name_check {
             NameCheck::Required => builder.with_root_certificates(roots),
             NameCheck::Skipped => {

@@ -48,7 +48,9 @@ pub fn execute(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             Err(error) => refuse(&error.to_string()),
         },
         Request::Serve(listen, path, properties) => match Config::load_with(&path, properties) {
-            Ok(config) => runtime::run(Options::default(), async move |shutdown| run(config, &listen, shutdown).await),
+            Ok(config) => {
+                runtime::run(Options::default(), async move |shutdown| run(config, &listen, shutdown).await)
+            }
             Err(error) => refuse(&error.to_string()),
         },
     }
@@ -105,9 +107,12 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for (text, expected) in
-            [("9404", "0.0.0.0:9404"), ("127.0.0.1:1", "127.0.0.1:1"), ("::1:5", "[::1]:5"), ("[::1]:5", "[::1]:5")]
-        {
+        for (text, expected) in [
+            ("9404", "0.0.0.0:9404"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("::1:5", "[::1]:5"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
             assert_eq!(listen_address(text), expected);
         }
     }
@@ -115,7 +120,9 @@ mod tests {
     #[test]
     fn words_and_flags() {
         let parse = |words: &[&str]| super::parse(words.iter().map(|word| (*word).to_owned()));
-        let Ok(Request::Serve(listen, _, properties)) = parse(&["-Da.b=c=d", "1", "x.yaml"]) else { panic!() };
+        let Ok(Request::Serve(listen, _, properties)) = parse(&["-Da.b=c=d", "1", "x.yaml"]) else {
+            panic!()
+        };
         assert_eq!((listen.as_str(), properties["a.b"].as_str()), ("0.0.0.0:1", "c=d"));
         for words in [&[][..], &["1"], &["1", "2", "3"], &["--check-confg", "x"]] {
             assert!(parse(words).is_err(), "{words:?}");

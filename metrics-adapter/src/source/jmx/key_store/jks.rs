@@ -35,7 +35,8 @@ pub(super) fn parse(bytes: &[u8], password: &str) -> Result<KeyStore, JksError> 
     let password = utf16(password);
     // Without a password Java skips the check too; certificates need none.
     if !password.is_empty() {
-        let expected = Sha1::new_with_prefix(&password).chain_update("Mighty Aphrodite").chain_update(content);
+        let expected =
+            Sha1::new_with_prefix(&password).chain_update("Mighty Aphrodite").chain_update(content);
         if expected.finalize().as_slice() != digest {
             return Err(JksError::Password);
         }
@@ -53,7 +54,8 @@ pub(super) fn parse(bytes: &[u8], password: &str) -> Result<KeyStore, JksError> 
         match tag {
             1 => {
                 let hidden = fields.long_bytes()?;
-                let chain = (0..fields.count()?).map(|_| fields.certificate(version)).collect::<Result<_, _>>()?;
+                let chain =
+                    (0..fields.count()?).map(|_| fields.certificate(version)).collect::<Result<_, _>>()?;
                 let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(reveal(hidden, &password)?));
                 store.keys.push(KeyEntry { alias, chain, key });
             }
@@ -134,7 +136,8 @@ fn der(bytes: &[u8], tag: u8) -> Result<(&[u8], &[u8]), JksError> {
         (usize::from(first), rest)
     } else {
         let width = usize::from(first & 0x7F);
-        let (digits, rest) = rest.split_at_checked(width).filter(|_| width <= 4).ok_or(JksError::Truncated)?;
+        let (digits, rest) =
+            rest.split_at_checked(width).filter(|_| width <= 4).ok_or(JksError::Truncated)?;
         (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
     };
     let (content, after) = rest.split_at_checked(length).ok_or(JksError::Truncated)?;

@@ -64,7 +64,8 @@ impl KeyStore {
 }
 
 fn pem(bytes: &[u8]) -> Result<KeyStore, String> {
-    let certificates: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let certificates: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_slice_iter(bytes).collect();
     let chain = certificates.map_err(|error| error.to_string())?;
     match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => {
@@ -87,7 +88,11 @@ fn pkcs12(bytes: &[u8], password: &str) -> Result<KeyStore, String> {
             }
             KeyStoreEntry::PrivateKeyChain(chain) => store.keys.push(KeyEntry {
                 alias: alias.clone(),
-                chain: chain.certs().iter().map(|cert| CertificateDer::from(cert.as_der().to_vec())).collect(),
+                chain: chain
+                    .certs()
+                    .iter()
+                    .map(|cert| CertificateDer::from(cert.as_der().to_vec()))
+                    .collect(),
                 key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(chain.key().as_der().to_vec())),
             }),
             KeyStoreEntry::Secret(_) => {}
@@ -95,9 +100,12 @@ fn pkcs12(bytes: &[u8], password: &str) -> Result<KeyStore, String> {
     }
     if store.trusted.is_empty() && store.keys.is_empty() {
         // Stores made by other tools than keytool lack Java's mark on trusted certificates.
-        let all = Pkcs12::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Raw).map_err(|error| error.to_string())?;
+        let all = Pkcs12::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Raw)
+            .map_err(|error| error.to_string())?;
         store.trusted.extend(all.entries().filter_map(|(_, entry)| match entry {
-            KeyStoreEntry::Certificate(certificate) => Some(CertificateDer::from(certificate.as_der().to_vec())),
+            KeyStoreEntry::Certificate(certificate) => {
+                Some(CertificateDer::from(certificate.as_der().to_vec()))
+            }
             _ => None,
         }));
     }
