@@ -6,3 +6,4 @@ mod hostile;
 mod lifecycle;
 mod listeners;
 mod pages;
+mod web_config;

@@ -28,7 +28,7 @@ const SPAN: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// The adapter is not built or does not answer.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     println!("UDP, DogStatsD tags, {RULES} glob rules, {SERIES} series; {} s each", SPAN.as_secs());
     println!(
         "{:>9} {:>13} {:>13} {:>15} {:>15} {:>7} {:>8}",
