@@ -1,15 +1,14 @@
 //! The command line: which mode, its flags, its signals.
 
 mod explain;
+mod jmx;
 mod statsd;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use common::cli::USAGE;
-use common::config::{FromSetting, nearest};
-use common::telemetry::{self, LogLevel};
-use metrics_adapter::source::jmx;
+use common::config::nearest;
 
 const HELP: &str = "\
 Turns StatsD, JMX and application statistics into one Prometheus page
@@ -30,12 +29,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let mode = arguments.next().map(|mode| mode.to_string_lossy().into_owned());
     match mode.as_deref() {
         Some("statsd") => statsd::main(std::iter::once(program).chain(arguments)),
-        Some("jmx") => {
-            // The peer has no flags for its log; the environment variables are those of the other modes.
-            let level = log_setting::<LogLevel>("METRICS_ADAPTER_LOG_LEVEL");
-            telemetry::start(log_setting("METRICS_ADAPTER_LOG_FORMAT"), &level);
-            jmx::command::execute(arguments.map(|argument| argument.to_string_lossy().into_owned()))
-        }
+        Some("jmx") => jmx::main(arguments),
         Some("--help" | "-h" | "help") => {
             print!("{HELP}");
             ExitCode::SUCCESS
@@ -56,9 +50,4 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
-}
-
-/// A logging variable; one that cannot be read counts as unset.
-fn log_setting<T: FromSetting + Default>(variable: &str) -> T {
-    std::env::var(variable).ok().and_then(|text| T::from_setting(&text).ok()).unwrap_or_default()
 }
