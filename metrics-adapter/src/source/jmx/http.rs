@@ -167,7 +167,10 @@ impl Handler for Page {
             let answer = match time {
                 None => answer.await,
                 Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
-                    text(StatusCode::SERVICE_UNAVAILABLE, "the request took longer than maximumRequestSeconds\n")
+                    text(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the request took longer than maximumRequestSeconds\n",
+                    )
                 }),
             };
             secured(answer, with_tls)
@@ -362,4 +365,3 @@ async fn landing(source: &JmxSource) -> Response {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
-
