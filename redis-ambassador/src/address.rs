@@ -72,7 +72,9 @@ mod tests {
         for text in ["localhost:6379", "10.0.0.1:1", "[::1]:6379", "unix:/run/redis.sock"] {
             assert_eq!(text.parse::<ServerAddr>().unwrap().to_string(), text);
         }
-        for text in ["", "localhost", ":6379", "a:b", "a:0", "::1:6379", "unix:relative", "redis://a:1", "a:70000"] {
+        for text in
+            ["", "localhost", ":6379", "a:b", "a:0", "::1:6379", "unix:relative", "redis://a:1", "a:70000"]
+        {
             assert!(text.parse::<ServerAddr>().is_err(), "{text}");
         }
     }

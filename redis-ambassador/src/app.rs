@@ -64,6 +64,9 @@ pub async fn run_with(
         Some(address) => Some(server::bind(address).await.map_err(Error::Listen)?),
         None => None,
     };
+    if let Some(at) = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        tracing::info!(address = %at, "admin port");
+    }
     listening(Listening {
         client: listeners.iter().find_map(Listener::port),
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port()),
@@ -96,7 +99,12 @@ pub async fn run_with(
     if let Some(listener) = admin_listener {
         let page = status::page(Arc::clone(&monitor), counts.clone(), config.clone());
         let routes = admin::routes(build, registry, readiness.clone(), page);
-        shutdown.spawn(server::serve(listener, Arc::new(routes), server::Limits::default(), shutdown.clone()));
+        shutdown.spawn(server::serve(
+            listener,
+            Arc::new(routes),
+            server::Limits::default(),
+            shutdown.clone(),
+        ));
     }
     for listener in listeners {
         let senders = workers.iter().map(|worker| worker.connections.clone()).collect();
@@ -177,7 +185,14 @@ async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
             Listen::Tcp(address) => Listener::Tcp(server::bind(address).await.map_err(Error::Listen)?),
             Listen::Unix(path) => Listener::Unix(bind_unix(path)?),
         });
-        tracing::info!(address = ?listen, "listening for clients");
+        let bound = match (listen, listeners.last()) {
+            (Listen::Tcp(_), Some(Listener::Tcp(listener))) => {
+                listener.local_addr().map(|at| at.to_string()).ok()
+            }
+            (Listen::Unix(path), _) => Some(format!("unix:{}", path.display())),
+            _ => None,
+        };
+        tracing::info!(address = bound, "listening for clients");
     }
     Ok(listeners)
 }
@@ -192,7 +207,10 @@ fn bind_unix(path: &Path) -> Result<UnixListener, Error> {
         }
     }
     UnixListener::bind(path).map_err(|error| {
-        Error::Listen(std::io::Error::new(error.kind(), format!("cannot listen on unix:{}: {error}", path.display())))
+        Error::Listen(std::io::Error::new(
+            error.kind(),
+            format!("cannot listen on unix:{}: {error}", path.display()),
+        ))
     })
 }
 

@@ -72,7 +72,8 @@ const SETTINGS: &[Setting] = &[
     Setting::list("listen", "ADDR", "Where clients connect: host:port or unix:/path; repeatable")
         .default("127.0.0.1:6379")
         .group("Clients"),
-    Setting::text("primary", "ADDR", "The server that takes writes: host:port or unix:/path").group("Servers"),
+    Setting::text("primary", "ADDR", "The server that takes writes: host:port or unix:/path")
+        .group("Servers"),
     Setting::list("replica", "ADDR", "A server that may answer reads; repeatable").group("Servers"),
     Setting::text("upstream-user", "NAME", "User for clients that have not authenticated themselves")
         .group("Servers"),
@@ -100,9 +101,13 @@ const SETTINGS: &[Setting] = &[
         .group("Limits"),
     Setting::text("max-arguments", "N", "Arguments of one request").default("1048576").group("Limits"),
     Setting::text("max-bulk", "SIZE", "Longest argument of a request").default("512MiB").group("Limits"),
-    Setting::text("client-output-limit", "SIZE", "Unread answers held for a client while others wait behind them")
-        .default("64MiB")
-        .group("Limits"),
+    Setting::text(
+        "client-output-limit",
+        "SIZE",
+        "Unread answers held for a client while others wait behind them",
+    )
+    .default("64MiB")
+    .group("Limits"),
     Setting::text("threads", "N", "Threads that move data").default("1").group("Process"),
     Setting::text("admin-listen", "ADDR", "Metrics, health and status page; empty switches them off")
         .default("127.0.0.1:9121")
@@ -192,7 +197,9 @@ impl Config {
         };
         let some_time = |name: &'static str| -> Result<Duration, ConfigError> {
             match settings.value::<Duration>(name)? {
-                value if value < Duration::from_millis(1) => Err(settings.invalid(name, "must be at least 1ms")),
+                value if value < Duration::from_millis(1) => {
+                    Err(settings.invalid(name, "must be at least 1ms"))
+                }
                 value => Ok(value),
             }
         };
@@ -268,9 +275,15 @@ mod tests {
     #[test]
     fn errors_name_the_flag() {
         assert!(parse(&[]).unwrap_err().contains("--primary is required"));
-        assert!(parse(&[("primary", "nowhere")]).unwrap_err().starts_with("--primary: `nowhere` is no server"));
+        assert!(
+            parse(&[("primary", "nowhere")]).unwrap_err().starts_with("--primary: `nowhere` is no server")
+        );
         assert!(parse(&[("primary", "a:1"), ("replica", "a:1")]).unwrap_err().contains("named twice"));
-        assert!(parse(&[("primary", "a:1"), ("threads", "0")]).unwrap_err().contains("--threads: must be at least 1"));
+        assert!(
+            parse(&[("primary", "a:1"), ("threads", "0")])
+                .unwrap_err()
+                .contains("--threads: must be at least 1")
+        );
         assert!(parse(&[("primary", "a:1"), ("consistency", "x")]).unwrap_err().contains("no consistency"));
         assert!(parse(&[("primary", "a:1"), ("upstream-user", "u")]).unwrap_err().contains("password-file"));
     }

@@ -68,21 +68,35 @@ fn histograms(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            commands: counters("commands_total", "Commands taken on, by what they do and where they went.", &[
-                "class", "target",
-            ]),
+            commands: counters(
+                "commands_total",
+                "Commands taken on, by what they do and where they went.",
+                &["class", "target"],
+            ),
             answers: counters("answers_total", "Answers by the server that gave them.", &["server"]),
-            latency: histograms("answer_seconds", "Time from taking a command on to its answer.", &["server"]),
-            role: gauges("server_role", "1 for the role a server has: primary, replica, down, unknown.", &[
-                "server", "role",
-            ]),
+            latency: histograms(
+                "answer_seconds",
+                "Time from taking a command on to its answer.",
+                &["server"],
+            ),
+            role: gauges(
+                "server_role",
+                "1 for the role a server has: primary, replica, down, unknown.",
+                &["server", "role"],
+            ),
             offset: gauges("server_offset_bytes", "Replication offset a server told last.", &["server"]),
             clients: gauge("clients", "Client connections."),
             accepted: counter("clients_accepted_total", "Client connections accepted."),
             rejected: counter("clients_rejected_total", "Client connections refused for --max-clients."),
             upstreams: gauge("upstream_connections", "Connections to servers."),
-            connect_failures: counter("upstream_connect_failures_total", "Failed attempts to connect to a server."),
-            connections_lost: counter("upstream_lost_total", "Connections to servers that ended by themselves."),
+            connect_failures: counter(
+                "upstream_connect_failures_total",
+                "Failed attempts to connect to a server.",
+            ),
+            connections_lost: counter(
+                "upstream_lost_total",
+                "Connections to servers that ended by themselves.",
+            ),
             held: counter("commands_held_total", "Commands that waited for a server that could take them."),
             refused: counter("commands_expired_total", "Commands that waited longer than --failover-wait."),
             retried: counter("commands_retried_total", "Reads sent again after their connection was lost."),

@@ -18,17 +18,19 @@ pub(crate) fn page(
             Observation::Primary { offset, .. } => Some(*offset),
             _ => None,
         });
-        let answers: Vec<u64> = topology.servers.iter().map(|server| metrics.answers_of(&server.to_string())).collect();
+        let answers: Vec<u64> =
+            topology.servers.iter().map(|server| metrics.answers_of(&server.to_string())).collect();
         let total: u64 = answers.iter().sum();
         let rows = topology.servers.iter().enumerate().map(|(server, address)| {
             let observation = &topology.observations[server];
             let standing = topology.view.servers[server];
-            let (health, part) = match (topology.view.primary == Some(server), standing.fit, standing.reachable) {
-                (true, ..) => (Health::Good, "writes and reads"),
-                (_, true, _) => (Health::Good, "reads"),
-                (_, _, true) => (Health::Warning, "none"),
-                _ => (Health::Bad, "none"),
-            };
+            let (health, part) =
+                match (topology.view.primary == Some(server), standing.fit, standing.reachable) {
+                    (true, ..) => (Health::Good, "writes and reads"),
+                    (_, true, _) => (Health::Good, "reads"),
+                    (_, _, true) => (Health::Warning, "none"),
+                    _ => (Health::Bad, "none"),
+                };
             let lag = match (observation, primary_offset) {
                 (Observation::Replica { offset: Some(offset), .. }, Some(primary)) => {
                     format!("{} B", primary.saturating_sub(*offset))
@@ -59,7 +61,11 @@ pub(crate) fn page(
         ];
         let health = if topology.view.primary.is_some() { Health::Good } else { Health::Bad };
         let summary = match topology.view.primary {
-            Some(primary) => format!("primary {}, {} replicas serve reads", topology.name(primary), topology.view.replicas().count()),
+            Some(primary) => format!(
+                "primary {}, {} replicas serve reads",
+                topology.name(primary),
+                topology.view.replicas().count()
+            ),
             None => "no primary is known".to_owned(),
         };
         Status::new(health, summary).section(servers).section(Section::facts("Now", facts))

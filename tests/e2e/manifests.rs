@@ -149,11 +149,9 @@ fn one_line_adds_a_sidecar_to_any_workload() -> Result<()> {
             ensure!(names(workload, "containers") == ["app", "log"], "{workload}");
             let sidecar = &workload["spec"]["template"]["spec"]["initContainers"][0];
             ensure!(sidecar["restartPolicy"] == "Always" && sidecar["startupProbe"].is_object(), "{sidecar}");
+            let port = sidecar["ports"][0]["containerPort"].to_string();
             let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
-            ensure!(
-                annotations["prometheus.io/port"] == sidecar["ports"][0]["containerPort"].to_string(),
-                "{annotations}"
-            );
+            ensure!(annotations["prometheus.io/port"] == port.as_str(), "{annotations}");
         }
     }
     Ok(())

@@ -93,14 +93,19 @@ impl Command {
     pub fn new(name: &str, flags: Flags, specs: Vec<KeySpec>, subcommands: Vec<Command>) -> Self {
         let name = name.to_ascii_lowercase();
         let only_key = match specs.as_slice() {
-            [KeySpec { incomplete: false, begin: Begin::Index(at), find: Find::Range { last: 0, .. }, .. }] => Some(*at),
+            [
+                KeySpec {
+                    incomplete: false, begin: Begin::Index(at), find: Find::Range { last: 0, .. }, ..
+                },
+            ] => Some(*at),
             _ => None,
         };
         let effect = if is_dataless(&name) {
             Effect::PrimaryRead
         } else if !flags.readonly || flags.write || flags.may_replicate {
             Effect::Write
-        } else if specs.is_empty() || specs.iter().any(|spec| spec.writes) && kind_of(&name) != Kind::ReadScript
+        } else if specs.is_empty()
+            || specs.iter().any(|spec| spec.writes) && kind_of(&name) != Kind::ReadScript
             || is_server_specific(&name)
         {
             // A read that declares a written key caches something in it (PFCOUNT).

@@ -29,22 +29,66 @@ fn keys(line: &str) -> (Vec<String>, bool) {
 #[test]
 fn reads_go_to_replicas_and_everything_else_does_not() {
     for line in [
-        "GET a", "get a", "MGET a b", "EXISTS a", "HGETALL h", "ZRANGE z 0 -1", "XREAD COUNT 2 STREAMS s 0", "SORT l",
-        "SORT_RO l", "GEORADIUS g 1 2 3 m", "BITFIELD b GET u8 0", "BITFIELD_RO b GET u8 0", "EVAL_RO s 1 k",
-        "EVALSHA_RO s 1 k", "FCALL_RO f 1 k", "GEORADIUS_RO g 1 2 3 m", "TTL a", "STRLEN a", "SINTERCARD 2 a b",
+        "GET a",
+        "get a",
+        "MGET a b",
+        "EXISTS a",
+        "HGETALL h",
+        "ZRANGE z 0 -1",
+        "XREAD COUNT 2 STREAMS s 0",
+        "SORT l",
+        "SORT_RO l",
+        "GEORADIUS g 1 2 3 m",
+        "BITFIELD b GET u8 0",
+        "BITFIELD_RO b GET u8 0",
+        "EVAL_RO s 1 k",
+        "EVALSHA_RO s 1 k",
+        "FCALL_RO f 1 k",
+        "GEORADIUS_RO g 1 2 3 m",
+        "TTL a",
+        "STRLEN a",
+        "SINTERCARD 2 a b",
     ] {
         assert_eq!(effect(line), Effect::Read, "{line}");
     }
     for line in [
-        "SET a 1", "SORT l STORE d", "GEORADIUS g 1 2 3 m STORE d", "BITFIELD b GET u8 0 SET u8 0 1", "EVAL s 1 k",
-        "EVALSHA s 1 k", "FCALL f 1 k", "GETEX a", "GETSET a b", "XADD s * a b", "NOSUCH.COMMAND a",
-        "EXPIRE a 1", "XREADGROUP GROUP g c STREAMS s >", "FLUSHALL", "FCALL f 0", "FUNCTION LOAD x",
+        "SET a 1",
+        "SORT l STORE d",
+        "GEORADIUS g 1 2 3 m STORE d",
+        "BITFIELD b GET u8 0 SET u8 0 1",
+        "EVAL s 1 k",
+        "EVALSHA s 1 k",
+        "FCALL f 1 k",
+        "GETEX a",
+        "GETSET a b",
+        "XADD s * a b",
+        "NOSUCH.COMMAND a",
+        "EXPIRE a 1",
+        "XREADGROUP GROUP g c STREAMS s >",
+        "FLUSHALL",
+        "FCALL f 0",
+        "FUNCTION LOAD x",
     ] {
         assert_eq!(effect(line), Effect::Write, "{line}");
     }
     for line in [
-        "SCAN 0", "HSCAN h 0", "KEYS *", "DBSIZE", "RANDOMKEY", "OBJECT ENCODING a", "MEMORY USAGE a", "PFCOUNT h",
-        "SORT l BY w_*", "SORT_RO l GET #", "XREAD BLOCK 0 STREAMS s $", "TOUCH a", "XINFO STREAM s", "PING", "INFO", "PUBLISH c m", "SPUBLISH c m",
+        "SCAN 0",
+        "HSCAN h 0",
+        "KEYS *",
+        "DBSIZE",
+        "RANDOMKEY",
+        "OBJECT ENCODING a",
+        "MEMORY USAGE a",
+        "PFCOUNT h",
+        "SORT l BY w_*",
+        "SORT_RO l GET #",
+        "XREAD BLOCK 0 STREAMS s $",
+        "TOUCH a",
+        "XINFO STREAM s",
+        "PING",
+        "INFO",
+        "PUBLISH c m",
+        "SPUBLISH c m",
     ] {
         assert_eq!(effect(line), Effect::PrimaryRead, "{line}");
     }

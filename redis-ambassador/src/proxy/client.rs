@@ -183,11 +183,15 @@ impl Client {
                 }
             }
         }
-        if state.out.len() < LOW_WATER && let Some(link) = state.feeder.take() {
+        if state.out.len() < LOW_WATER
+            && let Some(link) = state.feeder.take()
+        {
             link.state.borrow_mut().paused = false;
             link.wake();
         }
-        if (state.blocked || state.parked || state.closing || state.closed) && let Some(waker) = &state.waker {
+        if (state.blocked || state.parked || state.closing || state.closed)
+            && let Some(waker) = &state.waker
+        {
             waker.wake_by_ref();
         }
     }

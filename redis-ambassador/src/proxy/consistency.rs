@@ -67,7 +67,12 @@ impl Hub {
 
     /// Notes a request over the client's own connection. It may run much later than it is sent, so its keys are
     /// noted again with every answer, see [`Hub::fence_own_answered`].
-    pub(super) fn fence_own(&self, state: &mut ClientState, request: &Request<'_>, classified: &Classified<'_>) {
+    pub(super) fn fence_own(
+        &self,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        classified: &Classified<'_>,
+    ) {
         if !self.settings.consistency.uses_fence() || classified.effect != Effect::Write {
             return;
         }
@@ -81,13 +86,13 @@ impl Hub {
             return;
         }
         let keys = &mut writes.keys;
-        let complete = classified
-            .command
-            .is_some_and(|command| visit_keys(command, request, |key| {
+        let complete = classified.command.is_some_and(|command| {
+            visit_keys(command, request, |key| {
                 if keys.len() < MAX_KEYS {
                     keys.push(key_hash(key));
                 }
-            }));
+            })
+        });
         writes.any |= !complete || keys.len() >= MAX_KEYS;
         self.mark_own(state);
     }

@@ -100,7 +100,9 @@ impl Hub {
             }
             let succeeded = data[0] != b'-';
             self.answer(link, waiter, data, chunk.done, fresh && succeeded, aftermath);
-            if chunk.done && let Some(waiter) = state.waiters.pop_front() {
+            if chunk.done
+                && let Some(waiter) = state.waiters.pop_front()
+            {
                 self.fence_done(&waiter);
                 self.consumed(link, state, waiter.len);
                 self.metrics.answered(link.server.get(), now.saturating_sub(waiter.since));
@@ -132,7 +134,7 @@ impl Hub {
         let client = &waiter.client;
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
-        if state.closed {
+        if state.closed || waiter.abandoned {
             return;
         }
         if state.closing && state.slots.is_empty() {
@@ -143,13 +145,14 @@ impl Hub {
             state.own_busy = state.own_busy.saturating_sub(1);
             self.fence_own_answered(state);
         }
-        if done {
-            if let Some((seq, profile)) = state.switching && seq == waiter.seq {
-                state.switching = None;
-                if succeeded {
-                    state.session.profile = profile;
-                    state.lane = self.lane(profile);
-                }
+        if done
+            && let Some((seq, profile)) = state.switching
+            && seq == waiter.seq
+        {
+            state.switching = None;
+            if succeeded {
+                state.session.profile = profile;
+                state.lane = self.lane(profile);
             }
         }
         self.mark_client(client, &mut state.dirty);
@@ -191,30 +194,54 @@ impl Hub {
 
     /// A client does not read as fast as it is answered. Only what answers it may wait.
     fn congested(self: &Rc<Self>, link: &Rc<Link>, client: &Rc<Client>) {
-        {
-            let mut state = client.state.borrow_mut();
+        let unread = {
+            let state = client.state.borrow();
             if state.out.len() <= HIGH_WATER || state.closed || state.feeder.is_some() {
                 return;
             }
-            if !link.own.get() {
-                let others = link.state.borrow().waiters.iter().any(|waiter| !Rc::ptr_eq(&waiter.client, client));
-                if others && state.out.len() < self.settings.client_output_limit {
-                    drop(state);
-                    return self.detach(link);
-                }
-                if others {
-                    drop(state);
-                    self.kick(client, "it does not read its answers, and others wait behind it");
-                    client.state.borrow_mut().closed = true;
-                    return;
-                }
-            }
-            state.feeder = Some(Rc::clone(link));
-        }
-        link.state.borrow_mut().paused = true;
+            state.out.len()
+        };
         if !link.own.get() {
             self.detach(link);
+            if self.evacuate(link, client) {
+                // Somebody's write is behind it and cannot be moved: read on.
+                if unread > self.settings.client_output_limit {
+                    self.kick(client, "it does not read its answers, and others wait behind it");
+                    client.state.borrow_mut().closed = true;
+                }
+                return;
+            }
         }
+        client.state.borrow_mut().feeder = Some(Rc::clone(link));
+        link.state.borrow_mut().paused = true;
+    }
+
+    /// Sends the reads of others that wait behind a slow client over another connection; true when something that
+    /// cannot be sent again has to wait on.
+    fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
+        let (mut moved, mut stuck) = (Vec::new(), false);
+        {
+            let mut state = link.state.borrow_mut();
+            let LinkState { waiters, out, .. } = &mut *state;
+            let mut at = 0;
+            for waiter in waiters.iter_mut() {
+                let request = at..at + waiter.len as usize;
+                at = request.end;
+                if Rc::ptr_eq(&waiter.client, slow) || waiter.abandoned {
+                    continue;
+                }
+                if !waiter.read {
+                    stuck = true;
+                    continue;
+                }
+                waiter.abandoned = true;
+                moved.push((Waiter { abandoned: false, ..waiter.copy() }, out.as_slice()[request].to_vec()));
+            }
+        }
+        for (waiter, request) in moved {
+            self.send_again(waiter, request, None);
+        }
+        stuck
     }
 }
 

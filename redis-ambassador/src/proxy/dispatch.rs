@@ -107,7 +107,14 @@ impl Hub {
             let was_up = matches!(state.phase, Phase::Up(_));
             let begun = state.framer.in_reply();
             let owner = state.owner.take();
-            (std::mem::take(&mut state.waiters), std::mem::take(&mut state.out), state.sent, was_up, begun, owner)
+            (
+                std::mem::take(&mut state.waiters),
+                std::mem::take(&mut state.out),
+                state.sent,
+                was_up,
+                begun,
+                owner,
+            )
         };
         link.close();
         link.outstanding.set(0);
@@ -143,6 +150,9 @@ impl Hub {
         begun: bool,
         error: &LinkError,
     ) {
+        if waiter.abandoned {
+            return;
+        }
         self.fence_done(&waiter);
         if begun && waiter.client.state.borrow().closed {
             return;
@@ -175,8 +185,10 @@ impl Hub {
     fn lost_answer(&self, link: &Link, sent: bool) -> Vec<u8> {
         let address = self.topology.borrow().name(link.server.get());
         let certainty = if sent { "it may or may not have been run" } else { "it may have been run" };
-        format!("-LOSTREPLY connection to {address} was lost before this command was answered; {certainty}\r\n")
-            .into_bytes()
+        format!(
+            "-LOSTREPLY connection to {address} was lost before this command was answered; {certainty}\r\n"
+        )
+        .into_bytes()
     }
 
     /// Removes every reference of the hub to a connection.

@@ -52,6 +52,7 @@ pub(crate) struct Hub {
     pub(super) turn: Cell<usize>,
     pub(super) next_client: Cell<u64>,
     pub(super) draining: Cell<bool>,
+    clock: Cell<u64>,
     start: Instant,
 }
 
@@ -59,7 +60,11 @@ pub(crate) struct Hub {
 const SUSPENSION: u64 = 250_000;
 
 impl Hub {
-    pub(super) fn new(settings: WorkerSettings, metrics: WorkerMetrics, credentials: Option<Credentials>) -> Rc<Self> {
+    pub(super) fn new(
+        settings: WorkerSettings,
+        metrics: WorkerMetrics,
+        credentials: Option<Credentials>,
+    ) -> Rc<Self> {
         let read_buffer = 64 << 10;
         Rc::new(Self {
             settings,
@@ -83,13 +88,22 @@ impl Hub {
             turn: Cell::new(0),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            clock: Cell::new(0),
             start: Instant::now(),
         })
     }
 
     /// Microseconds since the worker started.
     pub(super) fn now(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+        let now = self.start.elapsed().as_micros() as u64;
+        self.clock.set(now);
+        now
+    }
+
+    /// [`Hub::now`] as of the start of this turn's work on one connection.
+    #[inline]
+    pub(super) fn clock(&self) -> u64 {
+        self.clock.get()
     }
 
     /// The lane of a profile, made when it is new.
@@ -113,12 +127,12 @@ impl Hub {
             [] => None,
             [only] => Some(*only),
             several => {
-                let turn = self.turn.get().wrapping_add(1);
-                self.turn.set(turn);
+                let turn = self.turn.get();
                 let lanes = self.lanes.borrow();
                 let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
-                let outstanding =
-                    |server: usize| links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get());
+                let outstanding = |server: usize| {
+                    links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
+                };
                 least_outstanding(several, outstanding, turn)
             }
         }
@@ -198,7 +212,9 @@ impl Hub {
     #[inline]
     pub(super) fn mark_dirty(&self, link: &Rc<Link>) {
         let mut dirty = self.dirty_links.borrow_mut();
-        if dirty.is_empty() && let Some(flusher) = self.flusher.borrow().as_ref() {
+        if dirty.is_empty()
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
             flusher.wake_by_ref();
         }
         dirty.push(Rc::clone(link));
@@ -212,6 +228,7 @@ impl Hub {
                 *flusher = Some(cx.waker().clone());
             }
         }
+        self.turn.set(self.turn.get().wrapping_add(1));
         loop {
             let Some(link) = self.dirty_links.borrow_mut().pop() else { break };
             self.flush_link(&link);
@@ -227,7 +244,10 @@ impl Hub {
         // Whoever streams a request waits for this to drain.
         if link.own.get() && link.backlog() < super::client::LOW_WATER {
             let owner = link.state.borrow().owner.clone();
-            if let Some(owner) = owner && owner.state.borrow().parked && let Some(waker) = &owner.state.borrow().waker {
+            if let Some(owner) = owner
+                && owner.state.borrow().parked
+                && let Some(waker) = &owner.state.borrow().waker
+            {
                 waker.wake_by_ref();
             }
         }

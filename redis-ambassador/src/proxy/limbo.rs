@@ -73,7 +73,8 @@ impl Hub {
             let Some(stray) = expired else { break };
             let error = stray.last_error.unwrap_or_else(|| {
                 let waited = common::config::format_duration(self.settings.failover_wait);
-                format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n").into_bytes()
+                format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n")
+                    .into_bytes()
             });
             self.metrics.refused.inc();
             self.finish(&stray.waiter, &error);

@@ -64,7 +64,12 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     connect(&address, &handshake, hub.settings.connect_timeout).await
 }
 
-fn poll(hub: &Rc<Hub>, link: &Rc<Link>, socket: &Socket, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+fn poll(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    socket: &Socket,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), LinkError>> {
     {
         let mut state = link.state.borrow_mut();
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

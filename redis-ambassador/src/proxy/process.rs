@@ -29,6 +29,7 @@ impl Hub {
     ) -> Poll<io::Result<usize>> {
         let mut scratch = self.scratch.borrow_mut();
         let count = ready!(client.socket.poll_read(cx, &mut scratch))?;
+        self.now();
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
         if state.input.is_empty() {
@@ -157,7 +158,9 @@ impl Hub {
             Ok(Some(frame)) => {
                 let mut framer = RequestFramer::new(self.settings.limits);
                 match framer.advance(&frame) {
-                    Ok(Step::Request(_)) => self.take_on(client, state, &Request::new(&frame, framer.args()), &frame),
+                    Ok(Step::Request(_)) => {
+                        self.take_on(client, state, &Request::new(&frame, framer.args()), &frame)
+                    }
                     _ => Outcome::Taken,
                 }
             }
@@ -251,11 +254,12 @@ impl Hub {
             client: Rc::clone(client),
             seq,
             len: 0,
-            since: self.now(),
+            since: self.clock(),
             epoch,
             read: effect != Effect::Write,
             anywhere: effect == Effect::Read,
             script: classified.kind == Kind::ReadScript,
+            abandoned: false,
             attempts: 0,
         };
         self.metrics.sent(mode == Mode::ReplicaRead, effect);
@@ -289,7 +293,13 @@ impl Hub {
     }
 
     /// Takes over the profile a request asks for, when a server has agreed to it.
-    fn switch(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, switch: &Switch<'_>, frame: &[u8]) {
+    fn switch(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        switch: &Switch<'_>,
+        frame: &[u8],
+    ) {
         let mut profile = state.session.profile;
         if let Some(db) = switch.db {
             profile.db = db;
@@ -300,7 +310,10 @@ impl Hub {
         if let Some((user, password)) = switch.auth {
             match self.user(user, password) {
                 Some(user) => profile.user = user,
-                None => return state.answer(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"),
+                None => {
+                    return state
+                        .answer(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+                }
             }
         }
         if state.own.is_some() {
@@ -314,11 +327,12 @@ impl Hub {
             client: Rc::clone(client),
             seq,
             len: 0,
-            since: self.now(),
+            since: self.clock(),
             epoch: 0,
             read: true,
             anywhere: false,
             script: false,
+            abandoned: false,
             attempts: 0,
         };
         match self.primary() {
@@ -336,7 +350,9 @@ impl Hub {
         let (user, password) = (std::str::from_utf8(user).ok()?, std::str::from_utf8(password).ok()?);
         let mut users = self.users.borrow_mut();
         let same = |known: &Option<Credentials>| {
-            known.as_ref().is_some_and(|known| known.user == user && known.password.expose_secret() == password)
+            known
+                .as_ref()
+                .is_some_and(|known| known.user == user && known.password.expose_secret() == password)
         };
         if let Some(index) = users.iter().position(same) {
             return Some(index as u32);
@@ -382,7 +398,6 @@ pub(super) struct Keys {
 /// A request with more keys than this counts as touching any key.
 const MAX_KEYS: usize = 32;
 
-
 impl Keys {
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.hashes[..self.count].iter().copied()
@@ -420,8 +435,15 @@ fn must_wait(state: &ClientState, classified: &Classified<'_>) -> bool {
         // Everything outstanding is on the connection that this one goes to as well.
         Kind::Plain | Kind::StreamRead if classified.blocks => elsewhere,
         Kind::Multi | Kind::Watch => elsewhere,
-        Kind::Select | Kind::Auth | Kind::Hello | Kind::Client | Kind::Reset | Kind::Wait | Kind::Subscribe
-        | Kind::Stream | Kind::Script => !state.session.is_raw() && (elsewhere || !state.session.in_transaction()),
+        Kind::Select
+        | Kind::Auth
+        | Kind::Hello
+        | Kind::Client
+        | Kind::Reset
+        | Kind::Wait
+        | Kind::Subscribe
+        | Kind::Stream
+        | Kind::Script => !state.session.is_raw() && (elsewhere || !state.session.in_transaction()),
         _ => false,
     }
 }

@@ -24,7 +24,8 @@ impl Hub {
         }
         let profile = state.session.profile;
         let primary = self.primary();
-        let fits = |link: &Link| link.profile == profile && Some(link.server.get()) == primary && !link.is_closed();
+        let fits =
+            |link: &Link| link.profile == profile && Some(link.server.get()) == primary && !link.is_closed();
         // A connection that would have to be told more than its profile is better made new.
         let plain = state.session.replay().is_empty();
         let waiting = {
@@ -105,11 +106,12 @@ impl Hub {
             client: Rc::clone(client),
             seq,
             len: 0,
-            since: self.now(),
+            since: self.clock(),
             epoch: 0,
             read: false,
             anywhere: false,
             script: false,
+            abandoned: false,
             attempts: 0,
         });
     }

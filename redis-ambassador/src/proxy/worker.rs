@@ -72,8 +72,10 @@ impl Worker {
         let (connections, incoming) = mpsc::channel(QUEUE);
         let (end, ended) = tokio::sync::oneshot::channel();
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let runtime =
-                Builder::new_current_thread().enable_all().event_interval(TURN).build_local(LocalOptions::default());
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(TURN)
+                .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => runtime.block_on(serve(settings, metrics, topology, incoming, shutdown)),
                 Err(error) => tracing::error!(%error, "cannot start a worker's runtime"),
@@ -167,7 +169,11 @@ impl Hub {
         let given_up: Vec<_> = {
             let detached = self.detached.borrow();
             let old = |since: Option<u64>| since.is_some_and(|since| now.saturating_sub(since) > wait);
-            detached.iter().filter(|link| old(link.detached.get()) && self.is_out_of_use(link)).cloned().collect()
+            detached
+                .iter()
+                .filter(|link| old(link.detached.get()) && self.is_out_of_use(link))
+                .cloned()
+                .collect()
         };
         for link in given_up {
             self.link_lost(&link, &crate::upstream::LinkError::Retired("it has not answered"));

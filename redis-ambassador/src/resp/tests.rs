@@ -81,14 +81,18 @@ fn reply() -> impl Strategy<Value = Vec<u8>> {
             prop::collection::vec(inner.clone(), 0..6).prop_map(|items| aggregate('*', items.len(), &items)),
             prop::collection::vec(inner.clone(), 0..6).prop_map(|items| aggregate('~', items.len(), &items)),
             prop::collection::vec((inner.clone(), inner.clone()), 0..4).prop_map(|pairs| {
-                let items: Vec<_> = pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect();
+                let items: Vec<_> =
+                    pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect();
                 aggregate('%', pairs.len(), &items)
             }),
-            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(key, value, item)| {
-                [aggregate('|', 1, &[key, value]), item].concat()
-            }),
-            prop::collection::vec(inner, 0..4)
-                .prop_map(|items| [b"*?\r\n".to_vec(), items.concat(), b".\r\n".to_vec()].concat()),
+            (inner.clone(), inner.clone(), inner.clone())
+                .prop_map(|(key, value, item)| { [aggregate('|', 1, &[key, value]), item].concat() }),
+            prop::collection::vec(inner, 0..4).prop_map(|items| [
+                b"*?\r\n".to_vec(),
+                items.concat(),
+                b".\r\n".to_vec()
+            ]
+            .concat()),
         ]
     })
 }
@@ -170,7 +174,10 @@ fn refuses_what_redis_refuses() {
     let error = |bytes: &[u8]| requests(bytes, &[64]).1.map(|error| error.to_string());
     assert_eq!(error(b"*abc\r\n").as_deref(), Some("Protocol error: invalid multibulk length"));
     assert_eq!(error(b"*99999999999\r\n").as_deref(), Some("Protocol error: invalid multibulk length"));
-    assert_eq!(error(b"*123456789012345678901234567890").as_deref(), Some("Protocol error: invalid multibulk length"));
+    assert_eq!(
+        error(b"*123456789012345678901234567890").as_deref(),
+        Some("Protocol error: invalid multibulk length")
+    );
     assert_eq!(error(b"*1\r\nfoo\r\n").as_deref(), Some("Protocol error: expected '$', got 'f'"));
     assert_eq!(error(b"*1\r\n$-1\r\n").as_deref(), Some("Protocol error: invalid bulk length"));
     assert_eq!(error(b"*1\r\n$999999999999\r\n").as_deref(), Some("Protocol error: invalid bulk length"));
@@ -194,7 +201,10 @@ fn inline_quoting_follows_redis() {
     let split = |line: &str| inline_to_multibulk(line.as_bytes());
     assert_eq!(split("  \r\n"), Ok(None));
     assert_eq!(split("PING\r\n"), Ok(Some(b"*1\r\n$4\r\nPING\r\n".to_vec())));
-    assert_eq!(split(r#"SET a "b\"\x41\n""#), Ok(Some(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\nb\"A\n\r\n".to_vec())));
+    assert_eq!(
+        split(r#"SET a "b\"\x41\n""#),
+        Ok(Some(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\nb\"A\n\r\n".to_vec()))
+    );
     assert_eq!(split(r"ECHO 'it\'s'"), Ok(Some(b"*2\r\n$4\r\nECHO\r\n$4\r\nit's\r\n".to_vec())));
     assert_eq!(split("SET a \"b"), Err(UnbalancedQuotes));
     assert_eq!(split("SET a \"b\"c"), Err(UnbalancedQuotes));

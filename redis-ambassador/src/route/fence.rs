@@ -118,7 +118,8 @@ impl Fence {
             open = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         }
         let mut now = settled;
-        while now + 1 < open && self.unanswered[((now + 1) % UNSETTLED) as usize].load(Ordering::SeqCst) == 0 {
+        while now + 1 < open && self.unanswered[((now + 1) % UNSETTLED) as usize].load(Ordering::SeqCst) == 0
+        {
             now += 1;
         }
         now

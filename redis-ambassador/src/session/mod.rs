@@ -132,9 +132,12 @@ impl Session {
             };
         }
         match classified.kind {
-            Kind::Plain | Kind::Sort | Kind::GeoRadius | Kind::Bitfield | Kind::StreamRead | Kind::ReadScript => {
-                self.shared(classified.effect)
-            }
+            Kind::Plain
+            | Kind::Sort
+            | Kind::GeoRadius
+            | Kind::Bitfield
+            | Kind::StreamRead
+            | Kind::ReadScript => self.shared(classified.effect),
             _ => self.plan_special(table, request, classified),
         }
     }

@@ -21,9 +21,9 @@ fn primary(previous: Option<usize>, observations: &[Observation]) -> Option<usiz
     };
     let others = (0..observations.len()).filter(|server| Some(*server) != previous);
     // Of several, the one that replicas follow.
-    let best = others.filter_map(|server| Some((claims(server)?, server))).max_by_key(|(replicas, server)| {
-        (*replicas, std::cmp::Reverse(*server))
-    });
+    let best = others
+        .filter_map(|server| Some((claims(server)?, server)))
+        .max_by_key(|(replicas, server)| (*replicas, std::cmp::Reverse(*server)));
     match (previous, best) {
         (Some(previous), best) if let Some(followers) = claims(previous) => match best {
             // Two claim it, and the replicas have left the old one: writes to it would be lost.

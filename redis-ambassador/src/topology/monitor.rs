@@ -152,9 +152,15 @@ impl Monitor {
     }
 
     /// Takes over what a server said; true when its command table should be asked for.
-    fn learn(&self, server: usize, observation: Observation, connection: Option<MultiplexedConnection>) -> bool {
+    fn learn(
+        &self,
+        server: usize,
+        observation: Observation,
+        connection: Option<MultiplexedConnection>,
+    ) -> bool {
         let mut state = self.lock();
         state.connections[server] = connection;
+        let observation = carry_over(&state.observations[server], observation);
         self.metrics.observed(&self.servers[server].to_string(), &observation);
         let changed = role_changed(&state.observations[server], &observation);
         if changed {
@@ -164,7 +170,8 @@ impl Monitor {
         let view = decide::decide(state.primary, &state.observations);
         if view.primary.is_some() && view.primary != state.primary {
             if let Some(previous) = state.primary {
-                let (from, to) = (&self.servers[previous], view.primary.map(|primary| &self.servers[primary]));
+                let (from, to) =
+                    (&self.servers[previous], view.primary.map(|primary| &self.servers[primary]));
                 tracing::warn!(%from, to = to.map(ToString::to_string), "primary changed");
                 self.metrics.failovers.inc();
             }
@@ -227,6 +234,18 @@ impl Monitor {
         let replicas = topology.view.replicas().filter_map(|server| Some((server, open(server)?))).collect();
         (topology.view.primary.and_then(open), replicas)
     }
+}
+
+/// A replica that has lost its primary tells no offset, but keeps the data it had.
+fn carry_over(before: &Observation, mut after: Observation) -> Observation {
+    if let (Observation::Replica { offset: known @ Some(_), .. }, Observation::Replica { offset, link, .. }) =
+        (before, &mut after)
+        && offset.is_none()
+        && link != "sync"
+    {
+        *offset = *known;
+    }
+    after
 }
 
 fn role_changed(before: &Observation, after: &Observation) -> bool {

@@ -5,7 +5,9 @@ use crate::address::ServerAddr;
 use crate::upstream::Credentials;
 use common::secret::ExposeSecret;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value,
+};
 use std::time::Duration;
 
 /// Opens a connection for questions.
@@ -98,7 +100,8 @@ mod tests {
     fn roles_are_read() {
         let primary = Value::Array(vec![bulk("master"), Value::Int(42), Value::Array(vec![Value::Nil])]);
         assert_eq!(read_role(&primary), Observation::Primary { offset: 42, replicas: 1 });
-        let replica = Value::Array(vec![bulk("slave"), bulk("h"), Value::Int(1), bulk("sync"), Value::Int(-1)]);
+        let replica =
+            Value::Array(vec![bulk("slave"), bulk("h"), Value::Int(1), bulk("sync"), Value::Int(-1)]);
         let expected =
             Observation::Replica { primary: ("h".to_owned(), 1), link: "sync".to_owned(), offset: None };
         assert_eq!(read_role(&replica), expected);

@@ -73,10 +73,11 @@ pub(super) async fn run(monitor: Arc<Monitor>, fence: Arc<Fence>) {
             milestones.add(settled, offset);
             marked = settled;
         }
-        let offsets = join_all(replicas.into_iter().map(|(server, connection)| async move {
-            Some((server, replica_offset(connection).await?))
-        }))
-        .await;
+        let offsets =
+            join_all(replicas.into_iter().map(|(server, connection)| async move {
+                Some((server, replica_offset(connection).await?))
+            }))
+            .await;
         if monitor.history.load(Ordering::SeqCst) != history {
             continue;
         }

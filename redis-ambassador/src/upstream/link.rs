@@ -54,8 +54,17 @@ pub(crate) struct Waiter {
     pub(crate) anywhere: bool,
     /// It may fail for a script that only some servers have.
     pub(crate) script: bool,
+    /// It was sent again elsewhere; this answer is dropped.
+    pub(crate) abandoned: bool,
     /// Times it was sent before.
     pub(crate) attempts: u8,
+}
+
+impl Waiter {
+    /// The same request once more.
+    pub(crate) fn copy(&self) -> Self {
+        Self { client: Rc::clone(&self.client), ..*self }
+    }
 }
 
 /// Where a connection is in its life.
@@ -159,7 +168,9 @@ impl Link {
             state.out.consume(state.sent);
             state.sent = 0;
         }
-        if state.blocked && let Some(waker) = &state.waker {
+        if state.blocked
+            && let Some(waker) = &state.waker
+        {
             waker.wake_by_ref();
         }
         Ok(())
