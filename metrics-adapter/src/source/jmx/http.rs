@@ -127,6 +127,9 @@ fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Ro
         .route("/metrics", metrics(source))
         .route("/-/healthy", async |_: Request| text(StatusCode::OK, "Exporter is healthy."))
         .route("/-/ready", async |_: Request| text(StatusCode::OK, "Exporter is ready."))
+        // The paths of the other containers here, so that one probe fits all.
+        .route("/livez", async |_: Request| text(StatusCode::OK, "ok\n"))
+        .route("/readyz", async |_: Request| text(StatusCode::OK, "ok\n"))
         .route("/", move |_: Request| {
             let status = Arc::clone(&status);
             async move { landing(&status).await }
