@@ -7,5 +7,6 @@ mod dashboards;
 mod harness;
 mod manifests;
 mod plain_redis;
+mod pods;
 mod push_to_deploy;
 mod uniform_metrics;
