@@ -1,6 +1,7 @@
 //! The command line: which mode, its flags, its signals.
 
 mod explain;
+mod jmx;
 mod statsd;
 
 use std::ffi::OsString;
@@ -28,10 +29,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let mode = arguments.next().map(|mode| mode.to_string_lossy().into_owned());
     match mode.as_deref() {
         Some("statsd") => statsd::main(std::iter::once(program).chain(arguments)),
-        Some("jmx") => {
-            eprintln!("metrics-adapter: error: this build has no `jmx` mode");
-            ExitCode::from(USAGE)
-        }
+        Some("jmx") => jmx::main(arguments),
         Some("--help" | "-h" | "help") => {
             print!("{HELP}");
             ExitCode::SUCCESS

@@ -1,14 +1,13 @@
 //! Drivers: what listens, connects and reads files, and is collected on a scrape.
 
 pub mod jmx;
+pub mod statsd;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
 use crate::family::Walk;
-
-pub mod statsd;
 
 /// A boxed future, so that sources of different kinds live in one list.
 pub type Collecting<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Walk>, CollectError>> + Send + 'a>>;

@@ -11,8 +11,6 @@
 //! ```
 
 mod basic_auth;
-#[cfg(feature = "cli")]
-pub mod command;
 mod config;
 mod http;
 mod key_store;
