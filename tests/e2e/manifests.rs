@@ -427,7 +427,10 @@ fn migrating_pages_keep_what_they_promise() -> Result<()> {
         }
         ensure!(check_with_binaries(before)? == 0 && check_with_binaries(after)? == 1, "{page}");
         let help = help(name)?;
-        for flag in prose(&text).split(['`', ' ', '=']).filter(|word| word.starts_with("--")) {
+        let flags = prose(&text);
+        let is_flag =
+            |word: &&str| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic));
+        for flag in flags.split(['`', ' ', '=']).filter(is_flag) {
             ensure!(help.contains(flag), "{page}: {name} has no {flag}");
         }
     }
