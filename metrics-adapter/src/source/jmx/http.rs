@@ -149,6 +149,11 @@ fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Ro
 
 impl Handler for Page {
     fn call(&self, request: Request) -> ResponseFuture {
+        // Probes of Kubernetes carry no password and must not compete with scrapes. A JVM that is not there
+        // yet is no reason to be unready: as a native sidecar this starts before it.
+        if matches!(request.uri().path(), "/livez" | "/readyz") {
+            return Box::pin(std::future::ready(secured(text(StatusCode::OK, "ok\n"), self.tls.is_some())));
+        }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.source.counts.rejected.fetch_add(1, Ordering::Relaxed);
             let busy = secured(text(StatusCode::TOO_MANY_REQUESTS, "too many requests at a time\n"), false);
