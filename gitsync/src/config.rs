@@ -21,6 +21,10 @@ pub struct Config {
     /// Let a repository from the network have submodules on this machine's paths
     /// (`protocol.file.allow`).
     pub allow_local_submodules: bool,
+    /// Beginnings of addresses: what stands for it, and what is written (`url.<base>.insteadOf`).
+    pub instead_of: Vec<(String, String)>,
+    /// Git settings that mean nothing here; they are warned about.
+    pub ignored_git_settings: Vec<String>,
     /// Patterns of what to check out.
     pub sparse_checkout_file: Option<PathBuf>,
     /// Working directory.
@@ -119,6 +123,8 @@ pub struct Credentials {
     pub by_url: Vec<Credential>,
     /// Asked before every attempt.
     pub askpass_url: Option<String>,
+    /// Cookies in the Netscape format.
+    pub cookie_file: Option<PathBuf>,
     /// A GitHub App.
     pub github_app: Option<GithubApp>,
 }
@@ -178,6 +184,8 @@ impl Config {
             depth: 1,
             submodules: Submodules::Recursive,
             allow_local_submodules: false,
+            instead_of: Vec::new(),
+            ignored_git_settings: Vec::new(),
             sparse_checkout_file: None,
             root: root.into(),
             touch_file: None,

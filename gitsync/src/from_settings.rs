@@ -10,9 +10,11 @@ use serde::Deserialize;
 use crate::config::{
     Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
 };
-use crate::redact;
+use crate::{gitconfig, redact};
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+/// Where kubernetes/git-sync expects it.
+const COOKIE_FILE: &str = "/etc/git-secret/cookie_file";
 const SHORTEST_HOOK: Duration = Duration::from_secs(1);
 
 impl Config {
@@ -56,6 +58,7 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
+        git_settings(settings, &mut config)?;
         config.ssh.keys = settings.list("ssh-key-file")?;
         config.ssh.known_hosts = match settings.value("ssh-known-hosts")? {
             true => path(settings, "ssh-known-hosts-file"),
@@ -78,20 +81,23 @@ impl Config {
 
 /// A flag that would be parsed and ignored is worse than one that is refused.
 fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
-    for name in ["sparse-checkout-file", "git-config"] {
-        if settings.text(name).is_some_and(|text| !text.is_empty()) {
-            return Err(settings.invalid(name, "isn't supported by this version"));
-        }
-    }
-    if settings.value::<bool>("cookie-file")? {
-        return Err(settings.invalid("cookie-file", "isn't supported by this version"));
-    }
-    for name in ["git-config-add", "askpass-url", "github-app-client-id"] {
-        if settings.text(name).is_some_and(|text| !text.is_empty()) {
-            return Err(settings.invalid(name, "isn't supported by this version"));
-        }
+    if settings.text("sparse-checkout-file").is_some_and(|text| !text.is_empty()) {
+        return Err(settings.invalid("sparse-checkout-file", "isn't supported by this version"));
     }
     Ok(())
+}
+
+fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    let mut apply = |name: &'static str, text: &str| -> Result<(), ConfigError> {
+        for (key, value) in gitconfig::parse(text).map_err(|reason| settings.invalid(name, &reason))? {
+            if !config.apply_git_setting(&key, &value) {
+                config.ignored_git_settings.push(key);
+            }
+        }
+        Ok(())
+    };
+    apply("git-config", settings.text("git-config").unwrap_or_default())?;
+    settings.list::<String>("git-config-add")?.iter().try_for_each(|text| apply("git-config-add", text))
 }
 
 fn required(settings: &Settings, name: &'static str) -> Result<String, ConfigError> {
@@ -259,6 +265,7 @@ fn credentials(
     Ok(Credentials {
         by_url,
         askpass_url: text(settings, "askpass-url").map(str::to_owned),
+        cookie_file: settings.value::<bool>("cookie-file")?.then(|| PathBuf::from(COOKIE_FILE)),
         github_app: github_app(settings, username.is_some())?,
     })
 }

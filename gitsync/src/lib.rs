@@ -30,6 +30,7 @@ mod engine;
 mod error;
 mod fetcher;
 mod from_settings;
+mod gitconfig;
 mod hook;
 mod metrics;
 pub mod protocol;
