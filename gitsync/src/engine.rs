@@ -253,12 +253,13 @@ impl Engine {
     ) -> Result<Made, SyncError> {
         let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
         let started = std::time::Instant::now();
+        let options = CheckoutOptions { sparse: self.config.sparse_checkout_file.clone() };
         let made = blocking(move || {
             let commit = store
                 .commit_behind(wanted)?
                 .ok_or_else(|| RepoError::NotFound(format!("the remote didn't send {wanted}")))?;
             store.set_head(commit)?;
-            if store.has_checkout(commit) {
+            if store.has_checkout(commit) && store.has_patterns(commit, &options)? {
                 let mut patrol = Patrol::new(layout, commit);
                 let sighting = patrol.step(usize::MAX);
                 if sighting.is_clean() {
@@ -270,10 +271,10 @@ impl Engine {
                     return Ok(Made { store, commit, written: false, restored });
                 }
             }
-            let stats = match store.make_checkout(commit, &CheckoutOptions::default(), &cancel) {
+            let stats = match store.make_checkout(commit, &options, &cancel) {
                 Err(error) if error.is_disk_full() => {
                     reclaim(&store, published);
-                    store.make_checkout(commit, &CheckoutOptions::default(), &cancel)
+                    store.make_checkout(commit, &options, &cancel)
                 }
                 other => other,
             }?;

@@ -24,7 +24,6 @@ impl Config {
     /// A value that doesn't parse, is out of range, contradicts another one, or asks for what
     /// this program can't do.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        refuse_unsupported(settings)?;
         let repo = required(settings, "repo")?;
         let root = required(settings, "root")?;
         let (repo, from_url) = split_credentials(&repo);
@@ -77,14 +76,6 @@ impl Config {
         }
         Ok(config)
     }
-}
-
-/// A flag that would be parsed and ignored is worse than one that is refused.
-fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
-    if settings.text("sparse-checkout-file").is_some_and(|text| !text.is_empty()) {
-        return Err(settings.invalid("sparse-checkout-file", "isn't supported by this version"));
-    }
-    Ok(())
 }
 
 fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {

@@ -541,3 +541,125 @@ fn submodules_at_every_level() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("local path"), "{}", text(&output));
 }
+
+#[test]
+fn sparse_patterns_and_line_endings() {
+    let site = Site::new();
+    site.push(&[
+        ("top", "t"),
+        ("docs/a.md", "a\n"),
+        ("docs/secret/x", "x"),
+        ("src/b.c", "b\n"),
+        (".gitattributes", "*.md text eol=crlf\n*.c ident\n"),
+        ("src/id.c", "$Id$\n"),
+    ]);
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.read("docs/a.md"), "a\r\n");
+    assert!(site.read("src/id.c").starts_with("$Id: "));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    run(Command::new("touch").arg(site.link().join("docs/a.md")));
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.read("docs/a.md"), "a\r\n");
+    let file = site.dir.path().join("patterns");
+    let flag = format!("--sparse-checkout-file={}", file.display());
+    for (patterns, there, not_there) in [
+        ("/*\n!/*/\n/docs/\n!/docs/secret/\n", &["top", "docs/a.md"][..], &["docs/secret", "src"][..]),
+        ("*.c\n", &["src/b.c"], &["top", "docs"]),
+    ] {
+        fs::write(&file, patterns).unwrap();
+        succeed(&mut site.sync(&["--one-time", &flag]));
+        for path in there {
+            assert!(site.link().join(path).exists(), "{patterns}: {path}");
+        }
+        for path in not_there {
+            assert!(!site.link().join(path).exists(), "{patterns}: {path}");
+        }
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "", "{patterns}");
+    }
+    succeed(&mut site.sync(&["--one-time"]));
+    assert!(site.link().join("docs/secret/x").exists());
+}
+
+#[test]
+fn askpass_cookies_headers_and_an_app() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "auth_basic x; auth_basic_user_file htpasswd;");
+    let answer = |status: &'static str, body: String| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut buffer = [0; 4096];
+            let read = std::io::Read::read(&mut stream, &mut buffer).unwrap();
+            let text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
+            String::from_utf8_lossy(&buffer[..read]).into_owned()
+        });
+        (port, server)
+    };
+    let (port, server) = answer("200 OK", "username=user\npassword=secret word\n".to_owned());
+    let flag = format!("--askpass-url=http://127.0.0.1:{port}/git_askpass");
+    succeed(&mut site.sync_from(&http.url(), &["--one-time", &flag]));
+    assert!(server.join().unwrap().starts_with("GET /git_askpass "));
+    let (port, server) = answer("401 no", String::new());
+    let flag = format!("--askpass-url=http://127.0.0.1:{port}/");
+    assert_eq!(finish(&mut site.sync_from(&http.url(), &["--one-time", &flag])).status.code(), Some(1));
+    server.join().unwrap();
+
+    let header = Http::serve(&site, "if ($http_x_token != 'let me in') { return 403; }");
+    assert_eq!(finish(&mut site.sync_from(&header.url(), &["--one-time"])).status.code(), Some(1));
+    succeed(&mut site.sync_from(&header.url(), &["--one-time", "--git-config=http.extraHeader:X-Token: let me in"]));
+    let rewrite = format!("--git-config-add=\"url.{}.insteadOf\":\"alias:\"", header.url().trim_end_matches("site.git").replace(':', "\\:").replace("\\:", ":"));
+    succeed(&mut site.sync_from("alias:site.git", &["--one-time", &rewrite, "--git-config=http.extraHeader:X-Token: let me in"]));
+
+    let key = site.dir.path().join("app.pem");
+    run(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"));
+    let (port, server) = answer("201 Created", r#"{"token":"secret word","expires_at":"2099-01-01T00:00:00Z"}"#.to_owned());
+    let app = Http::serve(&site, "if ($http_authorization != 'Basic LTpzZWNyZXQgd29yZA==') { return 401; }");
+    succeed(&mut site.sync_from(
+        &app.url(),
+        &[
+            "--one-time",
+            &format!("--github-base-url=http://127.0.0.1:{port}/"),
+            "--github-app-application-id=7",
+            "--github-app-installation-id=8",
+            &format!("--github-app-private-key-file={}", key.display()),
+        ],
+    ));
+    let request = server.join().unwrap();
+    assert!(request.starts_with("POST /app/installations/8/access_tokens "), "{request}");
+    let jwt = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap().trim().to_owned();
+    let script = "import sys,base64,subprocess,tempfile,os\n\
+        h,p,s=sys.argv[1].split('.')\n\
+        d=lambda t: base64.urlsafe_b64decode(t+'='*(-len(t)%4))\n\
+        w=tempfile.mkdtemp(); open(w+'/m','w').write(h+'.'+p); open(w+'/s','wb').write(d(s))\n\
+        subprocess.check_call(['openssl','rsa','-in',sys.argv[2],'-pubout','-out',w+'/k'],stderr=subprocess.DEVNULL)\n\
+        subprocess.check_call(['openssl','dgst','-sha256','-verify',w+'/k','-signature',w+'/s',w+'/m'])\n\
+        print(d(p).decode())";
+    let claims = run(Command::new("python3").args(["-c", script, &jwt]).arg(&key));
+    assert!(claims.contains("Verified OK") && claims.contains("\"iss\":\"7\""), "{claims}");
+}
+
+#[test]
+fn tls_with_a_private_authority() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let dir = site.dir.path();
+    let openssl = |arguments: &[&str]| {
+        run(Command::new("openssl").args(arguments).current_dir(dir));
+    };
+    openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test ca"]);
+    openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=localhost"]);
+    fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+    openssl(&["x509", "-req", "-in", "tls.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tls.pem", "-days", "2", "-extfile", "ext"]);
+    let listen = format!("ssl_certificate {d}/tls.pem; ssl_certificate_key {d}/tls.key;", d = dir.display());
+    let http = Http::serve_tls(&site, "", &listen);
+    let url = http.url().replace("http:", "https:");
+    let output = finish(&mut site.sync_from(&url, &["--one-time"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).to_lowercase().contains("certificate"), "{}", text(&output));
+    let authority = format!("--git-config=http.sslCAInfo:{}/ca.pem", dir.display());
+    succeed(&mut site.sync_from(&url, &["--one-time", &authority]));
+    assert_eq!(site.published(), hash);
+}

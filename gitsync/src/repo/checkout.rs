@@ -16,6 +16,7 @@ use super::RepoError;
 use super::index::Stat;
 use super::objects::{Kind, Objects};
 use super::tree::{Entry, Mode};
+use crate::protocol::ObjectId;
 
 /// Files handed to a worker at once: few enough to share a large directory between workers.
 const JOB_FILES: usize = 64;
@@ -27,7 +28,7 @@ const MAX_THREADS: usize = 8;
 /// Turns a blob into the bytes of the file at `path` (line endings and the like).
 pub(crate) trait Convert: Sync {
     /// `None`: the blob as it is.
-    fn convert(&self, path: &[u8], blob: &[u8]) -> Option<Vec<u8>>;
+    fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>>;
 }
 
 /// Writes all entries below `top`, which must be an empty directory of our own.
@@ -125,7 +126,7 @@ impl Work<'_> {
             Mode::Symlink | Mode::Submodule => return Ok(Stat::default()),
         };
         let blob = objects.read_kind(entry.id, Kind::Blob)?;
-        let converted = self.convert.convert(&entry.path, &blob);
+        let converted = self.convert.convert(&entry.path, entry.id, &blob);
         let name = split(&entry.path).1;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = || join(self.top, &entry.path);
@@ -239,7 +240,6 @@ pub(crate) fn index_stat(stat: &rustix::fs::Stat) -> Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ObjectId;
 
     fn entry(path: &str) -> Entry {
         Entry { path: path.as_bytes().to_vec(), mode: Mode::File, id: ObjectId::ZERO }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 
-use super::checkout::{join, split, stat_at};
+use super::attributes::Attributes;
+use super::checkout::{Convert as _, join, split, stat_at};
 use super::index::{self, IndexEntry};
 use super::objects::{Kind, Objects};
 use super::store::remove_any;
@@ -116,23 +117,29 @@ impl Store {
     /// # Errors
     /// When an object is damaged or a file can't be written.
     pub fn repair(&self, commit: ObjectId, sighting: &Sighting) -> Result<usize, RepoError> {
+        let path = own_index(self.layout(), commit);
+        let read = || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
+        let entries = read().map_err(RepoError::io("reading", &path))?;
+        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
+        let content = Content { objects: self.objects(), attributes: &attributes };
         let top = self.layout().worktree(commit);
         let mut restored = 0;
         for entry in &sighting.changed {
-            if !has_content(self.objects(), &top, entry)? {
-                restore(self.objects(), &top, entry)?;
+            if !has_content(&content, &top, entry) {
+                restore(&content, &top, entry)?;
                 restored += 1;
             }
         }
-        self.note_state(commit, sighting)?;
+        self.note_state(commit, entries, sighting)?;
         Ok(restored)
     }
 
-    fn note_state(&self, commit: ObjectId, sighting: &Sighting) -> Result<(), RepoError> {
-        let path = own_index(self.layout(), commit);
-        let read =
-            || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
-        let mut entries = read().map_err(RepoError::io("reading", &path))?;
+    fn note_state(
+        &self,
+        commit: ObjectId,
+        mut entries: Vec<IndexEntry>,
+        sighting: &Sighting,
+    ) -> Result<(), RepoError> {
         let top = self.layout().worktree(commit);
         for changed in &sighting.changed {
             if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&changed.path)) {
@@ -143,43 +150,51 @@ impl Store {
     }
 }
 
-/// Whether the file holds what the commit says, whatever its times and owner.
-fn has_content(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<bool, RepoError> {
-    let path = join(top, &entry.path);
-    let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };
-    // A parent turned into a symlink leads out of the checkout.
-    if !parents_are_directories(top, &entry.path) {
-        return Ok(false);
-    }
-    let same = match entry.mode {
-        Mode::Submodule => meta.is_dir(),
-        Mode::Symlink => {
-            meta.is_symlink()
-                && fs::read_link(&path).is_ok_and(|target| {
-                    objects
-                        .read_kind(entry.id, Kind::Blob)
-                        .is_ok_and(|b| *b == *target.as_os_str().as_bytes())
-                })
-        }
-        Mode::File | Mode::Executable => {
-            let executable = meta.permissions().mode() & 0o100 != 0;
-            meta.is_file()
-                && executable == (entry.mode == Mode::Executable)
-                && fs::read(&path).is_ok_and(|content| {
-                    objects.read_kind(entry.id, Kind::Blob).is_ok_and(|blob| *blob == content[..])
-                })
-        }
-    };
-    Ok(same)
+/// What the files of a commit are to hold.
+struct Content<'a> {
+    objects: &'a Objects,
+    attributes: &'a Attributes,
 }
 
-fn restore(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<(), RepoError> {
+impl Content<'_> {
+    fn of(&self, entry: &IndexEntry) -> Result<Vec<u8>, RepoError> {
+        let blob = self.objects.read_kind(entry.id, Kind::Blob)?;
+        let converted = match entry.mode {
+            Mode::File | Mode::Executable => self.attributes.convert(&entry.path, entry.id, &blob),
+            Mode::Symlink | Mode::Submodule => None,
+        };
+        Ok(converted.unwrap_or_else(|| blob.to_vec()))
+    }
+}
+
+/// Whether the file holds what the commit says, whatever its times and owner.
+fn has_content(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> bool {
+    let path = join(top, &entry.path);
+    let Ok(meta) = fs::symlink_metadata(&path) else { return false };
+    // A parent turned into a symlink leads out of the checkout.
+    if !parents_are_directories(top, &entry.path) {
+        return false;
+    }
+    let is = |found: std::io::Result<Vec<u8>>| {
+        found.is_ok_and(|found| content.of(entry).is_ok_and(|wanted| wanted == found))
+    };
+    match entry.mode {
+        Mode::Submodule => meta.is_dir(),
+        Mode::Symlink => meta.is_symlink() && is(fs::read_link(&path).map(|t| t.as_os_str().as_bytes().to_vec())),
+        Mode::File | Mode::Executable => {
+            let executable = meta.permissions().mode() & 0o100 != 0;
+            meta.is_file() && executable == (entry.mode == Mode::Executable) && is(fs::read(&path))
+        }
+    }
+}
+
+fn restore(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> Result<(), RepoError> {
     make_parents(top, &entry.path)?;
     let path = join(top, &entry.path);
     if entry.mode == Mode::Submodule {
         return fs::create_dir(&path).map_err(RepoError::io("creating", &path));
     }
-    let blob = objects.read_kind(entry.id, Kind::Blob)?;
+    let blob = content.of(entry)?;
     if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
         remove_any(&path).map_err(RepoError::io("removing", &path))?;
     }

@@ -12,6 +12,7 @@
 //! <link> -> .worktrees/<hash>
 //! ```
 
+mod attributes;
 mod checkout;
 mod copy;
 mod drift;
@@ -22,6 +23,7 @@ mod lock;
 mod names;
 mod objects;
 mod packfile;
+mod pattern;
 mod source;
 mod store;
 mod submodule;
