@@ -59,7 +59,7 @@ pub struct Config {
     /// Where to serve HTTP, if anywhere.
     pub http: Option<Http>,
     /// Tidying of the object store after an update.
-    pub tidy: bool,
+    pub tidy: Tidy,
     /// Settings of HTTP remotes.
     pub transport: crate::transport::HttpOptions,
     /// Keys and known hosts of SSH remotes.
@@ -75,6 +75,17 @@ pub enum Submodules {
     Shallow,
     /// None.
     Off,
+}
+
+/// Tidying of the object store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tidy {
+    /// Never.
+    Off,
+    /// When there are many packs.
+    WhenDue,
+    /// After each update.
+    EachTime,
 }
 
 /// Programs and requests around publication.
@@ -201,7 +212,7 @@ impl Config {
             hooks: Hooks::default(),
             credentials: Credentials::default(),
             http: None,
-            tidy: true,
+            tidy: Tidy::WhenDue,
             transport: crate::transport::HttpOptions::default(),
             ssh: crate::transport::SshOptions::default(),
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Tidy};
 use crate::credential::Keyring;
 use crate::error::SyncError;
 use crate::fetcher::{Fetcher, Source, blocking};
@@ -198,7 +198,7 @@ impl Engine {
         if !published {
             self.publish(commit, old).await?;
         }
-        self.tidy(made.store, commit).await;
+        self.tidy(made.store, commit, cancel).await;
         self.patrol = Some(Patrol::new(self.layout.clone(), commit));
         self.packs = self.layout.pack_state();
         Ok((commit, changed))
@@ -310,14 +310,19 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&self, store: Store, commit: ObjectId) {
+    async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
+        let (mode, cancel) = (self.config.tidy, cancel.clone());
         let (timeout, old) = (self.config.stale_worktree_timeout, self.serving_before(commit));
         let tidied = blocking(move || {
             if let Some(old) = old {
                 store.mark_replaced(old);
             }
+            let removed = store.remove_stale(commit, timeout)?;
+            if removed > 0 && mode != Tidy::Off && store.tidy(commit, mode == Tidy::EachTime, &cancel)? {
+                tracing::debug!("rewrote the packs as one");
+            }
             store.note_packs()?;
-            store.remove_stale(commit, timeout)
+            Ok(removed)
         });
         match tidied.await {
             Ok(0) => {}

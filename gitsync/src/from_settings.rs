@@ -8,7 +8,7 @@ use common::secret::SecretString;
 use serde::Deserialize;
 
 use crate::config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
+    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, Tidy, WebHook,
 };
 use crate::{gitconfig, redact};
 
@@ -64,8 +64,9 @@ impl Config {
             false => None,
         };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
-            "always" | "auto" | "aggressive" => true,
-            "off" => false,
+            "always" | "auto" => Tidy::WhenDue,
+            "aggressive" => Tidy::EachTime,
+            "off" => Tidy::Off,
             other => {
                 return Err(settings
                     .invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off")));

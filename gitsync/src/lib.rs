@@ -45,7 +45,7 @@ mod view;
 
 pub use app::{Trigger, run, run_triggered};
 pub use config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
+    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, Tidy, WebHook,
 };
 pub use error::{Error, SyncError};
 pub use hook::HookError;

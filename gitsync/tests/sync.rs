@@ -663,3 +663,28 @@ fn tls_with_a_private_authority() {
     succeed(&mut site.sync_from(&url, &["--one-time", &authority]));
     assert_eq!(site.published(), hash);
 }
+
+#[test]
+fn the_store_stays_small() {
+    for (depth, mode) in [("1", "always"), ("0", "always"), ("1", "aggressive"), ("2", "off")] {
+        let site = Site::new();
+        let packs = || {
+            let entries = fs::read_dir(site.root().join(".git/objects/pack")).unwrap();
+            entries.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "pack")).count()
+        };
+        for round in 0..14 {
+            let round = round.to_string();
+            site.push(&[("a", &round), (&format!("f{round}"), &round)]);
+            succeed(&mut site.sync(&["--one-time", &format!("--depth={depth}"), &format!("--git-gc={mode}")]));
+        }
+        match mode {
+            "always" => assert!(packs() < 11, "{depth} {mode}: {}", packs()),
+            "aggressive" => assert_eq!(packs(), 1),
+            _ => assert!(packs() >= 13),
+        }
+        git(&site.link(), &["fsck"]);
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        let count = git(&site.link(), &["rev-list", "--count", "HEAD"]);
+        assert_eq!(count.trim(), if depth == "0" { "14" } else { depth });
+    }
+}

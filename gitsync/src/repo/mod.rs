@@ -27,6 +27,7 @@ mod pattern;
 mod source;
 mod store;
 mod submodule;
+mod tidy;
 mod tree;
 mod worktree;
 
