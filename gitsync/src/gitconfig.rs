@@ -120,7 +120,11 @@ impl Config {
 
     /// An address after `url.<base>.insteadOf` was applied; the longest match wins.
     pub(crate) fn rewritten(&self, url: &str) -> String {
-        let best = self.instead_of.iter().filter(|(_, from)| url.starts_with(from.as_str())).max_by_key(|(_, from)| from.len());
+        let best = self
+            .instead_of
+            .iter()
+            .filter(|(_, from)| url.starts_with(from.as_str()))
+            .max_by_key(|(_, from)| from.len());
         match best {
             Some((base, from)) => format!("{base}{}", &url[from.len()..]),
             None => url.to_owned(),

@@ -626,13 +626,23 @@ fn askpass_cookies_headers_and_an_app() {
 
     let header = Http::serve(&site, "if ($http_x_token != 'let me in') { return 403; }");
     assert_eq!(finish(&mut site.sync_from(&header.url(), &["--one-time"])).status.code(), Some(1));
-    succeed(&mut site.sync_from(&header.url(), &["--one-time", "--git-config=http.extraHeader:X-Token: let me in"]));
-    let rewrite = format!("--git-config-add=\"url.{}.insteadOf\":\"alias:\"", header.url().trim_end_matches("site.git").replace(':', "\\:").replace("\\:", ":"));
-    succeed(&mut site.sync_from("alias:site.git", &["--one-time", &rewrite, "--git-config=http.extraHeader:X-Token: let me in"]));
+    succeed(
+        &mut site
+            .sync_from(&header.url(), &["--one-time", "--git-config=http.extraHeader:X-Token: let me in"]),
+    );
+    let rewrite = format!(
+        "--git-config-add=\"url.{}.insteadOf\":\"alias:\"",
+        header.url().trim_end_matches("site.git").replace(':', "\\:").replace("\\:", ":")
+    );
+    succeed(&mut site.sync_from(
+        "alias:site.git",
+        &["--one-time", &rewrite, "--git-config=http.extraHeader:X-Token: let me in"],
+    ));
 
     let key = site.dir.path().join("app.pem");
     run(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"));
-    let (port, server) = answer("201 Created", r#"{"token":"secret word","expires_at":"2099-01-01T00:00:00Z"}"#.to_owned());
+    let (port, server) =
+        answer("201 Created", r#"{"token":"secret word","expires_at":"2099-01-01T00:00:00Z"}"#.to_owned());
     let app = Http::serve(&site, "if ($http_authorization != 'Basic LTpzZWNyZXQgd29yZA==') { return 401; }");
     succeed(&mut site.sync_from(
         &app.url(),
@@ -646,7 +656,12 @@ fn askpass_cookies_headers_and_an_app() {
     ));
     let request = server.join().unwrap();
     assert!(request.starts_with("POST /app/installations/8/access_tokens "), "{request}");
-    let jwt = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap().trim().to_owned();
+    let jwt = request
+        .lines()
+        .find_map(|line| line.strip_prefix("authorization: Bearer "))
+        .unwrap()
+        .trim()
+        .to_owned();
     let script = "import sys,base64,subprocess,tempfile,os\n\
         h,p,s=sys.argv[1].split('.')\n\
         d=lambda t: base64.urlsafe_b64decode(t+'='*(-len(t)%4))\n\
@@ -666,10 +681,51 @@ fn tls_with_a_private_authority() {
     let openssl = |arguments: &[&str]| {
         run(Command::new("openssl").args(arguments).current_dir(dir));
     };
-    openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test ca"]);
-    openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=localhost"]);
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test ca",
+    ]);
+    openssl(&[
+        "req",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "tls.key",
+        "-out",
+        "tls.csr",
+        "-subj",
+        "/CN=localhost",
+    ]);
     fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    openssl(&["x509", "-req", "-in", "tls.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "tls.pem", "-days", "2", "-extfile", "ext"]);
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "tls.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-out",
+        "tls.pem",
+        "-days",
+        "2",
+        "-extfile",
+        "ext",
+    ]);
     let listen = format!("ssl_certificate {d}/tls.pem; ssl_certificate_key {d}/tls.key;", d = dir.display());
     let http = Http::serve_tls(&site, "", &listen);
     let url = http.url().replace("http:", "https:");
@@ -692,7 +748,11 @@ fn the_store_stays_small() {
         for round in 0..14 {
             let round = round.to_string();
             site.push(&[("a", &round), (&format!("f{round}"), &round)]);
-            succeed(&mut site.sync(&["--one-time", &format!("--depth={depth}"), &format!("--git-gc={mode}")]));
+            succeed(&mut site.sync(&[
+                "--one-time",
+                &format!("--depth={depth}"),
+                &format!("--git-gc={mode}"),
+            ]));
         }
         match mode {
             "always" => assert!(packs() < 11, "{depth} {mode}: {}", packs()),

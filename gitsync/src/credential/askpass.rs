@@ -23,7 +23,8 @@ pub(super) async fn ask(client: &Client, url: &str) -> Result<(String, SecretStr
 
 /// Lines `username=…` and `password=…`; others mean nothing.
 fn parse(text: &str) -> Option<(String, SecretString)> {
-    let value = |key: &str| text.lines().filter_map(|line| line.trim_end_matches('\r').strip_prefix(key)).next_back();
+    let value =
+        |key: &str| text.lines().filter_map(|line| line.trim_end_matches('\r').strip_prefix(key)).next_back();
     Some((value("username=")?.to_owned(), value("password=")?.to_owned().into()))
 }
 

@@ -67,7 +67,8 @@ impl App {
 fn assertion(app: &GithubApp, now: u64) -> Result<String, String> {
     let pem = read(&app.key)?;
     let bad = |what: &str| format!("the GitHub App key {what}");
-    let der = PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| bad("is no PEM key"))?;
+    let der =
+        PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|_| bad("is no PEM key"))?;
     let key = match &der {
         PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()),

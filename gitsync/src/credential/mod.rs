@@ -74,7 +74,12 @@ impl Keyring {
         if !self.config.credentials.by_url.is_empty() {
             let config = Arc::clone(&self.config);
             let read = tokio::task::spawn_blocking(move || -> Result<Vec<_>, SyncError> {
-                config.credentials.by_url.iter().filter_map(|credential| load(credential).transpose()).collect()
+                config
+                    .credentials
+                    .by_url
+                    .iter()
+                    .filter_map(|credential| load(credential).transpose())
+                    .collect()
             });
             all = read.await.map_err(|e| SyncError::Internal(e.to_string()))??;
         }
@@ -110,9 +115,11 @@ impl Keyring {
                 && known.port_or_known_default() == url.port_or_known_default()
                 && url.path().strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let best = self.current.iter().filter(fits).reduce(|best, next| {
-            if next.0.path().len() > best.0.path().len() { next } else { best }
-        });
+        let best = self
+            .current
+            .iter()
+            .filter(fits)
+            .reduce(|best, next| if next.0.path().len() > best.0.path().len() { next } else { best });
         best.map(|(_, user, password)| (user.as_str(), password))
     }
 }

@@ -4,10 +4,10 @@
 //! Filters need programs, and there are none: files with a `filter` are written as stored, as a
 //! Git without that filter configured does.
 
+use super::RepoError;
 use super::checkout::{Convert, split};
 use super::objects::{Kind, Objects};
 use super::pattern::Pattern;
-use super::RepoError;
 use crate::protocol::ObjectId;
 
 /// A file that large is not read for its attributes; Git has the same bound.
@@ -68,7 +68,9 @@ impl Attributes {
         for file in &self.0 {
             let inside = match file.directory.len() {
                 0 => Some(path),
-                length => path.strip_prefix(&file.directory[..length]).and_then(|rest| rest.strip_prefix(b"/")),
+                length => {
+                    path.strip_prefix(&file.directory[..length]).and_then(|rest| rest.strip_prefix(b"/"))
+                }
             };
             let Some(inside) = inside else { continue };
             for (_, assignments) in file.rules.iter().filter(|(pattern, _)| pattern.matches(inside, false)) {

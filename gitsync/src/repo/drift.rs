@@ -118,7 +118,8 @@ impl Store {
     /// When an object is damaged or a file can't be written.
     pub fn repair(&self, commit: ObjectId, sighting: &Sighting) -> Result<usize, RepoError> {
         let path = own_index(self.layout(), commit);
-        let read = || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
+        let read =
+            || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
         let entries = read().map_err(RepoError::io("reading", &path))?;
         let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
         let content = Content { objects: self.objects(), attributes: &attributes };
@@ -180,7 +181,9 @@ fn has_content(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> bool {
     };
     match entry.mode {
         Mode::Submodule => meta.is_dir(),
-        Mode::Symlink => meta.is_symlink() && is(fs::read_link(&path).map(|t| t.as_os_str().as_bytes().to_vec())),
+        Mode::Symlink => {
+            meta.is_symlink() && is(fs::read_link(&path).map(|t| t.as_os_str().as_bytes().to_vec()))
+        }
         Mode::File | Mode::Executable => {
             let executable = meta.permissions().mode() & 0o100 != 0;
             meta.is_file() && executable == (entry.mode == Mode::Executable) && is(fs::read(&path))

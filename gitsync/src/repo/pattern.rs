@@ -61,7 +61,9 @@ fn step(mut pattern: &[u8], mut text: &[u8], mut start: bool, steps: &mut usize)
         }
         match pattern.first() {
             None => return text.is_empty(),
-            Some(b'*') if pattern.starts_with(b"**") && start && matches!(pattern.get(2), None | Some(b'/')) => {
+            Some(b'*')
+                if pattern.starts_with(b"**") && start && matches!(pattern.get(2), None | Some(b'/')) =>
+            {
                 let Some(rest) = pattern.get(3..) else { return !text.is_empty() };
                 // No component, or any number of them.
                 return step(rest, text, true, steps)
@@ -73,7 +75,9 @@ fn step(mut pattern: &[u8], mut text: &[u8], mut start: bool, steps: &mut usize)
                 return (0..=end).any(|at| step(rest, &text[at..], start && at == 0, steps));
             }
             Some(b'[') => {
-                let Some((used, hit)) = text.first().and_then(|c| class(&pattern[1..], *c)) else { return false };
+                let Some((used, hit)) = text.first().and_then(|c| class(&pattern[1..], *c)) else {
+                    return false;
+                };
                 if !hit || text[0] == b'/' {
                     return false;
                 }
@@ -183,15 +187,34 @@ mod tests {
     #[test]
     fn as_documented() {
         for (pattern, path) in [
-            ("*.txt", "a/b/c.txt"), ("/a.txt", "a.txt"), ("a/*.txt", "a/x.txt"), ("**/foo", "foo"), ("**/foo", "a/b/foo"),
-            ("a/**", "a/b/c"), ("a/**/b", "a/b"), ("a/**/b", "a/x/y/b"), ("f[o0]o", "f0o"), ("f[!a]o", "foo"),
-            ("f[[:digit:]]", "f7"), ("\\#x", "#x"), ("a\\*", "a*"), ("[]]", "]"), ("?.c", "x.c"), ("*", ".x"),
+            ("*.txt", "a/b/c.txt"),
+            ("/a.txt", "a.txt"),
+            ("a/*.txt", "a/x.txt"),
+            ("**/foo", "foo"),
+            ("**/foo", "a/b/foo"),
+            ("a/**", "a/b/c"),
+            ("a/**/b", "a/b"),
+            ("a/**/b", "a/x/y/b"),
+            ("f[o0]o", "f0o"),
+            ("f[!a]o", "foo"),
+            ("f[[:digit:]]", "f7"),
+            ("\\#x", "#x"),
+            ("a\\*", "a*"),
+            ("[]]", "]"),
+            ("?.c", "x.c"),
+            ("*", ".x"),
         ] {
             assert!(matches(pattern, path), "{pattern} {path}");
         }
         for (pattern, path) in [
-            ("/a.txt", "b/a.txt"), ("a/*.txt", "a/b/x.txt"), ("dir/", "dir"), ("a/**", "a"), ("f[a-c]", "fd"), ("?.c", "/.c"),
-            ("[", "["), ("foo", "foobar"),
+            ("/a.txt", "b/a.txt"),
+            ("a/*.txt", "a/b/x.txt"),
+            ("dir/", "dir"),
+            ("a/**", "a"),
+            ("f[a-c]", "fd"),
+            ("?.c", "/.c"),
+            ("[", "["),
+            ("foo", "foobar"),
         ] {
             assert!(!matches(pattern, path), "{pattern} {path}");
         }

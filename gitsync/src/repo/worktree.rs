@@ -79,7 +79,8 @@ impl Store {
             entries.into_iter().partition(|e| sparse.as_ref().is_none_or(|sparse| sparse.has(&e.path)));
         let stats = checkout::write_files(self.objects(), top, &wanted, &attributes, cancel)?;
         let entry = |e: Entry, stat, skip| IndexEntry { path: e.path, mode: e.mode, id: e.id, stat, skip };
-        let mut index: Vec<_> = wanted.into_iter().zip(stats).map(|(e, stat)| entry(e, stat, false)).collect();
+        let mut index: Vec<_> =
+            wanted.into_iter().zip(stats).map(|(e, stat)| entry(e, stat, false)).collect();
         if !skipped.is_empty() {
             index.extend(skipped.into_iter().map(|e| entry(e, Stat::default(), true)));
             index.sort_by(|a, b| a.path.cmp(&b.path));

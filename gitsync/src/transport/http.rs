@@ -57,8 +57,7 @@ impl HttpRemote {
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
             .collect();
-        if let Some(mut cookie) = cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok())
-        {
+        if let Some(mut cookie) = cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             cookie.set_sensitive(true);
             extra.push((header::COOKIE, cookie));
         }
