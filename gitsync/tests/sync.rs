@@ -765,3 +765,73 @@ fn the_store_stays_small() {
         assert_eq!(count.trim(), if depth == "0" { "14" } else { depth });
     }
 }
+
+#[test]
+fn large_blobs_are_streamed() {
+    let site = Site::new();
+    let file = site.work().join("large");
+    run(Command::new("sh").arg("-c").arg(format!("head -c 64000000 /dev/urandom > {}", file.display())));
+    git(&site.work(), &["config", "core.bigFileThreshold", "1m"]);
+    git(&site.bare(), &["config", "core.bigFileThreshold", "1m"]);
+    site.commit();
+    let http = Http::serve(&site, "");
+    let mut command = Command::new("/bin/sh");
+    let inner = format!(
+        "ulimit -v 260000; exec {} --repo={} --root={} --link=link --one-time",
+        support::BINARY,
+        http.url(),
+        site.root().display()
+    );
+    succeed(command.arg("-c").arg(inner));
+    run(Command::new("cmp").arg(&file).arg(site.link().join("large")));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+}
+
+/// A file system of its own, small enough to fill.
+#[test]
+fn a_full_disk_needs_no_hand() {
+    let site = Site::new();
+    fs::create_dir(site.root()).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+        .arg(site.root())
+        .output()
+        .unwrap();
+    assert!(mounted.status.success(), "a tmpfs is needed for this test: {}", text(&mounted));
+    struct Unmount(std::path::PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    let _unmount = Unmount(site.root());
+    let noise = |name: &str, bytes: u32| {
+        let path = site.work().join(name);
+        run(Command::new("sh").arg("-c").arg(format!("head -c {bytes} /dev/urandom > {}", path.display())));
+        site.commit()
+    };
+    let good = noise("first", 1_000_000);
+    succeed(&mut site.sync(&["--one-time"]));
+    let free = || {
+        run(Command::new("df").args(["--output=avail", "-k"]).arg(site.root()))
+            .lines()
+            .nth(1)
+            .unwrap()
+            .trim()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let before = free();
+    noise("second", 4_000_000);
+    for _ in 0..3 {
+        let output = finish(&mut site.sync(&["--one-time"]));
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(site.published(), good);
+        assert!(text(&output).contains("No space left"), "{}", text(&output));
+    }
+    assert!(free() + 300 > before, "{} of {before} kB are free", free());
+    fs::remove_file(site.work().join("second")).unwrap();
+    let smaller = noise("third", 500_000);
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.published(), smaller);
+}
