@@ -265,6 +265,7 @@ impl Engine {
                 .ok_or_else(|| RepoError::NotFound(format!("the remote didn't send {wanted}")))?;
             store.set_head(commit)?;
             if store.has_checkout(commit) && store.has_patterns(commit, &options)? {
+                store.heal_index(commit)?;
                 let mut patrol = Patrol::new(layout, commit);
                 let sighting = patrol.step(usize::MAX);
                 if sighting.is_clean() {

@@ -238,6 +238,12 @@ fn changes_by_others_are_noticed_and_repaired() {
     eventually("HEAD", || (git(&site.link(), &["rev-parse", "HEAD"]).trim() == hash).then_some(()));
     fs::rename(site.root().join(".worktrees"), site.dir.path().join("taken")).unwrap();
     restored("a", "1");
+    // A damaged index.
+    let index = site.root().join(".git/worktrees").join(&hash).join("index");
+    let length = fs::metadata(&index).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&index).unwrap().set_len(length / 2).unwrap();
+    eventually("the index", || fs::metadata(&index).ok().filter(|meta| meta.len() == length));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
     // Times and owners alone are no change.
     run(Command::new("touch").arg(site.link().join("a")));
     std::thread::sleep(Duration::from_millis(100));

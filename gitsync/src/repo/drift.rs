@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::CWD;
 
@@ -25,6 +26,8 @@ pub struct Patrol {
     layout: Layout,
     commit: ObjectId,
     reader: Option<index::Reader<File>>,
+    /// Size and time of Git's own index when it was last seen to be whole.
+    index: Option<(u64, SystemTime)>,
 }
 
 /// What a step of a patrol saw.
@@ -48,7 +51,7 @@ impl Sighting {
 impl Patrol {
     /// For the checkout of `commit`.
     pub fn new(layout: Layout, commit: ObjectId) -> Self {
-        Self { layout, commit, reader: None }
+        Self { layout, commit, reader: None, index: None }
     }
 
     /// The commit whose checkout is watched.
@@ -60,6 +63,11 @@ impl Patrol {
     pub fn step(&mut self, limit: usize) -> Sighting {
         let mut seen = Sighting::default();
         if !is_checkout(&self.layout, self.commit) {
+            self.reader = None;
+            seen.lost = true;
+            return seen;
+        }
+        if !self.has_whole_index() {
             self.reader = None;
             seen.lost = true;
             return seen;
@@ -96,6 +104,20 @@ impl Patrol {
     }
 }
 
+impl Patrol {
+    /// Others may rewrite Git's index (`git status` does), but it has to stay an index.
+    fn has_whole_index(&mut self) -> bool {
+        let path = self.layout.admin(self.commit).join("index");
+        let state = fs::metadata(&path).and_then(|meta| Ok((meta.len(), meta.modified()?))).ok();
+        if state.is_some() && state == self.index {
+            return true;
+        }
+        let whole = fs::read(&path).is_ok_and(|data| index::is_whole(&data));
+        self.index = state.filter(|_| whole);
+        whole
+    }
+}
+
 fn is_as_written(top: &Path, entry: &IndexEntry) -> bool {
     let path = join(top, &entry.path);
     if entry.skip {
@@ -109,6 +131,22 @@ fn is_as_written(top: &Path, entry: &IndexEntry) -> bool {
 }
 
 impl Store {
+    /// Writes Git's index of a checkout anew when it is damaged.
+    ///
+    /// # Errors
+    /// When our own copy can't be read or the index can't be written.
+    pub fn heal_index(&self, commit: ObjectId) -> Result<(), RepoError> {
+        let path = self.layout().admin(commit).join("index");
+        if fs::read(&path).is_ok_and(|data| index::is_whole(&data)) {
+            return Ok(());
+        }
+        let own = own_index(self.layout(), commit);
+        let read =
+            || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&own)?)?.collect() };
+        tracing::warn!(path = %path.display(), "the index is damaged; writing it anew");
+        write_index(&self.layout().admin(commit), &read().map_err(RepoError::io("reading", &own))?)
+    }
+
     /// Restores the files of a sighting that really differ from the commit.
     ///
     /// Each is replaced in one step. Files that only look different (a new owner, a restored
