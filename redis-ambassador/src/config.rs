@@ -117,6 +117,22 @@ const SETTINGS: &[Setting] = &[
     )
     .default("64MiB")
     .group("Limits"),
+    Setting::text(
+        "client-write-timeout",
+        "DURATION",
+        "A client that takes nothing of its answers for so long is closed",
+    )
+    .default("60s")
+    .group("Limits"),
+    Setting::text(
+        "client-idle-timeout",
+        "DURATION",
+        "A client that is silent for so long is closed; 0 is never",
+    )
+    .default("0")
+    .group("Limits"),
+    Setting::list("deny", "COMMAND", "A command to refuse, for example FLUSHALL or CONFIG|SET; repeatable")
+        .group("Limits"),
     Setting::text("threads", "N", "Threads that move data").default("1").group("Process"),
     Setting::text("admin-listen", "ADDR", "Metrics, health and status page; empty switches them off")
         .default("127.0.0.1:9121")
@@ -170,6 +186,12 @@ pub struct Config {
     pub max_bulk: u64,
     /// Unread answers held for a client while others wait behind them, in bytes.
     pub client_output_limit: usize,
+    /// A client that takes nothing of its answers for so long is closed.
+    pub client_write_timeout: Duration,
+    /// A client that is silent for so long is closed; zero is never.
+    pub client_idle_timeout: Duration,
+    /// Commands to refuse.
+    pub deny: Vec<String>,
     /// Threads that move data.
     pub threads: usize,
     /// Metrics, health and status page.
@@ -202,6 +224,9 @@ impl Config {
             max_arguments: 1024 * 1024,
             max_bulk: 512 << 20,
             client_output_limit: 64 << 20,
+            client_write_timeout: Duration::from_secs(60),
+            client_idle_timeout: Duration::ZERO,
+            deny: Vec::new(),
             threads: 1,
             admin_listen: None,
             drain: Duration::from_secs(5),
@@ -249,6 +274,9 @@ impl Config {
             max_arguments: positive("max-arguments")?,
             max_bulk: size("max-bulk")?,
             client_output_limit: usize::try_from(size("client-output-limit")?).unwrap_or(usize::MAX),
+            client_write_timeout: some_time("client-write-timeout")?,
+            client_idle_timeout: settings.value("client-idle-timeout")?,
+            deny: settings.list("deny")?,
             threads: positive("threads")?,
             admin_listen: settings.optional("admin-listen")?,
             drain: settings.value("drain")?,

@@ -70,6 +70,10 @@ pub(super) struct ClientState {
     /// The kernel takes no more at the moment.
     pub(super) blocked: bool,
     pub(super) dirty: bool,
+    /// Hub clock when something last came from it.
+    pub(super) heard: u64,
+    /// Hub clock when the kernel last took something for it, or there was nothing to take.
+    pub(super) wrote: u64,
     /// A connection that is not read because of this client.
     pub(super) feeder: Option<Rc<Link>>,
     pub(super) waker: Option<Waker>,
@@ -83,7 +87,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(id: u64, socket: Socket, limits: RequestLimits) -> Rc<Self> {
+    pub(super) fn new(id: u64, socket: Socket, limits: RequestLimits, now: u64) -> Rc<Self> {
         let state = ClientState {
             session: Session::new(),
             lane: 0,
@@ -106,6 +110,8 @@ impl Client {
             closed: false,
             blocked: false,
             dirty: false,
+            heard: now,
+            wrote: now,
             feeder: None,
             waker: None,
         };
@@ -132,7 +138,11 @@ impl Client {
             if self.state.borrow().blocked {
                 match self.socket.poll_writable(cx) {
                     Poll::Ready(Ok(())) => {
-                        self.state.borrow_mut().blocked = false;
+                        {
+                            let mut state = self.state.borrow_mut();
+                            state.blocked = false;
+                            state.wrote = hub.clock();
+                        }
                         self.flush();
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -67,9 +67,8 @@ impl Hub {
     ) -> Rc<Self> {
         let read_buffer = 64 << 10;
         Rc::new(Self {
-            settings,
             metrics,
-            table: RefCell::new(Arc::new(Table::builtin())),
+            table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
             topology: RefCell::default(),
             view: RefCell::default(),
             candidates: RefCell::default(),
@@ -88,6 +87,7 @@ impl Hub {
             turn: Cell::new(0),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            settings,
             clock: Cell::new(0),
             start: Instant::now(),
         })
@@ -160,16 +160,29 @@ impl Hub {
 
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
+        let promoted = topology.view.primary.filter(|primary| self.primary() != Some(*primary));
         *self.topology.borrow_mut() = Arc::clone(topology);
         *self.view.borrow_mut() = topology.view.clone();
         self.suspended.borrow_mut().clear();
         self.refresh_candidates();
         self.metrics.name_servers(topology.servers.iter().map(ToString::to_string));
         if let Some(table) = &topology.table {
-            *self.table.borrow_mut() = Arc::clone(table);
+            *self.table.borrow_mut() = self.settings.restrict(table);
         }
         self.retire_links();
+        if let Some(primary) = promoted {
+            self.renew_links(primary);
+        }
         self.retry_limbo(true);
+    }
+
+    /// A server that has just become primary closes the connections it had as a replica: writes need new ones.
+    fn renew_links(&self, server: usize) {
+        let old: Vec<_> = {
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.iter_mut().filter_map(|lane| lane.links.get_mut(server)?.take()).collect()
+        };
+        old.into_iter().for_each(|link| self.detach_taken(link));
     }
 
     /// Lets go of the shared connections to servers that are out of use.

@@ -29,7 +29,7 @@ impl Hub {
     ) -> Poll<io::Result<usize>> {
         let mut scratch = self.scratch.borrow_mut();
         let count = ready!(client.socket.poll_read(cx, &mut scratch))?;
-        self.now();
+        state_touched(client, self.now());
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
         if state.input.is_empty() {
@@ -191,6 +191,10 @@ impl Hub {
         if must_wait(state, &classified) {
             return Outcome::Later;
         }
+        if classified.command.is_some_and(|command| command.denied) {
+            self.deny(client, state, &classified);
+            return Outcome::Taken;
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         match plan {
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
@@ -220,6 +224,18 @@ impl Hub {
             }
         }
         Outcome::Taken
+    }
+
+    /// Refuses a command that the operator does not want.
+    fn deny(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, classified: &Classified<'_>) {
+        self.metrics.denied.inc();
+        if state.session.in_multi() {
+            // The server has to know, so that EXEC fails: it gets something that it refuses.
+            self.send_own_plain(client, state, b"*1\r\n$20\r\ndenied-by-ambassador\r\n");
+            return;
+        }
+        let name = classified.command.map_or("", |command| &command.name);
+        state.answer(format!("-NOPERM the ambassador does not allow the '{name}' command\r\n").as_bytes());
     }
 
     /// Sends a request over a shared connection: reads to replicas where that keeps the client's own order.
@@ -382,6 +398,11 @@ impl Hub {
         keys.single = if count == 1 && keys.complete { keys.hashes[0] } else { 0 };
         keys
     }
+}
+
+/// Notes that a client has sent something.
+fn state_touched(client: &Client, now: u64) {
+    client.state.borrow_mut().heard = now;
 }
 
 /// Hashes of a request's keys.

@@ -91,6 +91,11 @@ impl Session {
         self.multi || self.watching
     }
 
+    /// Whether requests are being queued.
+    pub fn in_multi(&self) -> bool {
+        self.multi
+    }
+
     /// Whether the session needs its own connection even when nothing is outstanding on it.
     pub fn keeps_own(&self) -> bool {
         self.multi || self.watching || self.sticky || self.raw

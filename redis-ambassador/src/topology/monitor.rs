@@ -106,6 +106,11 @@ impl Monitor {
         })
     }
 
+    /// Makes the servers be asked at once instead of at the next interval.
+    pub(crate) fn probe_now(&self) -> Arc<Notify> {
+        Arc::clone(&self.settings.probe_now)
+    }
+
     /// The topology, now and whenever it changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Topology>> {
         self.publish.subscribe()
