@@ -250,8 +250,9 @@ impl Hub {
         frame: &[u8],
     ) -> Outcome {
         let keys = self.keys(request, classified, effect);
+        let needed = if effect == Effect::Read { self.fence_needed(state, &keys) } else { 0 };
         let (mode, server) = match effect {
-            Effect::Read => match self.replica_for(state, &keys) {
+            Effect::Read => match self.replica_for(state, &keys, needed) {
                 Some(server) => (Mode::ReplicaRead, Some(server)),
                 None => (Mode::Neutral, self.primary()),
             },
@@ -264,7 +265,7 @@ impl Hub {
                 (Mode::Write, self.primary())
             }
         };
-        let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { 0 };
+        let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { needed };
         let seq = state.push_slot(keys.single, mode);
         let waiter = Waiter {
             client: Rc::clone(client),
@@ -291,7 +292,7 @@ impl Hub {
 
     /// The replica that may answer a read of these keys for this client, if any.
     #[inline]
-    fn replica_for(&self, state: &mut ClientState, keys: &Keys) -> Option<usize> {
+    fn replica_for(&self, state: &mut ClientState, keys: &Keys, needed: u64) -> Option<usize> {
         if !keys.complete || (state.writes > 0 && state.conflicts(keys.single, Mode::Write)) {
             return None;
         }
@@ -301,7 +302,8 @@ impl Hub {
             _ if self.candidates.borrow().contains(&state.last_replica) => state.last_replica,
             _ => self.replica(state.lane)?,
         };
-        if !self.fence_passed(state, server, keys) {
+        if !self.is_fresh(server, needed) {
+            self.metrics.fenced.inc();
             return None;
         }
         state.last_replica = server;

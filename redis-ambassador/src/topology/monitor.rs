@@ -329,6 +329,10 @@ impl Monitor {
             let published = self.publish.borrow();
             topology.view != published.view || topology.servers.len() != published.servers.len()
         };
+        if changed {
+            // A replica that comes into use has to catch up, even when nobody writes.
+            self.signal.raise();
+        }
         self.publish.send_if_modified(|current| {
             // Who looks sees the latest; who waits is woken only when there is something to act on.
             *current = Arc::new(topology);
