@@ -53,13 +53,15 @@ render() { # MANIFEST "hostport ...", one for each containerPort in the order of
 }
 
 require_podman() {
+  have podman || die 'podman is not installed (images/setup.sh pods)'
+  podman image inspect "$IMAGE_PREFIX/gitsync:latest" >/dev/null 2>&1 || die 'the images are not built: make images app-images'
   use_podman "$IMAGE_PREFIX/gitsync:latest" || die "podman cannot run containers here: $PODMAN_WHY"
 }
 
 ensure_network() {
   podman network exists "$NETWORK" || podman network create --label pattern-containers=1 "$NETWORK" >/dev/null
   podman network inspect "$NETWORK" | grep -q '"dns_enabled": true' ||
-    die "pods cannot find each other by name: the DNS companion of podman's network backend is missing (images/setup.sh images)"
+    die "pods cannot find each other by name: the DNS companion of podman's network backend is missing (images/setup.sh pods)"
 }
 
 up_manifest() {
@@ -82,18 +84,26 @@ up_manifest() {
 
 ours() { [ "$(podman pod inspect "$1" --format '{{index .Labels "app.kubernetes.io/part-of"}}' 2>/dev/null)" = pattern-containers ]; }
 
+# All at once, because podman takes seconds for each. Examples hold nothing worth a grace period.
 down() {
-  local pattern manifest pod volume
+  local pattern manifest pod pods=() volume
   for pattern in "$@"; do
     for manifest in $(manifests_of "$pattern"); do
       for pod in $(pods_of "$manifest"); do
         podman pod exists "$pod" || continue
         ours "$pod" || die "a pod named $pod is there that is not ours; it is left alone"
-        # Examples hold nothing worth a grace period.
-        podman pod kill "$pod" >/dev/null 2>&1 || true
-        podman pod rm --force --time 1 "$pod" >/dev/null 2>&1 || true
-        podman pod exists "$pod" && die "pod $pod could not be removed"
+        pods+=("$pod")
+        podman pod rm --force --time 0 "$pod" >/dev/null 2>&1 8>&- &
       done
+    done
+  done
+  wait
+  for pod in ${pods[@]+"${pods[@]}"}; do
+    podman pod exists "$pod" || continue
+    podman pod rm --force --time 0 "$pod" >/dev/null || die "pod $pod could not be removed"
+  done
+  for pattern in "$@"; do
+    for manifest in $(manifests_of "$pattern"); do
       for volume in $(volumes_of "$manifest"); do podman volume rm --force "$volume" >/dev/null 2>&1 || true; done
     done
   done

@@ -1,0 +1,228 @@
+//! One TCP or TLS connection: the handshakes, and calls whose replies are decoded as they arrive.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Timeouts;
+use super::error::{Error, Phase};
+use super::tls::TlsSettings;
+use crate::jmx::jrmp::{self, Method, Outcome, ReplyDecoder};
+use crate::jmx::serialization::{Graph, Limits};
+
+const READ_BYTES: usize = 32 * 1024;
+
+/// Where to connect to, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Dial {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: Option<Arc<TlsSettings>>,
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
+}
+
+impl Dial {
+    pub(super) fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Anything bytes flow through.
+trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
+
+/// An open connection behind its handshakes.
+pub(super) struct Connection {
+    address: String,
+    reader: ReadHalf<Box<dyn Transport>>,
+    writer: WriteHalf<Box<dyn Transport>>,
+    input: Vec<u8>,
+    decoder: ReplyDecoder,
+    reply_timeout: Duration,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub(super) async fn open(dial: &Dial) -> Result<Self, Error> {
+        let address = dial.address();
+        let limit = dial.timeouts.connect;
+        let connect = TcpStream::connect((dial.host.as_str(), dial.port));
+        let stream = within(limit, &address, Phase::Connect, connect).await?;
+        // Calls are written whole; waiting for more would only delay them.
+        stream.set_nodelay(true).map_err(|source| io_error(&address, Phase::Connect, source))?;
+        let transport: Box<dyn Transport> = match &dial.tls {
+            None => Box::new(stream),
+            Some(settings) => {
+                let name = settings.server_name(&dial.host);
+                let name = name.ok_or_else(|| Error::ServerName { address: address.clone() })?;
+                let handshake = settings.connector().connect(name, stream);
+                match timeout(dial.timeouts.handshake, handshake).await {
+                    Ok(Ok(stream)) => Box::new(stream),
+                    Ok(Err(source)) => return Err(Error::TlsRefused { address, source }),
+                    Err(_) => return Err(too_slow(&address, Phase::TlsHandshake, dial.timeouts.handshake)),
+                }
+            }
+        };
+        let (reader, writer) = tokio::io::split(transport);
+        let mut connection = Self {
+            address,
+            reader,
+            writer,
+            input: Vec::with_capacity(READ_BYTES),
+            decoder: ReplyDecoder::new(dial.limits),
+            reply_timeout: dial.timeouts.reply,
+        };
+        connection.handshake(dial.timeouts.handshake).await?;
+        Ok(connection)
+    }
+
+    async fn handshake(&mut self, limit: Duration) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        jrmp::encode_handshake(&mut bytes);
+        self.write(&bytes, Phase::RmiHandshake).await?;
+        let length = loop {
+            let decoded = jrmp::decode_acknowledgement(&self.input);
+            if let Some(length) = decoded.map_err(|source| self.protocol(source))? {
+                break length;
+            }
+            read_more(&mut self.reader, &mut self.input, limit, &self.address, Phase::RmiHandshake).await?;
+        };
+        self.input.drain(..length);
+        bytes.clear();
+        jrmp::encode_endpoint(&mut bytes);
+        self.write(&bytes, Phase::RmiHandshake).await
+    }
+
+    fn protocol(&self, source: jrmp::Error) -> Error {
+        Error::Protocol { address: self.address.clone(), source }
+    }
+
+    async fn write(&mut self, bytes: &[u8], phase: Phase) -> Result<(), Error> {
+        let limit = self.reply_timeout;
+        within(limit, &self.address, phase, write_all(&mut self.writer, bytes)).await
+    }
+
+    pub(super) fn set_reply_timeout(&mut self, limit: Duration) {
+        self.reply_timeout = limit;
+    }
+
+    /// The objects of the last reply.
+    pub(super) fn graph(&self) -> &Graph {
+        self.decoder.graph()
+    }
+
+    /// Sends one call and reads its reply.
+    pub(super) async fn exchange(&mut self, method: Method, request: &[u8]) -> Result<Outcome, Error> {
+        let mut last = None;
+        self.pipeline(method, request, 1, |_, outcome| last = Some(outcome)).await?;
+        last.ok_or_else(|| Error::Unexpected { address: self.address.clone() })
+    }
+
+    /// Sends `count` calls of one method while it reads their replies, so that neither side waits for the
+    /// other's buffers.
+    pub(super) async fn pipeline(
+        &mut self,
+        method: Method,
+        requests: &[u8],
+        count: usize,
+        mut each: impl FnMut(&Graph, Outcome),
+    ) -> Result<(), Error> {
+        let Self { address, reader, writer, input, decoder, reply_timeout } = self;
+        let limit = *reply_timeout;
+        let reading = async {
+            let mut replies = 0;
+            while replies < count {
+                let mut used = 0;
+                while replies < count {
+                    let (bytes, outcome) = decoder
+                        .advance(method, &input[used..])
+                        .map_err(|source| Error::Protocol { address: address.clone(), source })?;
+                    used += bytes;
+                    let Some(outcome) = outcome else { break };
+                    each(decoder.graph(), outcome);
+                    replies += 1;
+                }
+                input.drain(..used);
+                if replies < count {
+                    read_more(reader, input, limit, address, Phase::Reply).await?;
+                }
+            }
+            Ok(())
+        };
+        let mut reading = pin!(reading);
+        let writing = async {
+            write_all(writer, requests).await.map_err(|source| io_error(address, Phase::Call, source))
+        };
+        let mut writing = pin!(writing);
+        tokio::select! {
+            result = &mut reading => result,
+            // A refused write is explained by what the peer said last.
+            written = &mut writing => match reading.await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(match (written, error) {
+                    (Err(write), Error::Io { .. }) => write,
+                    (_, error) => error,
+                }),
+            },
+        }
+    }
+}
+
+async fn write_all(writer: &mut WriteHalf<Box<dyn Transport>>, bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes).await?;
+    writer.flush().await
+}
+
+async fn read_more(
+    reader: &mut ReadHalf<Box<dyn Transport>>,
+    input: &mut Vec<u8>,
+    limit: Duration,
+    address: &str,
+    phase: Phase,
+) -> Result<(), Error> {
+    input.reserve(READ_BYTES);
+    match within(limit, address, phase, reader.read_buf(input)).await? {
+        0 => Err(io_error(
+            address,
+            phase,
+            io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    address: &str,
+    phase: Phase,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, Error> {
+    match timeout(limit, work).await {
+        Ok(result) => result.map_err(|source| io_error(address, phase, source)),
+        Err(_) => Err(too_slow(address, phase, limit)),
+    }
+}
+
+fn io_error(address: &str, phase: Phase, source: io::Error) -> Error {
+    Error::Io { address: address.to_owned(), phase, source }
+}
+
+fn too_slow(address: &str, phase: Phase, after: Duration) -> Error {
+    Error::Timeout { address: address.to_owned(), phase, after }
+}

@@ -1,0 +1,222 @@
+//! Many calls in flight on one connection, and the way around replies that break it.
+
+use super::error::{Error, Phase};
+use super::{Client, mbean};
+use crate::jmx::jrmp::{self, Argument, Method, Outcome, encode_call};
+use crate::jmx::mbean::MBeanInfo;
+use crate::jmx::remote::RemoteException;
+use crate::jmx::serialization::{self, Graph};
+use crate::jmx::value::{self, Budget, Value};
+
+/// Calls are sent in batches of about this many bytes, which bounds the memory they take.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Which attributes of which bean.
+#[derive(Clone, Copy, Debug)]
+pub struct AttributeRequest<'a> {
+    /// Object name.
+    pub bean: &'a str,
+    /// Attribute names.
+    pub attributes: &'a [&'a str],
+}
+
+/// The attributes of one bean.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttributeResult {
+    /// Names and values in the order of the answer.
+    pub values: Vec<(String, Value)>,
+    /// Attributes that break the connection when read; do not ask for them again.
+    pub unreadable: Vec<String>,
+}
+
+/// What became of the request for one bean's attributes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BeanAnswer {
+    /// It was answered.
+    Values(AttributeResult),
+    /// The call threw; usually because the bean has gone.
+    Threw(RemoteException),
+    /// A getter did not return in time. Its thread in the JVM may still be waiting.
+    TimedOut,
+}
+
+impl BeanAnswer {
+    /// The values, or none.
+    #[must_use]
+    pub fn values(self) -> Vec<(String, Value)> {
+        match self {
+            Self::Values(result) => result.values,
+            Self::Threw(_) | Self::TimedOut => Vec::new(),
+        }
+    }
+}
+
+impl IntoIterator for AttributeResult {
+    type Item = (String, Value);
+    type IntoIter = std::vec::IntoIter<(String, Value)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.values.into_iter()
+    }
+}
+
+/// What one call of a pipeline came to.
+enum Answer<T> {
+    Got(T),
+    Threw(RemoteException),
+    /// The reply could not be read, and the connection is gone with it.
+    Unreadable,
+    /// Nothing came in time; the connection was given up.
+    TimedOut,
+}
+
+/// Calls of one pipeline that may time out before it is given up as a whole.
+const MAX_TIMEOUTS: usize = 2;
+
+impl Client {
+    pub(super) async fn pipelined_infos(&mut self, names: &[&str]) -> Result<Vec<Option<MBeanInfo>>, Error> {
+        let calls = names.iter().map(|name| [Argument::ObjectName(name), Argument::Null]);
+        let calls: Vec<_> = calls.collect();
+        let answers = self.pipelined(Method::MBEAN_INFO, &calls, mbean::mbean_info).await?;
+        Ok(answers
+            .into_iter()
+            .map(|answer| match answer {
+                Answer::Got(info) => Some(info),
+                _ => None,
+            })
+            .collect())
+    }
+
+    pub(super) async fn pipelined_attributes(
+        &mut self,
+        requests: &[AttributeRequest<'_>],
+    ) -> Result<Vec<BeanAnswer>, Error> {
+        let calls: Vec<_> = requests
+            .iter()
+            .map(|request| {
+                [Argument::ObjectName(request.bean), Argument::Strings(request.attributes), Argument::Null]
+            })
+            .collect();
+        let answers = self.pipelined(Method::ATTRIBUTES, &calls, mbean::attribute_list).await?;
+        let mut results = Vec::with_capacity(answers.len());
+        for (answer, request) in answers.into_iter().zip(requests) {
+            results.push(match answer {
+                Answer::Got(values) => BeanAnswer::Values(AttributeResult { values, unreadable: Vec::new() }),
+                Answer::TimedOut => BeanAnswer::TimedOut,
+                Answer::Threw(exception)
+                    if exception.involves("javax.management.InstanceNotFoundException") =>
+                {
+                    BeanAnswer::Threw(exception)
+                }
+                // As a whole it failed, so perhaps only one attribute is at fault.
+                Answer::Threw(_) | Answer::Unreadable => BeanAnswer::Values(self.one_by_one(request).await?),
+            });
+        }
+        Ok(results)
+    }
+
+    async fn one_by_one(&mut self, request: &AttributeRequest<'_>) -> Result<AttributeResult, Error> {
+        let calls: Vec<_> = request
+            .attributes
+            .iter()
+            .map(|name| [Argument::ObjectName(request.bean), Argument::String(name), Argument::Null])
+            .collect();
+        let read = |graph: &Graph, value| Some(value::interpret(graph, value, &mut Budget::default()));
+        let answers = self.pipelined(Method::ATTRIBUTE, &calls, read).await?;
+        let mut result = AttributeResult::default();
+        for (answer, name) in answers.into_iter().zip(request.attributes) {
+            match answer {
+                Answer::Got(value) => result.values.push(((*name).to_owned(), value)),
+                Answer::Threw(_) => {}
+                Answer::Unreadable | Answer::TimedOut => result.unreadable.push((*name).to_owned()),
+            }
+        }
+        Ok(result)
+    }
+
+    /// Calls `method` once for each element of `calls`. After a reply that cannot be read the rest is asked
+    /// again over another connection; a session that is gone is opened again, once without any progress.
+    async fn pipelined<T, const N: usize>(
+        &mut self,
+        method: Method,
+        calls: &[[Argument<'_>; N]],
+        read: impl Fn(&Graph, crate::jmx::serialization::Value) -> Option<T>,
+    ) -> Result<Vec<Answer<T>>, Error> {
+        let mut answers: Vec<Answer<T>> = Vec::with_capacity(calls.len());
+        let mut lost_at = None;
+        let mut timeouts = 0;
+        while answers.len() < calls.len() {
+            let mut connection = self.take_connection().await?;
+            let mut requests = Vec::new();
+            let mut count = 0;
+            for arguments in &calls[answers.len()..] {
+                encode_call(&mut requests, &self.session.object, method, arguments);
+                count += 1;
+                if requests.len() >= BATCH_BYTES {
+                    break;
+                }
+            }
+            let before = answers.len();
+            let mut lost_session = None;
+            let each = |graph: &Graph, outcome: Outcome| {
+                if lost_session.is_some() {
+                    return;
+                }
+                match outcome {
+                    Outcome::Returned(value) => {
+                        answers.push(read(graph, value).map_or(Answer::Unreadable, Answer::Got));
+                    }
+                    Outcome::Threw(value) => {
+                        let exception = RemoteException::from_throwable(graph, value);
+                        let error = Error::Thrown { address: self.address(), exception };
+                        match error {
+                            error if error.is_lost_session() => lost_session = Some(error),
+                            Error::Thrown { exception, .. } => answers.push(Answer::Threw(exception)),
+                            _ => {}
+                        }
+                    }
+                }
+            };
+            let result = connection.pipeline(method, &requests, count, each).await;
+            let lost = match (result, lost_session) {
+                (Ok(()), None) => {
+                    self.connection = Some(connection);
+                    continue;
+                }
+                (_, Some(error)) => error,
+                (Err(error), None) if is_unreadable(&error) => {
+                    // The socket is useless now, the session is not.
+                    answers.push(Answer::Unreadable);
+                    continue;
+                }
+                (Err(Error::Timeout { phase: Phase::Reply, .. }), None) if timeouts < MAX_TIMEOUTS => {
+                    timeouts += 1;
+                    answers.push(Answer::TimedOut);
+                    continue;
+                }
+                (Err(error), None) => error,
+            };
+            if !lost.is_lost_session() || (lost_at == Some(answers.len()) && answers.len() == before) {
+                return Err(lost);
+            }
+            lost_at = Some(answers.len());
+            self.reopen(&lost).await?;
+        }
+        Ok(answers)
+    }
+}
+
+/// Whether the reply itself is at fault rather than the connection or the peer.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Protocol {
+            source: jrmp::Error::Serialization(
+                serialization::Error::Aborted { .. }
+                    | serialization::Error::Unsupported { .. }
+                    | serialization::Error::LimitExceeded { .. }
+            ),
+            ..
+        }
+    )
+}

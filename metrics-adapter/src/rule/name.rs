@@ -1,0 +1,91 @@
+//! Names: made safe for Prometheus the way jmx_exporter and its client library do.
+
+use std::borrow::Cow;
+
+/// Replaces what a name must not contain, and lets runs of underscores collapse. A leading digit gets an
+/// underscore in front.
+#[must_use]
+pub fn safe(text: &str) -> String {
+    let mut name = String::with_capacity(text.len() + 1);
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        name.push('_');
+    }
+    for c in text.chars() {
+        let c = if c.is_ascii_alphanumeric() || c == ':' { c } else { '_' };
+        if c != '_' || !name.ends_with('_') {
+            name.push(c);
+        }
+    }
+    name
+}
+
+/// Lower-cases, with an underscore before each upper-case letter that follows a lower-case one.
+#[must_use]
+pub fn snake_case(text: &str) -> String {
+    let mut name = String::with_capacity(text.len() + 4);
+    let mut after_lower = false;
+    for c in text.chars() {
+        if c.is_uppercase() && after_lower {
+            name.push('_');
+        }
+        after_lower = c.is_lowercase();
+        name.extend(c.to_lowercase());
+    }
+    name
+}
+
+/// Takes the suffixes off that the client library reserves; a name that is nothing but a suffix only loses
+/// its underscore.
+#[must_use]
+pub fn without_reserved_suffix(name: &str) -> Cow<'_, str> {
+    let mut name = name;
+    loop {
+        let Some(suffix) = ["_total", "_created", "_bucket", "_info"].into_iter().find(|s| name.ends_with(s))
+        else {
+            // The bare words come out of the underscore rule below only.
+            return Cow::Borrowed(name);
+        };
+        if name.len() == suffix.len() {
+            return Cow::Borrowed(&name[1..]);
+        }
+        name = &name[..name.len() - suffix.len()];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn safe_names() {
+        assert_eq!(safe("kafka.server_A-_B__c"), "kafka_server_A_B_c");
+        assert_eq!(safe("1a:b"), "_1a:b");
+        assert_eq!(safe("é"), "_");
+        assert_eq!(snake_case("HeapMemoryUsage"), "heap_memory_usage");
+        assert_eq!(snake_case("GCTime"), "gctime");
+    }
+
+    #[test]
+    fn reserved_suffixes() {
+        for (name, expected) in [
+            ("a_total", "a"),
+            ("a_info_total", "a"),
+            ("_total", "total"),
+            ("a_total_x", "a_total_x"),
+            ("total", "total"),
+        ] {
+            assert_eq!(without_reserved_suffix(name), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn safe_is_idempotent_and_valid(text in ".{1,20}") {
+            let name = safe(&text);
+            prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':'));
+            prop_assert!(!name.starts_with(|c: char| c.is_ascii_digit()));
+            prop_assert_eq!(safe(&name), name);
+        }
+    }
+}

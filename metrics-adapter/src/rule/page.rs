@@ -1,0 +1,148 @@
+//! Groups samples into the families of a page.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::name::without_reserved_suffix;
+use super::set::Matched;
+use crate::family::{Family, Kind, Sample, Value};
+
+/// How names end up on the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameStyle {
+    /// As jmx_exporter 1.x: reserved suffixes are taken off, and counters get `_total` back.
+    #[default]
+    One,
+    /// As jmx_exporter 0.x: names stay as the rules made them.
+    Zero,
+}
+
+/// Collects the samples of one scrape.
+#[derive(Debug, Default)]
+pub struct Page {
+    style: NameStyle,
+    families: Vec<Collected>,
+    by_name: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+struct Collected {
+    name: String,
+    help: String,
+    kind: Kind,
+    samples: Vec<(Vec<(String, String)>, f64, String)>,
+}
+
+impl Page {
+    /// An empty page.
+    #[must_use]
+    pub fn new(style: NameStyle) -> Self {
+        Self { style, ..Self::default() }
+    }
+
+    /// Adds one sample. `input` is the rule input up to the value; it tells samples apart that would
+    /// otherwise be the same.
+    pub fn push(&mut self, matched: Matched, input: String) {
+        let name = match self.style {
+            NameStyle::One => without_reserved_suffix(&matched.name).into_owned(),
+            NameStyle::Zero => matched.name,
+        };
+        let mut labels = matched.labels;
+        labels.sort();
+        let index = match self.by_name.entry(name) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                let name = entry.key().clone();
+                self.families.push(Collected {
+                    name,
+                    help: matched.help,
+                    kind: matched.kind,
+                    samples: Vec::new(),
+                });
+                *entry.insert(self.families.len() - 1)
+            }
+        };
+        let family = &mut self.families[index];
+        if family.kind != matched.kind {
+            family.kind = Kind::Untyped;
+        }
+        family.samples.push((labels, matched.value, input));
+    }
+
+    /// Number of samples so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.families.iter().map(|family| family.samples.len()).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.families.is_empty()
+    }
+
+    /// The families, every sample of them with labels of its own.
+    #[must_use]
+    pub fn finish(self) -> Vec<Family> {
+        let style = self.style;
+        self.families.into_iter().map(|family| family.finish(style)).collect()
+    }
+}
+
+impl Collected {
+    fn finish(mut self, style: NameStyle) -> Family {
+        self.samples.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.2.cmp(&b.2)));
+        let clash = self.samples.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        if clash {
+            for (labels, _, input) in &mut self.samples {
+                labels.push(("_objectname".to_owned(), std::mem::take(input)));
+                labels.sort();
+            }
+            self.samples.sort_by(|a, b| a.0.cmp(&b.0));
+            // The same leaf twice, say through overlapping patterns: one of them is enough.
+            self.samples.dedup_by(|later, earlier| later.0 == earlier.0);
+        }
+        if self.kind == Kind::Counter && style == NameStyle::One {
+            self.name.push_str("_total");
+        }
+        let samples = self.samples.into_iter();
+        let samples =
+            samples.map(|(labels, value, _)| Sample { labels, value: Value::Number(value) }).collect();
+        Family { name: self.name, help: self.help, kind: self.kind, samples }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matched(name: &str, kind: Kind, labels: &[(&str, &str)]) -> Matched {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Matched { name: name.to_owned(), help: "h".to_owned(), kind, labels, value: 1.0 }
+    }
+
+    #[test]
+    fn suffixes_and_mixed_types() {
+        let mut page = Page::new(NameStyle::One);
+        page.push(matched("a_total", Kind::Gauge, &[]), "x".into());
+        page.push(matched("b_total", Kind::Counter, &[]), "x".into());
+        page.push(matched("c", Kind::Counter, &[("l", "1")]), "x".into());
+        page.push(matched("c", Kind::Gauge, &[]), "y".into());
+        let families = page.finish();
+        let names: Vec<(&str, Kind)> = families.iter().map(|f| (f.name.as_str(), f.kind)).collect();
+        assert_eq!(names, [("a", Kind::Gauge), ("b_total", Kind::Counter), ("c", Kind::Untyped)]);
+    }
+
+    #[test]
+    fn clashing_samples_are_told_apart() {
+        let mut page = Page::new(NameStyle::One);
+        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=1><>A".into());
+        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=2><>A".into());
+        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=2><>A".into());
+        page.push(matched("a", Kind::Gauge, &[("l", "2")]), "d<x=3><>A".into());
+        let family = page.finish().remove(0);
+        assert_eq!(family.samples.len(), 3);
+        assert_eq!(family.samples[0].labels[0], ("_objectname".to_owned(), "d<x=1><>A".to_owned()));
+        assert!(family.samples.iter().all(|sample| sample.labels.len() == 2));
+    }
+}

@@ -1,0 +1,311 @@
+//! The configuration file of jmx_exporter, with some keys of our own.
+//!
+//! Unknown keys are ignored, as the peer does. Keys that name Java classes, and outputs that are not there,
+//! are refused instead of being read over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::settings::Settings;
+use crate::rule::config::{RuleConfig, Text};
+
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
+/// How deep `includes` may refer to further files.
+const MAX_INCLUDES: usize = 8;
+
+/// Why a configuration cannot be used. Names the file, and the line where the parser knows it.
+#[derive(Debug, Error)]
+#[error("{}{}: {reason}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// Line, from 1.
+    pub line: Option<u64>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// The file as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct File {
+    pub(super) start_delay_seconds: Option<u64>,
+    pub(super) scrape_timeout_seconds: Option<u64>,
+    pub(super) host_port: Option<Text>,
+    pub(super) jmx_url: Option<Text>,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Text>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) ssl: Option<Ssl>,
+    pub(super) lowercase_output_name: bool,
+    pub(super) lowercase_output_label_names: bool,
+    pub(super) infer_counter_type_from_name: bool,
+    pub(super) include_object_names: Option<Vec<String>>,
+    pub(super) whitelist_object_names: Option<Vec<String>>,
+    pub(super) exclude_object_names: Option<Vec<String>>,
+    pub(super) blacklist_object_names: Option<Vec<String>>,
+    pub(super) include_object_name_attributes: BTreeMap<String, Vec<String>>,
+    pub(super) exclude_object_name_attributes: BTreeMap<String, Vec<String>>,
+    pub(super) auto_exclude_object_name_attributes: Option<bool>,
+    pub(super) exclude_jvm_metrics: bool,
+    pub(super) metric_customizers: Vec<CustomizerFile>,
+    pub(super) rules: Option<Vec<RuleConfig>>,
+    pub(super) http_server: HttpServer,
+    pub(super) open_telemetry: Option<Ignored>,
+    /// Ours: files whose rules come before this file's.
+    pub(super) includes: Vec<PathBuf>,
+    /// Ours: several JVMs.
+    pub(super) targets: Vec<TargetFile>,
+    /// Ours: labels of every sample.
+    pub(super) labels: BTreeMap<String, Text>,
+    /// Ours: `ignored` (default) or `followed`.
+    pub(super) stub_host: Option<StubHostFile>,
+    /// Ours: replaces the port in the stub.
+    pub(super) stub_port: Option<u16>,
+    /// Ours: `false` leaves the name in the certificate unchecked, as Java does.
+    pub(super) verify_host_name: Option<bool>,
+    /// Ours: time for connecting and for handshakes.
+    pub(super) connect_timeout_seconds: Option<u64>,
+    /// Ours: time for the next bytes of a reply.
+    pub(super) reply_timeout_seconds: Option<u64>,
+    /// Ours: how long the attribute list of a bean that may change it is believed.
+    pub(super) bean_info_seconds: Option<u64>,
+    /// Ours: `1.x` (default) or `0.x`.
+    pub(super) name_style: Option<NameStyleFile>,
+    /// Ours: the `jvm_*` families of the peer's agent.
+    pub(super) jvm_metrics: bool,
+    /// Ours: which targets `/probe` may be asked for, as globs of `host:port`.
+    pub(super) probe_targets: Vec<String>,
+}
+
+/// A key whose value is of no interest.
+#[derive(Clone, Debug)]
+pub(super) struct Ignored;
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StubHostFile {
+    Ignored,
+    Followed,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) enum NameStyleFile {
+    #[serde(rename = "1.x")]
+    One,
+    #[serde(rename = "0.x")]
+    Zero,
+}
+
+/// One of several JVMs; keys it lacks are those of the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TargetFile {
+    pub(super) host_port: Option<Text>,
+    pub(super) jmx_url: Option<Text>,
+    pub(super) username: Option<Text>,
+    pub(super) password: Option<Text>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) labels: BTreeMap<String, Text>,
+}
+
+/// `ssl: true`, or a map.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Ssl {
+    Switch(bool),
+    Settings(SslFile),
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct SslFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) key_store: Option<StoreFile>,
+    pub(super) trust_store: Option<StoreFile>,
+    pub(super) protocols: Option<Names>,
+    pub(super) ciphers: Option<Names>,
+}
+
+/// A list, or the same with commas in one text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Names {
+    List(Vec<String>),
+    Text(String),
+}
+
+impl Names {
+    pub(super) fn list(&self) -> Vec<String> {
+        match self {
+            Self::List(list) => list.clone(),
+            Self::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct StoreFile {
+    pub(super) filename: Option<PathBuf>,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) password: Option<Text>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct CustomizerFile {
+    pub(super) mbean_filter: Option<MbeanFilter>,
+    pub(super) attributes_as_labels: Vec<String>,
+    pub(super) extra_metrics: Vec<ExtraMetric>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct MbeanFilter {
+    pub(super) domain: String,
+    pub(super) properties: BTreeMap<String, Text>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ExtraMetric {
+    pub(super) name: String,
+    pub(super) value: Option<Text>,
+    pub(super) description: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct HttpServer {
+    pub(super) metrics: MetricsPath,
+    pub(super) threads: Option<Threads>,
+    pub(super) maximum_request_seconds: Option<u64>,
+    pub(super) authentication: Authentication,
+    pub(super) ssl: Option<ServerSsl>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MetricsPath {
+    pub(super) path: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Threads {
+    pub(super) minimum: u32,
+    pub(super) maximum: u32,
+    pub(super) keep_alive_time: u64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Authentication {
+    pub(super) basic: Option<Basic>,
+    pub(super) plugin: Option<Ignored>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Basic {
+    pub(super) username: Text,
+    pub(super) password: Option<Text>,
+    pub(super) algorithm: Option<String>,
+    pub(super) password_hash: Option<Text>,
+    pub(super) salt: Option<Text>,
+    pub(super) iterations: Option<u32>,
+    pub(super) key_length: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ServerSsl {
+    pub(super) key_store: Option<StoreFile>,
+    pub(super) trust_store: Option<StoreFile>,
+    pub(super) certificate: Option<CertificateAlias>,
+    #[serde(rename = "mutualTLS")]
+    pub(super) mutual_tls: bool,
+    pub(super) protocols: Option<Names>,
+    pub(super) ciphers: Option<Names>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CertificateAlias {
+    pub(super) alias: Option<String>,
+}
+
+/// Reads a file with its included ones and checks it as a whole.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub(super) fn load(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    let mut file = read(path)?;
+    let mut rules = Vec::new();
+    include(&mut rules, path, &file.includes, MAX_INCLUDES)?;
+    if !rules.is_empty() {
+        rules.extend(file.rules.take().unwrap_or_default());
+        file.rules = Some(rules);
+    }
+    Settings::new(file, path, environment).map_err(|reason| ConfigError {
+        path: path.to_owned(),
+        line: None,
+        reason,
+    })
+}
+
+fn include(
+    rules: &mut Vec<RuleConfig>,
+    from: &Path,
+    files: &[PathBuf],
+    depth: usize,
+) -> Result<(), ConfigError> {
+    for name in files {
+        let path = from.parent().unwrap_or(Path::new("")).join(name);
+        if depth == 0 {
+            let reason = format!("`includes` go deeper than {MAX_INCLUDES} files");
+            return Err(ConfigError { path, line: None, reason });
+        }
+        let file = read(&path)?;
+        include(rules, &path, &file.includes, depth - 1)?;
+        rules.extend(file.rules.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let fail = |line, reason| ConfigError { path: path.to_owned(), line, reason };
+    let size = std::fs::metadata(path).map_err(|error| fail(None, error.to_string()))?.len();
+    if size > MAX_BYTES {
+        return Err(fail(None, format!("{size} bytes; a configuration file has at most {MAX_BYTES}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| fail(None, error.to_string()))?;
+    parse(&text).map_err(|(line, reason)| fail(line, reason))
+}
+
+pub(super) fn parse(text: &str) -> Result<File, (Option<u64>, String)> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+    };
+    let file = serde_saphyr::from_str_with_options::<Option<File>>(text, options);
+    match file {
+        Ok(file) => Ok(file.unwrap_or_default()),
+        Err(error) => Err((error.location().map(|at| at.line()), error.to_string())),
+    }
+}

@@ -1,0 +1,375 @@
+//! The HTTP side of the peer's standalone server.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use common::config::{FromSetting, ListenAddr};
+use common::server::{self, Handler, Limits, Request, Response, ResponseFuture, Router, respond, text};
+use common::shutdown::Shutdown;
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::basic_auth::BasicAuth;
+use super::tls::ServerTls;
+use super::{Config, ConfigError, JmxSource, ScrapeError};
+use crate::exposition::{Compression, Format, Writer};
+use crate::family::{Family, Labels};
+
+/// Why the server cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The listening address is none, or taken.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address as given.
+        address: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Serves the page on `listen` (`host:port`, `:port`) until shutdown.
+///
+/// # Errors
+/// The address cannot be listened on. A JVM that cannot be reached is no error.
+pub async fn run(config: Config, listen: &str, shutdown: Shutdown) -> Result<(), RunError> {
+    let refuse = |source| RunError::Listen { address: listen.to_owned(), source };
+    let address = ListenAddr::from_setting(listen).map_err(|reason| refuse(reason.into()))?;
+    let listener = server::bind(&address).await.map_err(|error| refuse(error.into()))?;
+    match listener.local_addr() {
+        Ok(address) => tracing::info!(%address, "serving JMX metrics"),
+        Err(error) => return Err(refuse(error.into())),
+    }
+    let page = Page::new(config);
+    let tls = page.tls.clone();
+    let source = Arc::clone(&page.source);
+    let handler: Arc<dyn Handler> = Arc::new(page);
+    match tls {
+        None => server::serve(listener, handler, Limits::default(), shutdown).await,
+        Some(tls) => serve_tls(listener, &tls, handler, shutdown).await,
+    }
+    // Sessions left behind would idle in the JVM for two minutes.
+    let _ = tokio::time::timeout(Duration::from_secs(2), source.close()).await;
+    Ok(())
+}
+
+async fn serve_tls(listener: TcpListener, tls: &ServerTls, handler: Arc<dyn Handler>, shutdown: Shutdown) {
+    let limits = Limits::default();
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let connections = shutdown.child();
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.triggered() => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (acceptor, handler, token) = (tls.acceptor.clone(), Arc::clone(&handler), connections.clone());
+        connections.spawn(async move {
+            match tokio::time::timeout(limits.head, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => server::serve_connection(stream, handler, limits, token).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+            drop(permit);
+        });
+    }
+    connections.drain(limits.drain).await;
+}
+
+/// Answers requests.
+struct Page {
+    source: Arc<JmxSource>,
+    auth: Option<Arc<BasicAuth>>,
+    tls: Option<ServerTls>,
+    router: Router,
+    permits: Arc<Semaphore>,
+    time: Option<Duration>,
+}
+
+impl Page {
+    fn new(mut config: Config) -> Self {
+        let auth = config.settings.basic_auth.take().map(Arc::new);
+        let tls = config.settings.server_tls.take();
+        let time = config.settings.request_timeout;
+        let permits = Arc::new(Semaphore::new(config.settings.request_limit));
+        let path = config.settings.metrics_path.clone();
+        let with_probe = !config.settings.probe_targets.is_empty();
+        let source = Arc::new(JmxSource::new(config));
+        let router = router(&source, path, with_probe);
+        Self { source, auth, tls, router, permits, time }
+    }
+}
+
+fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Router {
+    let metrics = |source: &Arc<JmxSource>| {
+        let source = Arc::clone(source);
+        move |request: Request| {
+            let source = Arc::clone(&source);
+            async move { metrics(&source, &request).await }
+        }
+    };
+    let status = Arc::clone(source);
+    let mut router = Router::new()
+        .route("/metrics", metrics(source))
+        .route("/-/healthy", async |_: Request| text(StatusCode::OK, "Exporter is healthy."))
+        .route("/-/ready", async |_: Request| text(StatusCode::OK, "Exporter is ready."))
+        // The paths of the other containers here, so that one probe fits all.
+        .route("/livez", async |_: Request| text(StatusCode::OK, "ok\n"))
+        .route("/readyz", async |_: Request| text(StatusCode::OK, "ok\n"))
+        .route("/", move |_: Request| {
+            let status = Arc::clone(&status);
+            async move { landing(&status).await }
+        });
+    if let Some(path) = path {
+        router = router.route_at(path, metrics(source));
+    }
+    if with_probe {
+        let source = Arc::clone(source);
+        router = router.route("/probe", move |request: Request| {
+            let source = Arc::clone(&source);
+            async move { probe(&source, &request).await }
+        });
+    }
+    router
+}
+
+impl Handler for Page {
+    fn call(&self, request: Request) -> ResponseFuture {
+        // Probes of Kubernetes carry no password and must not compete with scrapes. A JVM that is not there
+        // yet is no reason to be unready: as a native sidecar this starts before it.
+        if matches!(request.uri().path(), "/livez" | "/readyz") {
+            return Box::pin(std::future::ready(secured(text(StatusCode::OK, "ok\n"), self.tls.is_some())));
+        }
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            self.source.counts.rejected.fetch_add(1, Ordering::Relaxed);
+            let busy = secured(text(StatusCode::TOO_MANY_REQUESTS, "too many requests at a time\n"), false);
+            return Box::pin(std::future::ready(busy));
+        };
+        let auth = self.auth.clone();
+        let with_tls = self.tls.is_some();
+        let header = request.headers().get(header::AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let answer = self.router.call(request);
+        let time = self.time;
+        Box::pin(async move {
+            let _permit = permit;
+            if let Some(auth) = auth {
+                if !authorized(auth, header).await {
+                    return secured(unauthorized(), with_tls);
+                }
+            }
+            let answer = match time {
+                None => answer.await,
+                Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+                    text(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the request took longer than maximumRequestSeconds\n",
+                    )
+                }),
+            };
+            secured(answer, with_tls)
+        })
+    }
+}
+
+/// Deriving a key may take half a second of CPU, so it happens on another thread.
+async fn authorized(auth: Arc<BasicAuth>, header: String) -> bool {
+    if auth.was_accepted(&header) {
+        return true;
+    }
+    tokio::task::spawn_blocking(move || auth.accepts(&header)).await.unwrap_or(false)
+}
+
+fn unauthorized() -> Response {
+    let mut response = text(StatusCode::UNAUTHORIZED, "name and password are needed\n");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"/\""));
+    response
+}
+
+fn secured(mut response: Response, with_tls: bool) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    if with_tls {
+        let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    response
+}
+
+async fn metrics(source: &JmxSource, request: &Request) -> Response {
+    match source.scrape(deadline(request.headers())).await {
+        Ok(families) => {
+            let own = source.own_families();
+            page(request, families.iter().chain(&own).collect())
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn probe(source: &JmxSource, request: &Request) -> Response {
+    let query = Query::of(request);
+    let Some(target) = query.first("target") else {
+        return text(StatusCode::BAD_REQUEST, "the query parameter `target` is missing\n");
+    };
+    match source.probe(&target, deadline(request.headers())).await {
+        Ok(families) => page(request, families.iter().collect()),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &ScrapeError) -> Response {
+    let status = match error {
+        ScrapeError::NotAllowed(_) => StatusCode::FORBIDDEN,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    text(status, format!("{error}\n"))
+}
+
+/// Prometheus says how long it waits; a little is kept for sending the page.
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    let name = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+    let seconds: f64 = headers.get(name)?.to_str().ok()?.parse().ok()?;
+    let limit = Duration::try_from_secs_f64((seconds * 0.95).clamp(0.1, 3600.0)).ok()?;
+    Some(Instant::now() + limit)
+}
+
+/// Writes the families that the query asks for, in the form that the client takes.
+fn page(request: &Request, mut families: Vec<&Family>) -> Response {
+    let query = Query::of(request);
+    let wanted = query.all("name[]");
+    if !wanted.is_empty() {
+        families.retain(|family| {
+            let bare = family.name.strip_suffix("_total").unwrap_or(&family.name);
+            wanted.iter().any(|name| *name == family.name || *name == bare)
+        });
+    }
+    families.sort_by(|a, b| a.name.cmp(&b.name));
+    families.dedup_by(|later, earlier| later.name == earlier.name);
+    let accept = header_text(request.headers(), header::ACCEPT);
+    let format = match query.first("debug").as_deref() {
+        Some("text") => Format::Text,
+        Some("openmetrics") => Format::OpenMetrics,
+        Some("prometheus-protobuf") => Format::Protobuf,
+        _ => Format::negotiate(&accept),
+    };
+    let mut writer: Box<dyn Writer> = format.writer();
+    for family in families {
+        writer.family(&family.name, &family.help, family.kind);
+        for sample in &family.samples {
+            writer.sample(Labels::Pairs(&sample.labels), &sample.value);
+        }
+    }
+    writer.finish();
+    let bytes = writer.take();
+    let encodings = header_text(request.headers(), header::ACCEPT_ENCODING);
+    if Compression::negotiate(&encodings) == Compression::Gzip {
+        if let Ok(packed) = gzip(&bytes) {
+            let mut response = respond(StatusCode::OK, content_type(format), packed);
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            return response;
+        }
+    }
+    respond(StatusCode::OK, content_type(format), bytes)
+}
+
+fn content_type(format: Format) -> &'static str {
+    match format {
+        Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+        Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        Format::Protobuf => {
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+        }
+    }
+}
+
+fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Level::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn header_text(headers: &HeaderMap, name: HeaderName) -> String {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",")
+}
+
+/// Decoded parameters of a request's query.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(request: &Request) -> Self {
+        let pairs = request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (percent_decode(name), percent_decode(value)))
+                .collect(),
+        )
+    }
+
+    fn all(&self, name: &str) -> Vec<&str> {
+        self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    fn first(&self, name: &str) -> Option<String> {
+        self.all(name).first().map(|value| (*value).to_owned())
+    }
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        let code = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match (byte, code.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
+            (b'%', Some(decoded)) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn landing(source: &JmxSource) -> Response {
+    let mut rows = String::new();
+    for target in &source.current.load_full().targets {
+        let target = target.lock().await;
+        let error = target.last.error.as_deref().map_or_else(|| "-".to_owned(), escape);
+        rows.push_str(&format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1} ms</td><td>{error}</td></tr>",
+            escape(&target.settings.name),
+            target.last.beans,
+            target.last.samples,
+            target.last.duration.as_secs_f64() * 1000.0,
+        ));
+    }
+    let html = format!(
+        "<!DOCTYPE html><html><head><title>JMX metrics</title></head><body><h1>JMX metrics</h1>\
+         <p><a href=\"/metrics\">metrics</a></p><table border=\"1\"><tr><th>JVM</th><th>beans</th>\
+         <th>samples</th><th>last scrape</th><th>error</th></tr>{rows}</table></body></html>"
+    );
+    respond(StatusCode::OK, "text/html; charset=utf-8", html)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,305 @@
+//! JMX as a source: JVMs read over RMI on every scrape, by the configuration file of jmx_exporter.
+//!
+//! ```no_run
+//! use common::shutdown::Shutdown;
+//! use metrics_adapter::source::jmx::{Config, run};
+//!
+//! # async fn example() -> Result<(), metrics_adapter::source::jmx::RunError> {
+//! let config = Config::load("config.yaml".as_ref())?;
+//! run(config, "127.0.0.1:9404", Shutdown::new()).await
+//! # }
+//! ```
+
+mod basic_auth;
+mod config;
+mod http;
+mod key_store;
+mod own;
+mod settings;
+mod target;
+mod tls;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+pub use self::config::ConfigError;
+pub use self::http::{RunError, run};
+use self::settings::{Settings, TargetSettings};
+use self::target::{SharedTarget, Target};
+use super::{CollectError, Collecting, Source};
+use crate::family::{Families, Family};
+use crate::jmx::client::Options;
+use crate::jmx::service_url::RegistryAddress;
+use crate::rule::page::Page;
+
+/// Time for a scrape when neither the configuration nor the client sets one.
+const DEFAULT_SCRAPE: Duration = Duration::from_secs(120);
+/// Probed targets that are remembered, and for how long.
+const MAX_PROBES: usize = 64;
+const PROBE_MEMORY: Duration = Duration::from_secs(600);
+
+/// A configuration that was read and checked.
+#[derive(Debug)]
+pub struct Config {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    properties: HashMap<String, String>,
+    settings: Settings,
+}
+
+impl Config {
+    /// Reads a configuration file of jmx_exporter.
+    ///
+    /// # Errors
+    /// It cannot be read, is no YAML, or asks for something that is not there.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, HashMap::new())
+    }
+
+    /// The same, with Java system properties (`-Dkey=value`) that stand in for missing keys.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: &Path, properties: HashMap<String, String>) -> Result<Self, ConfigError> {
+        let modified = std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        let environment = |name: &str| properties.get(name).cloned().or_else(|| std::env::var(name).ok());
+        let settings = config::load(path, &environment)?;
+        Ok(Self { path: path.to_owned(), modified, properties, settings })
+    }
+}
+
+/// All JVMs of a configuration.
+#[derive(Debug)]
+pub struct JmxSource {
+    current: ArcSwap<Current>,
+    properties: HashMap<String, String>,
+    started: Instant,
+    counts: Counts,
+    probes: Mutex<HashMap<String, (SharedTarget, Instant)>>,
+    /// Held during a scrape; whoever waited for it takes its result.
+    running: Mutex<Option<Finished>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    reloads: AtomicU64,
+    failed_reloads: AtomicU64,
+    timeouts: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// What a reload replaces.
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    settings: Arc<Settings>,
+    targets: Vec<SharedTarget>,
+}
+
+#[derive(Debug)]
+struct Finished {
+    at: Instant,
+    page: Arc<Vec<Family>>,
+}
+
+impl Current {
+    fn new(config: Config) -> Self {
+        let targets = config.settings.targets.iter();
+        let targets = targets.map(|settings| Arc::new(Mutex::new(Target::new(settings.clone())))).collect();
+        Self { path: config.path, modified: config.modified, settings: Arc::new(config.settings), targets }
+    }
+}
+
+/// A scrape that cannot be answered with a page.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScrapeError {
+    /// `startDelaySeconds` has not passed yet.
+    #[error("collection starts in {0:?} (startDelaySeconds)")]
+    StartDelay(Duration),
+    /// The first scrape took longer than `scrapeTimeoutSeconds`, and there is no earlier page.
+    #[error("the scrape took longer than {0:?}")]
+    Timeout(Duration),
+    /// `/probe` was asked for a target that `probeTargets` does not list.
+    #[error("`{0}` is not one of `probeTargets`")]
+    NotAllowed(String),
+}
+
+impl JmxSource {
+    /// Sets a source up; nothing is connected to before the first scrape.
+    #[must_use]
+    pub fn new(mut config: Config) -> Self {
+        let properties = std::mem::take(&mut config.properties);
+        Self {
+            current: ArcSwap::from_pointee(Current::new(config)),
+            properties,
+            started: Instant::now(),
+            counts: Counts::default(),
+            probes: Mutex::default(),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Reads the configuration again when its file has become newer.
+    async fn reload(&self) {
+        let current = self.current.load_full();
+        let modified = std::fs::metadata(&current.path).and_then(|data| data.modified()).ok();
+        if modified <= current.modified {
+            return;
+        }
+        match Config::load_with(&current.path, self.properties.clone()) {
+            Ok(config) => {
+                tracing::info!(path = %current.path.display(), "configuration read again");
+                self.counts.reloads.fetch_add(1, Ordering::Relaxed);
+                self.current.store(Arc::new(Current::new(config)));
+                for target in &current.targets {
+                    target.lock().await.close().await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "configuration not read again; the old one stays");
+                self.counts.failed_reloads.fetch_add(1, Ordering::Relaxed);
+                // Not again before the file changes once more.
+                self.current.rcu(|now| {
+                    Arc::new(Current {
+                        path: now.path.clone(),
+                        modified,
+                        settings: Arc::clone(&now.settings),
+                        targets: now.targets.clone(),
+                    })
+                });
+            }
+        }
+    }
+
+    /// Scrapes all targets. Concurrent callers share one run.
+    ///
+    /// # Errors
+    /// See [`ScrapeError`]. A JVM that cannot be reached is no error but `jmx_scrape_error 1` on the page.
+    pub async fn scrape(&self, deadline: Option<Instant>) -> Result<Arc<Vec<Family>>, ScrapeError> {
+        let arrived = Instant::now();
+        let mut running = self.running.lock().await;
+        if let Some(finished) = running.as_ref().filter(|finished| finished.at >= arrived) {
+            return Ok(Arc::clone(&finished.page));
+        }
+        self.reload().await;
+        let current = self.current.load_full();
+        let waiting = (self.started + current.settings.start_delay).saturating_duration_since(arrived);
+        if !waiting.is_zero() {
+            return Err(ScrapeError::StartDelay(waiting));
+        }
+        let limit = current.settings.scrape_timeout.unwrap_or(DEFAULT_SCRAPE);
+        let end = deadline.map_or(arrived + limit, |deadline| deadline.min(arrived + limit));
+        let work = self.scrape_all(&current, end);
+        match tokio::time::timeout_at((arrived + limit).into(), work).await {
+            Ok(page) => {
+                let page = Arc::new(page);
+                *running = Some(Finished { at: Instant::now(), page: Arc::clone(&page) });
+                Ok(page)
+            }
+            Err(_) => {
+                self.counts.timeouts.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(?limit, "scrape timed out; the last good page is served");
+                match running.as_ref() {
+                    Some(finished) => Ok(Arc::clone(&finished.page)),
+                    None => Err(ScrapeError::Timeout(limit)),
+                }
+            }
+        }
+    }
+
+    async fn scrape_all(&self, current: &Current, deadline: Instant) -> Vec<Family> {
+        let collection = &current.settings.collection;
+        let mut page = Page::new(collection.name_style);
+        let mut reports = Vec::with_capacity(current.targets.len());
+        for target in &current.targets {
+            let mut target = target.lock().await;
+            target.scrape(collection, Some(deadline), &mut page).await;
+            reports.push((target.settings.labels.clone(), target.last.clone(), target.known_beans()));
+        }
+        let mut families = page.finish();
+        families.extend(own::scrape_families(&reports));
+        families
+    }
+
+    /// Scrapes one JVM that the request names, if `probeTargets` allows it.
+    ///
+    /// # Errors
+    /// See [`ScrapeError`].
+    pub async fn probe(&self, name: &str, deadline: Option<Instant>) -> Result<Vec<Family>, ScrapeError> {
+        let current = self.current.load_full();
+        let refused = || ScrapeError::NotAllowed(name.to_owned());
+        let allowed = |pattern: &String| settings::glob(pattern.as_bytes(), name.as_bytes());
+        if !current.settings.probe_targets.iter().any(allowed) {
+            return Err(refused());
+        }
+        let registry = RegistryAddress::from_host_port(name).map_err(|_| refused())?;
+        let target = self.probed(name, Options { registry, ..current.settings.probe_template.clone() }).await;
+        let mut target = target.lock().await;
+        let mut page = Page::new(current.settings.collection.name_style);
+        let limit = current.settings.scrape_timeout.unwrap_or(DEFAULT_SCRAPE);
+        let work = target.scrape(&current.settings.collection, deadline, &mut page);
+        if tokio::time::timeout(limit, work).await.is_err() {
+            self.counts.timeouts.fetch_add(1, Ordering::Relaxed);
+            return Err(ScrapeError::Timeout(limit));
+        }
+        let mut families = page.finish();
+        families.extend(own::scrape_families(&[(Vec::new(), target.last.clone(), target.known_beans())]));
+        Ok(families)
+    }
+
+    /// The remembered target of this name, or a new one in place of the one that was unused for longest.
+    async fn probed(&self, name: &str, options: Options) -> SharedTarget {
+        let mut probes = self.probes.lock().await;
+        let now = Instant::now();
+        probes.retain(|_, (_, used)| now.duration_since(*used) < PROBE_MEMORY);
+        if !probes.contains_key(name) && probes.len() >= MAX_PROBES {
+            let oldest = probes.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
+            probes.remove(&oldest.unwrap_or_default());
+        }
+        let settings = || TargetSettings { name: name.to_owned(), options, labels: Vec::new() };
+        let entry = probes.entry(name.to_owned());
+        let entry = entry.or_insert_with(|| (Arc::new(Mutex::new(Target::new(settings()))), now));
+        entry.1 = now;
+        Arc::clone(&entry.0)
+    }
+
+    /// Ends all sessions.
+    pub async fn close(&self) {
+        for target in &self.current.load_full().targets {
+            target.lock().await.close().await;
+        }
+        for (target, _) in self.probes.lock().await.values() {
+            target.lock().await.close().await;
+        }
+    }
+
+    fn own_families(&self) -> Vec<Family> {
+        own::process_families(&self.counts)
+    }
+}
+
+impl Source for JmxSource {
+    fn name(&self) -> &str {
+        "jmx"
+    }
+
+    fn collect(&self, deadline: Instant) -> Collecting<'_> {
+        Box::pin(async move {
+            let scraped = self.scrape(Some(deadline)).await;
+            let families = scraped
+                .map_err(|error| CollectError { source_name: "jmx".to_owned(), cause: Box::new(error) })?;
+            let mut families = families.as_ref().clone();
+            families.extend(self.own_families());
+            let walk: Box<dyn crate::family::Walk> = Box::new(Families::sorted(families));
+            Ok(walk)
+        })
+    }
+}

@@ -1,0 +1,441 @@
+//! A configuration that has been checked: patterns parsed, rules compiled, secrets resolved.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::basic_auth::BasicAuth;
+use super::config::{CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TargetFile};
+use super::tls::{self, ServerTls};
+use crate::jmx::client::tls::{NameCheck, TlsSettings};
+use crate::jmx::client::{Credentials, Options, RegistryTls, StubHost, Timeouts};
+use crate::jmx::number::Number;
+use crate::jmx::object_name::ObjectName;
+use crate::jmx::serialization::Limits;
+use crate::jmx::service_url::RegistryAddress;
+use crate::jmx::value::Value;
+use crate::rule::config::Text;
+use crate::rule::name::safe;
+use crate::rule::page::NameStyle;
+use crate::rule::set::{Naming, RuleSet};
+
+/// Looks an environment variable up.
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// What a run needs to know.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) targets: Vec<TargetSettings>,
+    pub(super) collection: Arc<Collection>,
+    pub(super) start_delay: Duration,
+    pub(super) scrape_timeout: Option<Duration>,
+    pub(super) metrics_path: Option<String>,
+    pub(super) request_timeout: Option<Duration>,
+    pub(super) request_limit: usize,
+    pub(super) basic_auth: Option<BasicAuth>,
+    pub(super) server_tls: Option<ServerTls>,
+    pub(super) probe_targets: Vec<String>,
+    /// What a probed target has in common with the configured ones.
+    pub(super) probe_template: Options,
+}
+
+/// One JVM.
+#[derive(Clone, Debug)]
+pub(super) struct TargetSettings {
+    pub(super) name: String,
+    pub(super) options: Options,
+    pub(super) labels: Vec<(String, String)>,
+}
+
+/// What is read from each JVM, and what becomes of it.
+#[derive(Debug)]
+pub(super) struct Collection {
+    pub(super) rules: RuleSet,
+    pub(super) filter: Filter,
+    pub(super) customizers: Vec<Customizer>,
+    pub(super) auto_exclude: bool,
+    pub(super) name_style: NameStyle,
+    pub(super) bean_info_age: Duration,
+    pub(super) jvm_metrics: bool,
+}
+
+/// Which beans and attributes are wanted.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    pub(super) includes: Vec<ObjectName>,
+    pub(super) explicit: bool,
+    pub(super) excludes: Vec<ObjectName>,
+    exclude_jvm: bool,
+    include_attributes: Vec<(ObjectName, Vec<String>)>,
+    exclude_attributes: Vec<(ObjectName, Vec<String>)>,
+}
+
+/// Extra labels and samples for some beans.
+#[derive(Debug)]
+pub(super) struct Customizer {
+    domain: String,
+    properties: Vec<(String, String)>,
+    pub(super) attributes_as_labels: Vec<String>,
+    pub(super) extra: Vec<(String, Value, String)>,
+}
+
+const JVM_DOMAINS: &[&str] = &[
+    "com.sun.management",
+    "com.sun.management.jmxremote",
+    "java.lang",
+    "java.nio",
+    "java.util.logging",
+    "javax.management",
+    "javax.management.remote",
+    "jdk.internal",
+    "jdk.management",
+    "jdk.management.jfr",
+    "sun.management",
+];
+
+impl Settings {
+    pub(super) fn new(file: File, path: &Path, environment: Environment<'_>) -> Result<Self, String> {
+        refuse_unsupported(&file)?;
+        let template = options(&file, path, environment)?;
+        let targets = targets(&file, &template, path, environment)?;
+        let probe_targets = file.probe_targets.clone();
+        if targets.is_empty() && probe_targets.is_empty() {
+            return Err("one of `hostPort`, `jmxUrl`, `targets` and `probeTargets` is needed".to_owned());
+        }
+        if file.scrape_timeout_seconds == Some(0) {
+            return Err("`scrapeTimeoutSeconds` must be at least 1".to_owned());
+        }
+        let threads = file.http_server.threads.as_ref();
+        if let Some(threads) = threads {
+            if threads.minimum > threads.maximum
+                || threads.maximum > 256
+                || threads.maximum == 0
+                || threads.keep_alive_time == 0
+            {
+                return Err(
+                    "`httpServer.threads`: 1 <= maximum <= 256, minimum <= maximum, keepAliveTime >= 1"
+                        .to_owned(),
+                );
+            }
+        }
+        let server = &file.http_server;
+        let basic = server.authentication.basic.as_ref();
+        Ok(Self {
+            targets,
+            start_delay: Duration::from_secs(file.start_delay_seconds.unwrap_or(0)),
+            scrape_timeout: file.scrape_timeout_seconds.map(Duration::from_secs),
+            metrics_path: metrics_path(server.metrics.path.as_deref())?,
+            request_timeout: server.maximum_request_seconds.map(Duration::from_secs),
+            request_limit: threads.map_or(10, |threads| threads.maximum as usize),
+            basic_auth: basic.map(|basic| BasicAuth::new(basic, environment)).transpose()?,
+            server_tls: server.ssl.as_ref().map(|ssl| ServerTls::new(ssl, path, environment)).transpose()?,
+            collection: Arc::new(collection(&file)?),
+            probe_targets,
+            probe_template: template,
+        })
+    }
+}
+
+fn metrics_path(path: Option<&str>) -> Result<Option<String>, String> {
+    match path {
+        Some(path) if !path.starts_with('/') => {
+            Err(format!("`httpServer.metrics.path`: `{path}` does not start with `/`"))
+        }
+        path => Ok(path.map(str::to_owned)),
+    }
+}
+
+fn refuse_unsupported(file: &File) -> Result<(), String> {
+    if file.open_telemetry.is_some() {
+        return Err("`openTelemetry` is not supported: let a collector scrape the page instead".to_owned());
+    }
+    if file.http_server.authentication.plugin.is_some() {
+        let why = "it names a Java class, and there is no JVM here; use `authentication.basic`";
+        return Err(format!("`httpServer.authentication.plugin` is not supported: {why}"));
+    }
+    Ok(())
+}
+
+fn collection(file: &File) -> Result<Collection, String> {
+    let naming = Naming {
+        lowercase_names: file.lowercase_output_name,
+        lowercase_labels: file.lowercase_output_label_names,
+        infer_counters: file.infer_counter_type_from_name,
+    };
+    let rules = match &file.rules {
+        Some(rules) => RuleSet::new(rules, naming).map_err(|error| error.to_string())?,
+        None => RuleSet::default_rules(naming),
+    };
+    Ok(Collection {
+        rules,
+        filter: Filter::new(file)?,
+        customizers: file.metric_customizers.iter().map(Customizer::new).collect::<Result<_, _>>()?,
+        auto_exclude: file.auto_exclude_object_name_attributes.unwrap_or(true),
+        name_style: match file.name_style {
+            Some(NameStyleFile::Zero) => NameStyle::Zero,
+            Some(NameStyleFile::One) | None => NameStyle::One,
+        },
+        bean_info_age: Duration::from_secs(file.bean_info_seconds.unwrap_or(60)),
+        jvm_metrics: file.jvm_metrics,
+    })
+}
+
+/// Everything of a session but its address and credentials.
+fn options(file: &File, path: &Path, environment: Environment<'_>) -> Result<Options, String> {
+    let mut timeouts = Timeouts::default();
+    if let Some(seconds) = file.connect_timeout_seconds {
+        timeouts.connect = Duration::from_secs(seconds.max(1));
+        timeouts.handshake = timeouts.connect;
+    }
+    if let Some(seconds) = file.reply_timeout_seconds {
+        timeouts.reply = Duration::from_secs(seconds.max(1));
+    }
+    let name_check =
+        if file.verify_host_name.unwrap_or(true) { NameCheck::Required } else { NameCheck::Skipped };
+    let tls: Option<TlsSettings> = match &file.ssl {
+        None | Some(Ssl::Switch(false)) => None,
+        Some(Ssl::Switch(true)) => {
+            Some(tls::client(&super::config::SslFile::default(), path, environment, name_check)?)
+        }
+        Some(Ssl::Settings(settings)) if settings.enabled.unwrap_or(true) => {
+            Some(tls::client(settings, path, environment, name_check)?)
+        }
+        Some(Ssl::Settings(_)) => None,
+    };
+    let plain_registry =
+        environment("RMI_REGISTRY_SSL_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let credentials =
+        credentials(&file.username, &file.password, file.password_file.as_deref(), path, environment)?;
+    Ok(Options {
+        registry: RegistryAddress::new("", 0),
+        credentials,
+        tls: tls.map(Arc::new),
+        registry_tls: if plain_registry { RegistryTls::Plain } else { RegistryTls::Auto },
+        stub_host: match file.stub_host {
+            Some(StubHostFile::Followed) => StubHost::Followed,
+            Some(StubHostFile::Ignored) | None => StubHost::Ignored,
+        },
+        stub_port: file.stub_port,
+        timeouts,
+        limits: Limits::default(),
+    })
+}
+
+fn targets(
+    file: &File,
+    template: &Options,
+    path: &Path,
+    environment: Environment<'_>,
+) -> Result<Vec<TargetSettings>, String> {
+    let single = TargetFile {
+        host_port: file.host_port.clone(),
+        jmx_url: file.jmx_url.clone(),
+        ..TargetFile::default()
+    };
+    let single = (single.host_port.is_some() || single.jmx_url.is_some()).then_some(single);
+    let mut targets = Vec::new();
+    for target in single.iter().chain(&file.targets) {
+        let registry = match (&target.host_port, &target.jmx_url) {
+            (Some(_), Some(_)) => return Err("`hostPort` and `jmxUrl` exclude each other".to_owned()),
+            (Some(address), None) => RegistryAddress::from_host_port(&resolve(address, environment)?),
+            (None, Some(url)) => RegistryAddress::from_service_url(&resolve(url, environment)?),
+            (None, None) => {
+                return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned());
+            }
+        };
+        let registry = registry.map_err(|error| error.to_string())?;
+        let mut options = Options { registry, ..template.clone() };
+        let own = credentials(
+            &target.username,
+            &target.password,
+            target.password_file.as_deref(),
+            path,
+            environment,
+        )?;
+        if own.is_some() {
+            options.credentials = own;
+        }
+        let name = format!("{}:{}", options.registry.host, options.registry.port);
+        targets.push(TargetSettings {
+            name,
+            options,
+            labels: labels(&[&file.labels, &target.labels], environment)?,
+        });
+    }
+    if targets.len() > 1 {
+        distinct_labels(&mut targets);
+    }
+    Ok(targets)
+}
+
+/// Several JVMs have the same beans; without labels of their own their series would be the same.
+fn distinct_labels(targets: &mut [TargetSettings]) {
+    let all: Vec<_> = targets.iter().map(|target| target.labels.clone()).collect();
+    for (index, target) in targets.iter_mut().enumerate() {
+        let shared = all.iter().enumerate().any(|(other, labels)| other != index && *labels == all[index]);
+        if shared && !target.labels.iter().any(|(name, _)| name == "target") {
+            target.labels.push(("target".to_owned(), target.name.clone()));
+        }
+    }
+}
+
+fn labels(
+    maps: &[&BTreeMap<String, Text>],
+    environment: Environment<'_>,
+) -> Result<Vec<(String, String)>, String> {
+    let mut labels = BTreeMap::new();
+    for (name, value) in maps.iter().copied().flatten() {
+        if safe(name) != *name || name.contains(':') {
+            return Err(format!("`{name}` is not a label name"));
+        }
+        labels.insert(name.clone(), resolve(value, environment)?);
+    }
+    Ok(labels.into_iter().collect())
+}
+
+fn credentials(
+    username: &Option<Text>,
+    password: &Option<Text>,
+    password_file: Option<&Path>,
+    path: &Path,
+    environment: Environment<'_>,
+) -> Result<Option<Credentials>, String> {
+    let Some(username) = username else {
+        return match password.is_some() || password_file.is_some() {
+            true => Err("a password is given, but no `username`".to_owned()),
+            false => Ok(None),
+        };
+    };
+    let password = match (password, password_file) {
+        (Some(_), Some(_)) => return Err("`password` and `passwordFile` exclude each other".to_owned()),
+        (Some(password), None) => SecretString::from(resolve(password, environment)?),
+        (None, Some(file)) => {
+            let file = path.parent().unwrap_or(Path::new("")).join(file);
+            common::secret::read(&file).map_err(|error| common_chain(&error))?
+        }
+        (None, None) => SecretString::from(String::new()),
+    };
+    Ok(Some(Credentials { username: resolve(username, environment)?, password }))
+}
+
+fn common_chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Replaces a text that is `${NAME}` as a whole by the environment variable of that name.
+pub(super) fn resolve(text: &str, environment: Environment<'_>) -> Result<String, String> {
+    let name = text.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    match name {
+        None | Some("") => Ok(text.to_owned()),
+        Some(name) => match environment(name) {
+            Some(value) if !value.trim().is_empty() => Ok(value),
+            _ => Err(format!("the environment variable `{name}` is not set, or blank")),
+        },
+    }
+}
+
+impl Filter {
+    fn new(file: &File) -> Result<Self, String> {
+        let parse = |names: &[String]| -> Result<Vec<ObjectName>, String> {
+            names.iter().map(|name| name.parse().map_err(|error| format!("{error}"))).collect()
+        };
+        let attributes =
+            |map: &BTreeMap<String, Vec<String>>| -> Result<Vec<(ObjectName, Vec<String>)>, String> {
+                map.iter()
+                    .map(|(name, list)| Ok((name.parse().map_err(|error| format!("{error}"))?, list.clone())))
+                    .collect()
+            };
+        let includes = file.include_object_names.as_ref().or(file.whitelist_object_names.as_ref());
+        let excludes = file.exclude_object_names.as_ref().or(file.blacklist_object_names.as_ref());
+        Ok(Self {
+            includes: parse(includes.map_or(&[], Vec::as_slice))?,
+            explicit: includes.is_some(),
+            excludes: parse(excludes.map_or(&[], Vec::as_slice))?,
+            exclude_jvm: file.exclude_jvm_metrics,
+            include_attributes: attributes(&file.include_object_name_attributes)?,
+            exclude_attributes: attributes(&file.exclude_object_name_attributes)?,
+        })
+    }
+
+    /// Whether a bean that matches an include pattern is wanted.
+    pub(super) fn wants(&self, bean: &ObjectName) -> bool {
+        if self.excludes.iter().any(|pattern| pattern.matches(bean)) {
+            return false;
+        }
+        !self.exclude_jvm
+            || !JVM_DOMAINS.contains(&bean.domain())
+            || self.explicit && self.includes.iter().any(|pattern| pattern.matches(bean))
+    }
+
+    /// Whether an attribute of a wanted bean is wanted.
+    pub(super) fn wants_attribute(&self, bean: &ObjectName, attribute: &str) -> bool {
+        let skipped = match (bean.domain(), bean.property("type")) {
+            ("java.lang", Some("Runtime")) => {
+                matches!(attribute, "SystemProperties" | "ClassPath" | "BootClassPath" | "LibraryPath")
+            }
+            ("jdk.management.jfr", Some("FlightRecorder")) => true,
+            _ => false,
+        };
+        let listed = |entries: &[(ObjectName, Vec<String>)]| {
+            entries.iter().any(|(pattern, names)| {
+                pattern.matches(bean) && names.iter().any(|name| glob(name.as_bytes(), attribute.as_bytes()))
+            })
+        };
+        !skipped
+            && (self.include_attributes.is_empty() || listed(&self.include_attributes))
+            && !listed(&self.exclude_attributes)
+    }
+}
+
+/// Matches `*` against any run of characters.
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let Some(star) = pattern.iter().position(|byte| *byte == b'*') else { return pattern == text };
+    let (head, tail) = (&pattern[..star], &pattern[star + 1..]);
+    text.strip_prefix(head).is_some_and(|rest| (0..=rest.len()).any(|start| glob(tail, &rest[start..])))
+}
+
+impl Customizer {
+    fn new(file: &CustomizerFile) -> Result<Self, String> {
+        let filter = file.mbean_filter.as_ref().filter(|filter| !filter.domain.is_empty());
+        let filter = filter.ok_or("`metricCustomizers` needs `mbeanFilter.domain`")?;
+        if file.attributes_as_labels.is_empty() && file.extra_metrics.is_empty() {
+            return Err("`metricCustomizers` needs `attributesAsLabels` or `extraMetrics`".to_owned());
+        }
+        let extra = file.extra_metrics.iter().map(|extra| {
+            let value = extra.value.as_deref().ok_or("`extraMetrics` needs a `value`")?;
+            if extra.name.is_empty() {
+                return Err("`extraMetrics` needs a `name`".to_owned());
+            }
+            Ok((extra.name.clone(), scalar(value), extra.description.clone().unwrap_or_default()))
+        });
+        Ok(Self {
+            domain: filter.domain.clone(),
+            properties: filter.properties.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
+            attributes_as_labels: file.attributes_as_labels.clone(),
+            extra: extra.collect::<Result<_, String>>()?,
+        })
+    }
+
+    pub(super) fn applies_to(&self, bean: &ObjectName) -> bool {
+        let property = |(key, value): &(String, String)| bean.property(key) == Some(value.as_str());
+        bean.domain() == self.domain && self.properties.iter().all(property)
+    }
+}
+
+fn scalar(text: &str) -> Value {
+    match text {
+        "true" => Value::Boolean(true),
+        "false" => Value::Boolean(false),
+        _ => match (text.parse::<i64>(), text.parse::<f64>()) {
+            (Ok(whole), _) => Value::Number(Number::Long(whole)),
+            (_, Ok(number)) => Value::Number(Number::Double(number)),
+            _ => Value::String(text.to_owned()),
+        },
+    }
+}

@@ -1,0 +1,393 @@
+//! One JVM between scrapes: its session, what is known about its beans, and one walk over them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::settings::{Collection, TargetSettings};
+use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
+use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
+use crate::jmx::object_name::ObjectName;
+use crate::jmx::value::Value;
+use crate::rule::leaf::{text_of, walk};
+use crate::rule::name::safe;
+use crate::rule::page::Page;
+use crate::rule::set::{Outcome, write_input};
+
+/// Beans asked for in one go; bounds what is held of their values.
+const BEANS_PER_CALL: usize = 1024;
+/// How long a bean whose getter hangs is left alone.
+const SUSPENSION: Duration = Duration::from_secs(300);
+/// Beans that are looked at, and samples that are made, per scrape.
+const MAX_BEANS: usize = 200_000;
+const MAX_SAMPLES: usize = 1_000_000;
+/// Least time that a reply is given, however soon the scrape has to end.
+const MIN_REPLY: Duration = Duration::from_millis(500);
+
+/// A target and its memory.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) settings: TargetSettings,
+    client: Option<Client>,
+    beans: HashMap<String, Bean>,
+    /// Phases of the last scrape, for the status page.
+    pub(super) last: Report,
+    logged: Option<String>,
+}
+
+/// What one scrape came to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) error: Option<String>,
+    pub(super) duration: Duration,
+    pub(super) beans: usize,
+    pub(super) samples: usize,
+}
+
+/// What is known about one bean.
+#[derive(Debug)]
+struct Bean {
+    name: ObjectName,
+    class: String,
+    attributes: Vec<Attribute>,
+    immutable: bool,
+    described: Instant,
+    suspended_until: Option<Instant>,
+    /// Attributes whose values cannot be exported or read; kept while the bean is registered.
+    excluded: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Attribute {
+    name: String,
+    description: String,
+}
+
+impl Target {
+    pub(super) fn new(settings: TargetSettings) -> Self {
+        Self { settings, client: None, beans: HashMap::new(), last: Report::default(), logged: None }
+    }
+
+    /// Number of beans whose description is remembered.
+    pub(super) fn known_beans(&self) -> usize {
+        self.beans.len()
+    }
+
+    /// Adds the samples of all beans to `page`. An error is logged and reported; what was read before it
+    /// stays on the page.
+    pub(super) async fn scrape(
+        &mut self,
+        collection: &Collection,
+        deadline: Option<Instant>,
+        page: &mut Page,
+    ) {
+        let start = Instant::now();
+        let before = page.len();
+        let result = self.read(collection, deadline, page).await;
+        let error = match result {
+            Ok(problem) => problem,
+            Err(error) => Some(crate_chain(&error)),
+        };
+        if error != self.logged {
+            match &error {
+                Some(error) => tracing::warn!(target_jvm = self.settings.name, error, "JMX scrape failed"),
+                None => tracing::info!(target_jvm = self.settings.name, "JMX scrape works again"),
+            }
+            self.logged.clone_from(&error);
+        }
+        self.last = Report {
+            error,
+            duration: start.elapsed(),
+            beans: self.beans.len(),
+            samples: page.len() - before,
+        };
+    }
+
+    /// Ends the session.
+    pub(super) async fn close(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.close().await;
+        }
+    }
+
+    async fn read(
+        &mut self,
+        collection: &Collection,
+        deadline: Option<Instant>,
+        page: &mut Page,
+    ) -> Result<Option<String>, Error> {
+        // Taken out, so that a scrape that is dropped half-way leaves no half-read connection behind.
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect(self.settings.options.clone()).await?,
+        };
+        client.set_reply_timeout(self.reply_timeout(deadline));
+        let result = self.read_with(&mut client, collection, page).await;
+        // After an error the client's next call connects again by itself.
+        self.client = Some(client);
+        result
+    }
+
+    /// A getter that hangs must be noticed while there is still time to answer with the rest of the page.
+    fn reply_timeout(&self, deadline: Option<Instant>) -> Duration {
+        let configured = self.settings.options.timeouts.reply;
+        match deadline {
+            None => configured,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                configured.min(left.mul_f64(0.4)).max(MIN_REPLY)
+            }
+        }
+    }
+
+    async fn read_with(
+        &mut self,
+        client: &mut Client,
+        collection: &Collection,
+        page: &mut Page,
+    ) -> Result<Option<String>, Error> {
+        let instances = query(client, collection).await?;
+        let mut problem = None;
+        if instances.len() > MAX_BEANS {
+            let found = instances.len();
+            problem =
+                Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
+        }
+        let names = self.describe(client, collection, instances).await?;
+        for names in names.chunks(BEANS_PER_CALL) {
+            if let Some(new) = self.attributes(client, collection, names, page).await? {
+                problem.get_or_insert(new);
+            }
+            if page.len() > MAX_SAMPLES {
+                return Ok(Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name)));
+            }
+        }
+        Ok(problem)
+    }
+
+    /// Brings the descriptions up to date. Returns the names of the beans to read, in a stable order.
+    async fn describe(
+        &mut self,
+        client: &mut Client,
+        collection: &Collection,
+        instances: Vec<ObjectInstance>,
+    ) -> Result<Vec<String>, Error> {
+        let now = Instant::now();
+        let mut names = Vec::with_capacity(instances.len().min(MAX_BEANS));
+        let mut unknown = Vec::new();
+        for ObjectInstance { name, class } in instances.into_iter().take(MAX_BEANS) {
+            let current = self.beans.get(&name).is_some_and(|bean| {
+                bean.class == class
+                    && (bean.immutable || now.duration_since(bean.described) < collection.bean_info_age)
+            });
+            if !current {
+                let Ok(parsed) = name.parse::<ObjectName>() else { continue };
+                if !collection.filter.wants(&parsed) {
+                    continue;
+                }
+                unknown.push((parsed, class));
+            }
+            names.push(name);
+        }
+        for batch in unknown.chunks(BEANS_PER_CALL) {
+            let batch_names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
+            let infos = client.mbean_infos(&batch_names).await?;
+            for ((name, class), info) in batch.iter().zip(infos) {
+                self.remember(collection, name, class, info, now);
+            }
+        }
+        if self.beans.len() > names.len() {
+            let present: HashSet<&str> = names.iter().map(String::as_str).collect();
+            self.beans.retain(|name, _| present.contains(name.as_str()));
+        }
+        names.retain(|name| self.beans.contains_key(name));
+        Ok(names)
+    }
+
+    fn remember(
+        &mut self,
+        collection: &Collection,
+        name: &ObjectName,
+        class: &str,
+        info: Option<MBeanInfo>,
+        now: Instant,
+    ) {
+        let Some(info) = info else {
+            self.beans.remove(name.as_str());
+            return;
+        };
+        let texts = collection.rules.uses_texts() || !collection.customizers.is_empty();
+        let wanted = info.attributes.into_iter().filter(|attribute| {
+            attribute.readable
+                && collection.filter.wants_attribute(name, &attribute.name)
+                && may_export(&attribute.class, texts)
+        });
+        let attributes =
+            wanted.map(|attribute| Attribute { name: attribute.name, description: attribute.description });
+        let known = self.beans.remove(name.as_str()).filter(|bean| bean.class == class);
+        let bean = Bean {
+            name: name.clone(),
+            class: class.to_owned(),
+            attributes: attributes.collect(),
+            immutable: info.immutable,
+            described: now,
+            suspended_until: known.as_ref().and_then(|bean| bean.suspended_until),
+            excluded: known.map(|bean| bean.excluded).unwrap_or_default(),
+        };
+        self.beans.insert(name.as_str().to_owned(), bean);
+    }
+
+    /// Reads some beans. Returns what went wrong with a bean, if anything did.
+    async fn attributes(
+        &mut self,
+        client: &mut Client,
+        collection: &Collection,
+        names: &[String],
+        page: &mut Page,
+    ) -> Result<Option<String>, Error> {
+        let now = Instant::now();
+        let mut problem = None;
+        let mut wanted: Vec<(&str, Vec<&str>)> = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(bean) = self.beans.get(name) else { continue };
+            if bean.suspended_until.is_some_and(|until| until > now) {
+                let target = &self.settings.name;
+                problem.get_or_insert(format!("{target}: {name} is left out, because a getter of it hangs"));
+                continue;
+            }
+            let attributes = bean.attributes.iter().map(|attribute| attribute.name.as_str());
+            let attributes: Vec<&str> = attributes.filter(|name| !bean.excluded.contains(*name)).collect();
+            if !attributes.is_empty() {
+                wanted.push((name, attributes));
+            }
+        }
+        let requests: Vec<AttributeRequest<'_>> =
+            wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
+        let answers = client.attributes(&requests).await?;
+        let names: Vec<String> = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
+        for (name, answer) in names.into_iter().zip(answers) {
+            let Some(bean) = self.beans.get_mut(&name) else { continue };
+            match answer {
+                BeanAnswer::Values(result) => {
+                    for attribute in result.unreadable {
+                        tracing::info!(bean = name, attribute, "left out: the JVM cannot serialize it");
+                        bean.excluded.insert(attribute);
+                    }
+                    let new = export(bean, collection, &self.settings.labels, &result.values, page);
+                    problem = problem.or(new.map(|new| format!("{}: {new}", self.settings.name)));
+                }
+                // It has gone between the question and the answer.
+                BeanAnswer::Threw(_) => {}
+                BeanAnswer::TimedOut => {
+                    bean.suspended_until = Some(now + SUSPENSION);
+                    let target = &self.settings.name;
+                    problem =
+                        Some(format!("{target}: reading {name} timed out; left out for {SUSPENSION:?}"));
+                }
+            }
+        }
+        Ok(problem)
+    }
+}
+
+async fn query(client: &mut Client, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
+    let filter = &collection.filter;
+    if !filter.explicit {
+        return client.query_mbeans(None).await;
+    }
+    let mut seen = HashSet::new();
+    let mut instances = Vec::new();
+    for pattern in &filter.includes {
+        let found = client.query_mbeans(Some(pattern.as_str())).await?;
+        instances.extend(found.into_iter().filter(|instance| seen.insert(instance.name.clone())));
+    }
+    Ok(instances)
+}
+
+/// Whether a value of this declared type can become a sample. Only types that rule it out for every value
+/// count: a declared interface or `Object` says nothing.
+fn may_export(class: &str, texts: bool) -> bool {
+    match class {
+        "java.lang.String" => texts,
+        "char" | "java.lang.Character" | "void" | "javax.management.ObjectName" => false,
+        _ => !class.starts_with('['),
+    }
+}
+
+/// Walks over the values of one bean. Returns the first error of a rule.
+fn export(
+    bean: &mut Bean,
+    collection: &Collection,
+    target_labels: &[(String, String)],
+    values: &[(String, Value)],
+    page: &mut Page,
+) -> Option<String> {
+    let customizer = collection.customizers.iter().find(|customizer| customizer.applies_to(&bean.name));
+    let labels = customizer.map_or_else(Vec::new, |customizer| {
+        let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
+        let present = wanted.filter(|(_, value)| *value != Value::Null);
+        present.map(|(name, value)| (safe(name), text_of(value))).collect::<Vec<_>>()
+    });
+    let mut problem = None;
+    let mut one = |attribute: &str, description: &str, value: &Value| {
+        walk(&bean.name, attribute, description, value, &mut |leaf| match collection
+            .rules
+            .apply(leaf, &labels)
+        {
+            Ok(Outcome::Sample(_, mut matched)) => {
+                for (name, value) in target_labels {
+                    if !matched.labels.iter().any(|(known, _)| known == name) {
+                        matched.labels.push((name.clone(), value.clone()));
+                    }
+                }
+                let mut input = String::new();
+                write_input(&mut input, leaf, false);
+                page.push(matched, input);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                problem.get_or_insert(error.to_string());
+            }
+        });
+    };
+    let mut exclude = Vec::new();
+    for (name, value) in values {
+        let Some(attribute) = bean.attributes.iter().find(|attribute| attribute.name == *name) else {
+            continue;
+        };
+        if collection.auto_exclude && is_unexportable(value) {
+            exclude.push(name.clone());
+            continue;
+        }
+        one(name, &attribute.description, value);
+    }
+    if !values.is_empty() {
+        for (name, value, description) in customizer.map_or(&[][..], |customizer| &customizer.extra) {
+            one(name, description, value);
+        }
+    }
+    bean.excluded.extend(exclude);
+    problem
+}
+
+fn is_unexportable(value: &Value) -> bool {
+    matches!(value, Value::Char(_) | Value::List(_) | Value::Map(_) | Value::ObjectName(_) | Value::Other(_))
+}
+
+/// An error and its causes in one line; each level prints only itself.
+fn crate_chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = cause.source();
+    }
+    line
+}
+
+/// Shared handle, because scrapes of one target exclude each other.
+pub(super) type SharedTarget = Arc<tokio::sync::Mutex<Target>>;

@@ -1,0 +1,20 @@
+//! The StatsD source: listeners, store, reload, and the page's families.
+
+mod config;
+mod datagram;
+mod drops;
+mod listen;
+mod own;
+mod relay;
+mod reload;
+mod run;
+mod shared;
+mod status;
+mod tcp;
+mod unixgram;
+
+pub use config::{APP, Config, RelayTarget};
+pub use relay::Relay;
+pub use reload::{Reload, ReloadError};
+pub use run::{Error, run};
+pub use shared::{Shared, StatsdSource};

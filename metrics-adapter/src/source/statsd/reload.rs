@@ -1,0 +1,69 @@
+//! Reading the mapping file again: on SIGHUP, on `/-/reload`, and when it changes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use common::shutdown::Shutdown;
+use common::watch::Watch;
+use tokio::sync::Notify;
+
+use super::shared::Shared;
+use crate::mapping::{Mapping, MappingError};
+
+/// A handle that asks for a reload; clones ask the same.
+#[derive(Clone, Debug, Default)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    /// Asks; several askings before the reload count as one.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// A reload that changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the old mapping stays in use")]
+pub struct ReloadError(#[from] MappingError);
+
+/// How often the file is looked at where the system sends no notifications.
+const POLL: Duration = Duration::from_secs(10);
+
+/// Reloads until shutdown. Without a file only the request is counted, as the peer does.
+pub(super) async fn run(path: Option<PathBuf>, shared: Arc<Shared>, reload: Reload, shutdown: Shutdown) {
+    let mut watch = path.as_ref().map(|path| Watch::new([path.clone()], POLL));
+    loop {
+        let why = tokio::select! {
+            () = reload.0.notified() => "asked to",
+            () = async {
+                match &mut watch {
+                    Some(watch) => watch.changed().await,
+                    None => std::future::pending().await,
+                }
+            } => "file changed",
+            () = shutdown.triggered() => return,
+        };
+        let Some(path) = path.clone() else {
+            tracing::warn!("asked to reload, but there is no mapping file");
+            continue;
+        };
+        // Compiling many patterns takes a while.
+        let loaded = tokio::task::spawn_blocking(move || Mapping::load(&path)).await;
+        match loaded {
+            Ok(Ok(mapping)) => {
+                tracing::info!(why, rules = mapping.rules.len(), "mapping reloaded");
+                shared.remap(mapping);
+                shared.traffic.reloads.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Err(error)) => {
+                let error = ReloadError(error);
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(why, cause, "{error}");
+                shared.traffic.failed_reloads.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => tracing::error!(%error, "reloading the mapping failed"),
+        }
+    }
+}

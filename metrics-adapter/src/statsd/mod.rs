@@ -1,0 +1,15 @@
+//! The StatsD line protocol and its dialects, pure: bytes in, samples out.
+//!
+//! Grammar: Etsy StatsD (`name:value|type|@rate`) with the tag dialects of DogStatsD, InfluxDB, Librato and
+//! SignalFX, DogStatsD's extended aggregation (`name:1:2:3|ms`), container ids and timestamps. What is rejected,
+//! and under which reason, follows `prometheus/statsd_exporter`.
+
+pub mod escape;
+pub mod frame;
+pub mod line;
+pub mod number;
+pub mod shape;
+pub mod tag;
+
+pub use line::{Event, Notice, Observer, Parser, Reason, Type};
+pub use tag::{Styles, Tags};
