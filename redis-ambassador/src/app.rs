@@ -190,6 +190,7 @@ fn monitor(
         credentials: credentials.clone(),
         interval: config.probe_interval,
         timeout: config.probe_timeout,
+        max_lag: config.max_lag,
         probe_now: Arc::default(),
     };
     let monitor = Monitor::new(settings, counts.clone(), fence, signal, shutdown.clone());

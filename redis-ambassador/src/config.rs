@@ -90,6 +90,9 @@ const SETTINGS: &[Setting] = &[
     Setting::text("consistency", "MODE", "What a read must have seen: eventual, session, pod, primary")
         .default("pod")
         .group("Reads"),
+    Setting::text("max-lag", "DURATION", "A replica further behind gets no reads; 0 is no limit")
+        .default("10s")
+        .group("Reads"),
     Setting::text("failover-wait", "DURATION", "How long a command waits for a server that can take it")
         .default("10s")
         .group("Servers"),
@@ -168,6 +171,8 @@ pub struct Config {
     pub upstream_password_file: Option<PathBuf>,
     /// What a read must have seen.
     pub consistency: Consistency,
+    /// A replica further behind gets no reads; zero is no limit.
+    pub max_lag: Duration,
     /// How long a command waits for a server that can take it.
     pub failover_wait: Duration,
     /// Pause between two looks at each server's role.
@@ -215,6 +220,7 @@ impl Config {
             upstream_user: None,
             upstream_password_file: None,
             consistency: Consistency::default(),
+            max_lag: Duration::from_secs(10),
             failover_wait: Duration::from_secs(10),
             probe_interval: Duration::from_millis(500),
             probe_timeout: Duration::from_secs(1),
@@ -265,6 +271,7 @@ impl Config {
             upstream_user: settings.optional("upstream-user")?,
             upstream_password_file: settings.optional("upstream-password-file")?,
             consistency: settings.value("consistency")?,
+            max_lag: settings.value("max-lag")?,
             failover_wait: settings.value("failover-wait")?,
             probe_interval: some_time("probe-interval")?,
             probe_timeout: some_time("probe-timeout")?,
@@ -294,6 +301,9 @@ impl Config {
         }
         if self.primary.is_none() && self.seeds.is_empty() && self.sentinels.is_empty() {
             return Err(settings.missing("primary"));
+        }
+        if self.max_lag > crate::topology::MAX_LAG {
+            return Err(settings.invalid("max-lag", "at most 5m; 0 is no limit"));
         }
         let mut seen: Vec<&ServerAddr> = self.primary.iter().collect();
         for replica in &self.replicas {

@@ -161,10 +161,10 @@ impl Milestones {
             _ => self.marks.push_back((epoch, offset)),
         }
         if self.marks.len() > MAX_MILESTONES {
-            let mut index = 0;
+            let (mut index, count) = (0, self.marks.len());
             self.marks.retain(|_| {
                 index += 1;
-                index % 2 == 0
+                index % 2 == 0 || index == count
             });
         }
     }
