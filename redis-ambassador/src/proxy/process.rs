@@ -1,6 +1,6 @@
 //! What clients send: framed, classified, planned and dispatched.
 
-use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, Mode};
+use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::hub::Hub;
 use crate::command::{Classified, Effect, Kind, Request, visit_keys};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
@@ -86,6 +86,7 @@ impl Hub {
             false => (self.settings.max_pipeline, HIGH_WATER),
         };
         state.slots.len() < pipeline
+            && state.unanswered < MAX_UNANSWERED
             && state.out.len() < output
             && state.own.as_ref().is_none_or(|link| link.backlog() < output)
     }
@@ -266,7 +267,7 @@ impl Hub {
             }
         };
         let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { needed };
-        let seq = state.push_slot(keys.single, mode);
+        let seq = state.push_slot(keys.single, mode, frame.len());
         let waiter = Waiter {
             client: Rc::clone(client),
             seq,
@@ -326,7 +327,7 @@ impl Hub {
             profile.resp3 = resp3;
         }
         if let Some((user, password)) = switch.auth {
-            match self.user(user, password) {
+            match self.user(profile, user, password) {
                 Some(user) => profile.user = user,
                 None => {
                     return state
@@ -339,7 +340,7 @@ impl Hub {
             state.switching = Some((seq, profile));
             return;
         }
-        let seq = state.push_slot(0, Mode::Neutral);
+        let seq = state.push_slot(0, Mode::Neutral, frame.len());
         state.switching = Some((seq, profile));
         let waiter = Waiter {
             client: Rc::clone(client),
@@ -363,7 +364,7 @@ impl Hub {
     }
 
     /// The number of a user with this password; `None` when either is no text.
-    fn user(&self, user: &[u8], password: &[u8]) -> Option<u32> {
+    fn user(&self, current: Profile, user: &[u8], password: &[u8]) -> Option<u32> {
         use common::secret::ExposeSecret;
         let (user, password) = (std::str::from_utf8(user).ok()?, std::str::from_utf8(password).ok()?);
         let mut users = self.users.borrow_mut();
@@ -375,9 +376,18 @@ impl Hub {
         if let Some(index) = users.iter().position(same) {
             return Some(index as u32);
         }
-        let password = SecretString::from(password.to_owned());
-        users.push(Some(Credentials { user: user.to_owned(), password }));
-        Some(users.len() as u32 - 1)
+        let credentials =
+            Some(Credentials { user: user.to_owned(), password: SecretString::from(password.to_owned()) });
+        if users.len() < MAX_USERS {
+            users.push(credentials);
+            return Some(users.len() as u32 - 1);
+        }
+        // The caller's own state is borrowed; what it uses now stays.
+        let used = self.profiles_in_use(current);
+        let free = (1..users.len() as u32).find(|user| !used.iter().any(|profile| profile.user == *user))?;
+        self.forget_user(free);
+        users[free as usize] = credentials;
+        Some(free)
     }
 
     /// Hashes of the keys a request names.
@@ -442,6 +452,9 @@ pub(super) fn key_hash(key: &[u8]) -> u32 {
     }
     ((hash ^ (hash >> 29)).wrapping_mul(PRIME) >> 32) as u32 | 1
 }
+
+/// Users known at one time; one that nobody uses any more makes room.
+const MAX_USERS: usize = 256;
 
 /// Whether a request has to wait until earlier ones are answered, because it moves the client to another connection
 /// or changes what the following ones mean.

@@ -161,7 +161,7 @@ impl Hub {
         loop {
             tokio::time::sleep(TICK).await;
             ticks = ticks.wrapping_add(1);
-            if self.in_limbo() {
+            if self.in_limbo() || !self.crowded.borrow().is_empty() {
                 self.retry_limbo(false);
             }
             if ticks.is_multiple_of(5) {

@@ -219,6 +219,27 @@ fn databases_users_and_protocols_are_each_clients_own() {
 }
 
 #[test]
+fn wrong_passwords_and_databases_leave_nothing_behind() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    assert_eq!(client.say("ACL SETUSER app on >secret ~* +@all"), "OK");
+    let mut other = trio.client();
+    assert_eq!(other.say("AUTH app secret"), "OK");
+    for attempt in 0..600 {
+        assert!(client.say(&format!("AUTH app wrong{attempt}")).starts_with("WRONGPASS"), "{attempt}");
+        assert_eq!(client.say(&format!("SELECT {}", 16 + attempt)), "ERR DB index is out of range");
+        assert_eq!(other.say("ACL WHOAMI"), "app");
+    }
+    assert_eq!(client.say("ACL WHOAMI"), "default");
+    assert_eq!(client.say("AUTH app secret"), "OK");
+    assert_eq!(client.say("ACL WHOAMI"), "app");
+    let mut direct = trio.primary.client();
+    eventually("no connection is left over", || {
+        direct.say("CLIENT LIST TYPE normal").matches("cmd=").count() <= 8
+    });
+}
+
+#[test]
 fn client_commands_speak_of_the_client() {
     let trio = Trio::start(&[]);
     let (mut one, mut two) = (trio.client(), trio.client());
