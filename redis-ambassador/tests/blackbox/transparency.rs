@@ -328,6 +328,19 @@ fn scripts_run_where_they_are_known() {
 }
 
 #[test]
+fn a_script_that_runs_wild_can_be_stopped() {
+    let trio = Trio::with_servers(&["--lua-time-limit", "100"], &["--probe-timeout", "5s"]);
+    let (mut wild, mut other) = (trio.client(), trio.client());
+    assert_eq!(other.say("SET a 1"), "OK");
+    wild.send_words(&[b"EVAL", b"while true do end", b"0"]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(other.say("SCRIPT KILL"), "OK");
+    assert!(wild.read().text().contains("Script killed by user"));
+    assert_eq!(other.say("GET a"), "1");
+    assert!(other.say("FUNCTION KILL").starts_with("NOTBUSY"));
+}
+
+#[test]
 fn authentication_of_the_ambassador_itself() {
     let password = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(password.path(), "s3cret\n").unwrap();
