@@ -1,6 +1,6 @@
 //! What clients send: framed, classified, planned and dispatched.
 
-use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, Mode};
+use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::hub::Hub;
 use crate::command::{Classified, Effect, Kind, Request, visit_keys};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
@@ -29,7 +29,7 @@ impl Hub {
     ) -> Poll<io::Result<usize>> {
         let mut scratch = self.scratch.borrow_mut();
         let count = ready!(client.socket.poll_read(cx, &mut scratch))?;
-        self.now();
+        state_touched(client, self.now());
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
         if state.input.is_empty() {
@@ -86,6 +86,7 @@ impl Hub {
             false => (self.settings.max_pipeline, HIGH_WATER),
         };
         state.slots.len() < pipeline
+            && state.unanswered < MAX_UNANSWERED
             && state.out.len() < output
             && state.own.as_ref().is_none_or(|link| link.backlog() < output)
     }
@@ -191,6 +192,10 @@ impl Hub {
         if must_wait(state, &classified) {
             return Outcome::Later;
         }
+        if classified.command.is_some_and(|command| command.denied) {
+            self.deny(client, state, &classified);
+            return Outcome::Taken;
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         match plan {
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
@@ -222,6 +227,18 @@ impl Hub {
         Outcome::Taken
     }
 
+    /// Refuses a command that the operator does not want.
+    fn deny(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, classified: &Classified<'_>) {
+        self.metrics.denied.inc();
+        if state.session.in_multi() {
+            // The server has to know, so that EXEC fails: it gets something that it refuses.
+            self.send_own_plain(client, state, b"*1\r\n$20\r\ndenied-by-ambassador\r\n");
+            return;
+        }
+        let name = classified.command.map_or("", |command| &command.name);
+        state.answer(format!("-NOPERM the ambassador does not allow the '{name}' command\r\n").as_bytes());
+    }
+
     /// Sends a request over a shared connection: reads to replicas where that keeps the client's own order.
     #[inline]
     fn share(
@@ -234,8 +251,9 @@ impl Hub {
         frame: &[u8],
     ) -> Outcome {
         let keys = self.keys(request, classified, effect);
+        let needed = if effect == Effect::Read { self.fence_needed(state, &keys) } else { 0 };
         let (mode, server) = match effect {
-            Effect::Read => match self.replica_for(state, &keys) {
+            Effect::Read => match self.replica_for(state, &keys, needed) {
                 Some(server) => (Mode::ReplicaRead, Some(server)),
                 None => (Mode::Neutral, self.primary()),
             },
@@ -248,8 +266,8 @@ impl Hub {
                 (Mode::Write, self.primary())
             }
         };
-        let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { 0 };
-        let seq = state.push_slot(keys.single, mode);
+        let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { needed };
+        let seq = state.push_slot(keys.single, mode, frame.len());
         let waiter = Waiter {
             client: Rc::clone(client),
             seq,
@@ -275,7 +293,7 @@ impl Hub {
 
     /// The replica that may answer a read of these keys for this client, if any.
     #[inline]
-    fn replica_for(&self, state: &mut ClientState, keys: &Keys) -> Option<usize> {
+    fn replica_for(&self, state: &mut ClientState, keys: &Keys, needed: u64) -> Option<usize> {
         if !keys.complete || (state.writes > 0 && state.conflicts(keys.single, Mode::Write)) {
             return None;
         }
@@ -285,7 +303,8 @@ impl Hub {
             _ if self.candidates.borrow().contains(&state.last_replica) => state.last_replica,
             _ => self.replica(state.lane)?,
         };
-        if !self.fence_passed(state, server, keys) {
+        if !self.is_fresh(server, needed) {
+            self.metrics.fenced.inc();
             return None;
         }
         state.last_replica = server;
@@ -308,7 +327,7 @@ impl Hub {
             profile.resp3 = resp3;
         }
         if let Some((user, password)) = switch.auth {
-            match self.user(user, password) {
+            match self.user(profile, user, password) {
                 Some(user) => profile.user = user,
                 None => {
                     return state
@@ -321,7 +340,7 @@ impl Hub {
             state.switching = Some((seq, profile));
             return;
         }
-        let seq = state.push_slot(0, Mode::Neutral);
+        let seq = state.push_slot(0, Mode::Neutral, frame.len());
         state.switching = Some((seq, profile));
         let waiter = Waiter {
             client: Rc::clone(client),
@@ -345,7 +364,7 @@ impl Hub {
     }
 
     /// The number of a user with this password; `None` when either is no text.
-    fn user(&self, user: &[u8], password: &[u8]) -> Option<u32> {
+    fn user(&self, current: Profile, user: &[u8], password: &[u8]) -> Option<u32> {
         use common::secret::ExposeSecret;
         let (user, password) = (std::str::from_utf8(user).ok()?, std::str::from_utf8(password).ok()?);
         let mut users = self.users.borrow_mut();
@@ -357,9 +376,18 @@ impl Hub {
         if let Some(index) = users.iter().position(same) {
             return Some(index as u32);
         }
-        let password = SecretString::from(password.to_owned());
-        users.push(Some(Credentials { user: user.to_owned(), password }));
-        Some(users.len() as u32 - 1)
+        let credentials =
+            Some(Credentials { user: user.to_owned(), password: SecretString::from(password.to_owned()) });
+        if users.len() < MAX_USERS {
+            users.push(credentials);
+            return Some(users.len() as u32 - 1);
+        }
+        // The caller's own state is borrowed; what it uses now stays.
+        let used = self.profiles_in_use(current);
+        let free = (1..users.len() as u32).find(|user| !used.iter().any(|profile| profile.user == *user))?;
+        self.forget_user(free);
+        users[free as usize] = credentials;
+        Some(free)
     }
 
     /// Hashes of the keys a request names.
@@ -382,6 +410,11 @@ impl Hub {
         keys.single = if count == 1 && keys.complete { keys.hashes[0] } else { 0 };
         keys
     }
+}
+
+/// Notes that a client has sent something.
+fn state_touched(client: &Client, now: u64) {
+    client.state.borrow_mut().heard = now;
 }
 
 /// Hashes of a request's keys.
@@ -419,6 +452,9 @@ pub(super) fn key_hash(key: &[u8]) -> u32 {
     }
     ((hash ^ (hash >> 29)).wrapping_mul(PRIME) >> 32) as u32 | 1
 }
+
+/// Users known at one time; one that nobody uses any more makes room.
+const MAX_USERS: usize = 256;
 
 /// Whether a request has to wait until earlier ones are answered, because it moves the client to another connection
 /// or changes what the following ones mean.
