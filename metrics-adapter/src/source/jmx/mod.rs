@@ -13,6 +13,7 @@
 mod basic_auth;
 mod config;
 mod http;
+mod jvm;
 mod key_store;
 mod own;
 mod settings;
@@ -222,7 +223,7 @@ impl JmxSource {
         for target in &current.targets {
             let mut target = target.lock().await;
             target.scrape(collection, Some(deadline), &mut page).await;
-            reports.push((target.settings.labels.clone(), target.last.clone(), target.known_beans()));
+            reports.push(target.report());
         }
         let mut families = page.finish();
         families.extend(own::scrape_families(&reports));
@@ -251,7 +252,7 @@ impl JmxSource {
             return Err(ScrapeError::Timeout(limit));
         }
         let mut families = page.finish();
-        families.extend(own::scrape_families(&[(Vec::new(), target.last.clone(), target.known_beans())]));
+        families.extend(own::scrape_families(&[target.report()]));
         Ok(families)
     }
 

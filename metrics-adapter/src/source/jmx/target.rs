@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::jvm;
 use super::settings::{Collection, TargetSettings};
 use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
 use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
@@ -38,6 +39,7 @@ pub(super) struct Target {
 /// What one scrape came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
+    pub(super) labels: Vec<(String, String)>,
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
     pub(super) beans: usize,
@@ -68,9 +70,9 @@ impl Target {
         Self { settings, client: None, beans: HashMap::new(), last: Report::default(), logged: None }
     }
 
-    /// Number of beans whose description is remembered.
-    pub(super) fn known_beans(&self) -> usize {
-        self.beans.len()
+    /// The last scrape, for the page.
+    pub(super) fn report(&self) -> Report {
+        self.last.clone()
     }
 
     /// Adds the samples of all beans to `page`. An error is logged and reported; what was read before it
@@ -86,7 +88,7 @@ impl Target {
         let result = self.read(collection, deadline, page).await;
         let error = match result {
             Ok(problem) => problem,
-            Err(error) => Some(crate_chain(&error)),
+            Err(error) => Some(chain(&error)),
         };
         if error != self.logged {
             match &error {
@@ -96,6 +98,7 @@ impl Target {
             self.logged.clone_from(&error);
         }
         self.last = Report {
+            labels: self.settings.labels.clone(),
             error,
             duration: start.elapsed(),
             beans: self.beans.len(),
@@ -152,6 +155,10 @@ impl Target {
             let found = instances.len();
             problem =
                 Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
+        }
+        if collection.jvm_metrics {
+            let names: Vec<String> = client.query_names(Some("java.*:*")).await?;
+            jvm::add(client, &names, &self.settings.labels, page).await?;
         }
         let names = self.describe(client, collection, instances).await?;
         for names in names.chunks(BEANS_PER_CALL) {
@@ -375,7 +382,7 @@ fn is_unexportable(value: &Value) -> bool {
 }
 
 /// An error and its causes in one line; each level prints only itself.
-fn crate_chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
