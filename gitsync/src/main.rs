@@ -1,3 +1,140 @@
-//! The `gitsync` binary.
+//! The `gitsync` binary: flags, logging, signals, exit status.
 
-fn main() {}
+use std::process::ExitCode;
+use std::time::Duration;
+
+use common::cli::{Invocation, Parsed, Shared, parse, refuse_config};
+use common::config::{ConfigError, Origin, Settings};
+use common::runtime::{Options, run};
+use common::telemetry::{self, LogLevel};
+use gitsync::{APP, BUILD, Config, DEPRECATED, Trigger};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// kubernetes/git-sync ignores words that are no flags; more than this many are a mistake.
+const MAX_WORDS: usize = 64;
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().map(|word| if word == "-?" { "--help".into() } else { word });
+    let shared = Shared { words: Some(("IGNORED", MAX_WORDS)), ..Shared::default() };
+    let invocation = match parse(&BUILD, &APP, shared, arguments) {
+        Parsed::Run(invocation) => *invocation,
+        Parsed::Exit(code) => return code,
+    };
+    warn_of_old_names(&invocation.settings);
+    let config = match Config::from_settings(&invocation.settings) {
+        Ok(config) => config,
+        Err(error) => return refuse(&invocation.settings, &error),
+    };
+    if invocation.check_config {
+        println!("gitsync: the configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    start(&invocation, config)
+}
+
+fn start(invocation: &Invocation, config: Config) -> ExitCode {
+    let settings = &invocation.settings;
+    telemetry::start(invocation.log_format, &log_level(invocation));
+    // For everything this process and its hooks write.
+    let mask = if settings.value("group-write").unwrap_or(false) { 0o002 } else { 0o022 };
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let changed: Vec<_> = settings
+        .changed()
+        .into_iter()
+        .map(|(name, text)| format!("--{name}={}", shown(name, &text)))
+        .collect();
+    tracing::info!(
+        version = BUILD.version,
+        revision = BUILD.revision,
+        pid = std::process::id(),
+        uid = rustix::process::getuid().as_raw(),
+        gid = rustix::process::getgid().as_raw(),
+        flags = changed.join(" "),
+        "starting up"
+    );
+    if settings.text("git").is_some_and(|git| git != "git") {
+        tracing::warn!("--git is ignored: no git program is run");
+    }
+    let options = Options { threads: 1, deadline: Duration::from_millis(900) };
+    run(options, |shutdown| async move {
+        let trigger = Trigger::default();
+        if let Some(number) = config.sync_on_signal {
+            let mut stream =
+                signal(SignalKind::from_raw(number)).map_err(|e| gitsync::Error::Setup(e.to_string()))?;
+            let trigger = trigger.clone();
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    tracing::info!("signal received, syncing now");
+                    trigger.fire();
+                }
+            });
+        }
+        gitsync::run_triggered(config, trigger, shutdown).await
+    })
+}
+
+/// A wrong flag is 2, as always; kubernetes/git-sync leaves with 1 for a wrong variable or combination.
+fn refuse(settings: &Settings, error: &ConfigError) -> ExitCode {
+    let code = refuse_config(&APP, error);
+    if let Some(path) = settings.text("error-file").filter(|path| !path.is_empty())
+        && let Some(root) = settings.text("root").filter(|root| !root.is_empty())
+    {
+        let path = std::path::Path::new(root).join(path);
+        if let Err(error) = common::fs::write_atomically(&path, error.to_string().as_bytes(), 0o644) {
+            eprintln!("gitsync: can't write {}: {error}", path.display());
+        }
+    }
+    match error {
+        ConfigError::Value { place, .. } if place.starts_with("--") && is_unparsable(settings, place) => code,
+        ConfigError::File { .. } | ConfigError::UnknownKey { .. } => code,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn is_unparsable(settings: &Settings, place: &str) -> bool {
+    let name = place.trim_start_matches('-').split(':').next().unwrap_or_default();
+    settings.origin(name).is_some_and(|origin| *origin == Origin::Flag)
+}
+
+fn warn_of_old_names(settings: &Settings) {
+    for (name, instead) in DEPRECATED {
+        if settings.origin(name).is_some_and(|origin| *origin == Origin::Flag) {
+            eprintln!("Flag --{name} has been deprecated, use {instead}");
+        }
+    }
+    for setting in APP.settings {
+        if let Some(Origin::Environment(variable)) = settings.origin(setting.name)
+            && !variable.starts_with("GITSYNC_")
+        {
+            let newer = APP.env_name(setting);
+            eprintln!("Env {variable} has been deprecated, use {newer} instead");
+            if std::env::var_os(&newer).is_some() {
+                eprintln!("Both {variable} and {newer} are set; {variable} wins");
+            }
+        }
+    }
+}
+
+/// `--verbose` raises the level, unless `--log-level` says more.
+fn log_level(invocation: &Invocation) -> LogLevel {
+    use common::config::FromSetting as _;
+    let settings = &invocation.settings;
+    let number = |name| settings.value::<i64>(name).unwrap_or(-1);
+    let wanted = match number("verbose").max(number("v")) {
+        ..=0 => return invocation.log_level.clone(),
+        1..=8 => "debug",
+        _ => "trace",
+    };
+    LogLevel::from_setting(wanted).unwrap_or_default()
+}
+
+/// A setting's value for the start-up line.
+fn shown(name: &str, text: &str) -> String {
+    let is_secret = name.contains("password") && name != "password-file" || name.contains("PRIVATE_KEY");
+    match name {
+        _ if is_secret => "REDACTED".to_owned(),
+        "credential" => "REDACTED".to_owned(),
+        "repo" | "webhook-url" | "askpass-url" => gitsync::redact_url(text),
+        _ => text.to_owned(),
+    }
+}

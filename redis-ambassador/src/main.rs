@@ -1,3 +1,7 @@
 //! The `redis-ambassador` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    redis_ambassador::cli::main(std::env::args_os())
+}

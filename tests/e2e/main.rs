@@ -3,7 +3,10 @@
 //! They need outside programs, so they are ignored by a plain `cargo test`; `make test` installs
 //! what they need and runs them all.
 
+mod dashboards;
 mod harness;
+mod manifests;
 mod plain_redis;
+mod pods;
 mod push_to_deploy;
 mod uniform_metrics;

@@ -26,7 +26,7 @@ impl Trio {
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg(format!("--primary=127.0.0.1:{}", primary.port));
         command.args(replicas.iter().map(|replica| format!("--replica=127.0.0.1:{}", replica.port)));
-        command.arg(format!("--admin-listen=127.0.0.1:{admin}"));
+        command.arg(format!("--admin-listen=127.0.0.1:{admin}")).arg("--failover-wait=1s");
         let mut ambassador = Daemon::start(&mut command)?;
         ambassador.wait_for_port(port)?;
         eventually("readiness", || http::page(admin, "/readyz"))?;
@@ -123,7 +123,7 @@ fn a_lost_primary_is_a_clear_error_and_then_recovers() -> Result<()> {
     let port = trio.primary.port;
     trio.primary.daemon.kill();
     let answer = client.command(&["SET", "k", "w"])?;
-    ensure!(answer.starts_with('-') && answer.contains("primary"), "{answer}");
+    ensure!(answer.starts_with('-') && answer.to_lowercase().contains("primary"), "{answer}");
     trio.primary = Redis::start_on(port, &[])?;
     eventually("writes again", || match trio.client()?.command(&["SET", "k", "x"])?.as_str() {
         "OK" => Ok(()),
@@ -142,7 +142,7 @@ fn redis_cli_and_redis_benchmark_work() -> Result<()> {
     let cli = |words: &[&str]| output(Command::new(program("redis-cli")?).args(["-p", &port]).args(words));
     ensure!(cli(&["SET", "greeting", "hello"])?.trim() == "OK");
     ensure!(cli(&["GET", "greeting"])?.trim() == "hello");
-    ensure!(cli(&["-3", "HGETALL", "nothing"])?.contains("(empty"), "RESP3");
+    ensure!(cli(&["-3", "--no-raw", "HGETALL", "nothing"])?.contains("empty hash"), "RESP3");
     for pipeline in ["1", "16"] {
         let benchmark =
             ["-p", &port, "-P", pipeline, "-n", "20000", "-c", "20", "-q", "-t", "set,get,incr,lpush,mset"];

@@ -46,8 +46,11 @@ pub struct Setting {
     pub name: &'static str,
     /// One-letter flag.
     pub short: Option<char>,
-    /// Variables besides `PREFIX_NAME`, lowest precedence first; all of them lose against it.
+    /// Variables besides `PREFIX_NAME`, lowest precedence first; all of them lose against it, unless
+    /// [`App::extra_env_wins`].
     pub extra_env: &'static [&'static str],
+    /// What separates the values of a [`Kind::List`] in a variable; `None` takes its text as one value.
+    pub env_separator: Option<char>,
     /// Value when nothing sets it; `None` means unset.
     pub default: Option<&'static str>,
     /// How it is written.
@@ -72,6 +75,7 @@ impl Setting {
             name,
             short: None,
             extra_env: &[],
+            env_separator: Some(','),
             default: None,
             kind,
             value_name,
@@ -122,6 +126,13 @@ impl Setting {
         self
     }
 
+    /// Sets what separates values in a variable.
+    #[must_use]
+    pub const fn env_separator(mut self, separator: Option<char>) -> Self {
+        self.env_separator = separator;
+        self
+    }
+
     /// Sets the heading in `--help`.
     #[must_use]
     pub const fn group(mut self, heading: &'static str) -> Self {
@@ -162,6 +173,8 @@ pub struct App {
     pub about: &'static str,
     /// Text after the flags in `--help`: examples.
     pub after_help: &'static str,
+    /// [`Setting::extra_env`] beats `PREFIX_NAME`: what a peer does with the names it grew out of.
+    pub extra_env_wins: bool,
     /// All settings.
     pub settings: &'static [Setting],
 }
@@ -170,7 +183,7 @@ impl App {
     /// An app without settings; meant for struct update syntax.
     #[must_use]
     pub const fn new(name: &'static str, env_prefix: &'static str, about: &'static str) -> Self {
-        Self { name, env_prefix, about, after_help: "", settings: &[] }
+        Self { name, env_prefix, about, after_help: "", extra_env_wins: false, settings: &[] }
     }
 
     /// The environment variable of a setting: prefix and name, upper case, `-` and `.` as `_`.
@@ -323,12 +336,18 @@ impl Layers {
         }
         for setting in self.app.settings {
             let own = self.app.env_name(setting);
-            let names = setting.extra_env.iter().map(|name| (*name).to_owned()).chain([own]);
+            let extra = setting.extra_env.iter().map(|name| (*name).to_owned());
+            let mut names: Vec<String> = extra.chain([own]).collect();
+            if self.app.extra_env_wins {
+                names.rotate_right(1);
+            }
             for name in names {
                 if let Some(text) = seen.get(&name) {
-                    let texts = match setting.kind {
-                        Kind::List => text.split(',').map(|part| part.trim().to_owned()).collect(),
-                        Kind::Text | Kind::Bool => vec![text.clone()],
+                    let texts = match (setting.kind, setting.env_separator) {
+                        (Kind::List, Some(separator)) => {
+                            text.split(separator).map(|part| part.trim().to_owned()).collect()
+                        }
+                        (Kind::List, None) | (Kind::Text | Kind::Bool, _) => vec![text.clone()],
                     };
                     self.entries.insert(setting.name, Entry { texts, origin: Origin::Environment(name) });
                 }

@@ -2,6 +2,7 @@
 
 mod git;
 mod jvm;
+mod kubectl;
 mod nginx;
 mod prometheus;
 mod python;
@@ -9,6 +10,7 @@ mod redis;
 
 pub use git::{Repository, git_in};
 pub use jvm::Jvm;
+pub use kubectl::kustomize;
 pub use nginx::Nginx;
 pub use prometheus::{Prometheus, check_metrics};
 pub use python::python;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::Daemon;
-use crate::{free_port, http, program, within};
+use crate::{eventually, free_port, http, program, within};
 
 /// A running Prometheus.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ impl Prometheus {
                 .arg(format!("--web.listen-address=127.0.0.1:{port}")),
         )?;
         daemon.wait_for_port(port)?;
+        // It listens before its storage is open.
+        eventually("Prometheus", || http::page(port, "/-/ready"))?;
         Ok(Self { port, _daemon: daemon, _data: data })
     }
 
@@ -50,11 +52,21 @@ impl Prometheus {
     /// # Errors
     /// The query is wrong or finds nothing yet.
     pub fn query(&self, query: &str) -> Result<f64> {
+        self.values(query)?.first().copied().with_context(|| format!("{query} finds nothing"))
+    }
+
+    /// The values of all samples that a query finds.
+    ///
+    /// # Errors
+    /// The query is wrong.
+    pub fn values(&self, query: &str) -> Result<Vec<f64>> {
         let escaped: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer: Value =
-            serde_json::from_str(&http::page(self.port, &format!("/api/v1/query?query={escaped}"))?)?;
-        let value = answer.pointer("/data/result/0/value/1").and_then(Value::as_str);
-        Ok(value.with_context(|| format!("{query} finds nothing: {answer}"))?.parse()?)
+        let answer = http::get(self.port, &format!("/api/v1/query?query={escaped}"))?.text();
+        let parsed: Value = serde_json::from_str(&answer)?;
+        let samples = parsed.pointer("/data/result").and_then(Value::as_array);
+        let samples = samples.with_context(|| format!("{query}: {answer}"))?;
+        let value = |sample: &Value| sample.pointer("/value/1")?.as_str()?.parse().ok();
+        Ok(samples.iter().filter_map(value).collect())
     }
 
     /// Waits until a query's first sample is `expected`.

@@ -10,7 +10,8 @@ use crate::process::{output, run};
 use crate::{program, repository};
 
 /// The clients, pinned.
-const PACKAGES: &[&str] = &["redis==5.2.1", "statsd==4.0.1", "datadog==0.50.2"];
+const PACKAGES: &[&str] =
+    &["redis==5.2.1", "statsd==4.0.1", "datadog==0.50.2", "kubernetes-validate==1.37.0"];
 
 /// A Python interpreter that has [`PACKAGES`]; made on first use and kept under `target`.
 ///

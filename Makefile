@@ -1,0 +1,87 @@
+# The front door: every command that people and CI run. `make help` lists them.
+# Only bash, make, git and Rust are expected; `setup` installs the rest (Debian, Ubuntu).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test images bench fmt lint doc clean setup \
+	check-fmt check-lint check-scripts check-units check-doc check-features check-deny \
+	check-manifests check-images check-e2e check-demo build app-images down
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## see the three patterns at work (ONCE=1: verify every step and leave)
+	@images/demo.sh
+
+test: ## everything CI checks; one summary at the end
+	@.ci/checks
+
+images: ## build the three images and print their sizes
+	@images/setup.sh build images
+	@images/build.sh
+
+bench: ## ratios against peers and floors, measured in one run (BENCH='name ...' for some)
+	@images/setup.sh build bench
+	cargo build --locked --release --workspace --bins
+	cargo run --locked --release --package e2e --bin bench -- $(BENCH)
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: check-fmt check-lint check-scripts ## formatting, clippy and shellcheck, warnings denied
+
+doc: ## build the API documentation, warnings denied
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+clean: down ## remove what was built, and pods and images of the demo
+	@images/clean.sh
+	cargo clean
+
+down: ## remove pods and processes that a demo or test left behind
+	@images/pods/play.sh down
+
+setup: ## install what build, images, tests and demo need
+	@images/setup.sh build images apps test
+
+# --- the checks of `make test`, each usable by itself ---
+
+check-fmt: ## formatting
+	cargo fmt --all --check
+
+check-lint: ## clippy
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+check-scripts: ## shellcheck
+	@images/setup.sh lint
+	shellcheck --external-sources images/*.sh images/apps/*.sh images/apps/*/*.sh images/pods/*.sh .ci/*
+
+check-units: ## unit, property, process and documentation tests
+	cargo test --locked --workspace --exclude e2e -- --include-ignored
+
+check-doc: doc
+
+check-features: ## each crate without its command line
+	@.ci/features
+
+check-deny: ## licences, bans, sources, advisories
+	@.ci/deny
+
+check-manifests: ## Pod manifests against the Kubernetes schemas
+	@.ci/manifests
+
+build:
+	cargo build --locked --workspace --bins
+
+app-images:
+	@images/apps/build.sh
+
+check-images: images app-images ## size, content, read-only root, any UID, DNS
+	@images/check.sh
+
+check-e2e: build images app-images ## the end-to-end stories, pods included
+	cargo test --locked --package e2e -- --include-ignored
+
+check-demo: ## the demo, verified, in pods and as processes
+	@ONCE=1 DEMO_MODE=pods images/demo.sh
+	@ONCE=1 DEMO_MODE=processes images/demo.sh

@@ -1,0 +1,200 @@
+//! The validated configuration. No flags in here, only what they mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::config::ListenAddr;
+use common::secret::SecretString;
+
+/// What to sync, where to and when. Made by [`Config::new`] and changed field by field.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Remote address, without user and password for http and https.
+    pub repo: String,
+    /// Branch, tag, full hash, full ref name, or `HEAD`.
+    pub reference: String,
+    /// Commits of history; 0 for all of it.
+    pub depth: u32,
+    /// What to do about submodules.
+    pub submodules: Submodules,
+    /// Patterns of what to check out.
+    pub sparse_checkout_file: Option<PathBuf>,
+    /// Working directory.
+    pub root: PathBuf,
+    /// The published symlink, relative to the root or absolute.
+    pub link: PathBuf,
+    /// Touched after each change.
+    pub touch_file: Option<PathBuf>,
+    /// Holds the last error.
+    pub error_file: Option<PathBuf>,
+    /// How long a replaced checkout stays.
+    pub stale_worktree_timeout: Duration,
+    /// Pause between attempts.
+    pub period: Duration,
+    /// Pause until the first success.
+    pub init_period: Duration,
+    /// Limit of one attempt.
+    pub sync_timeout: Duration,
+    /// Leave after the first success.
+    pub one_time: bool,
+    /// Failures in a row that end the process; negative for never. `None`: at the first, but not
+    /// while a good tree is published.
+    pub max_failures: Option<i64>,
+    /// The same until the first success; `None`: as `max_failures`.
+    pub init_max_failures: Option<i64>,
+    /// Number of the signal that starts a sync at once.
+    pub sync_on_signal: Option<i32>,
+    /// Programs and requests around publication.
+    pub hooks: Hooks,
+    /// How to log in.
+    pub credentials: Credentials,
+    /// Where to serve HTTP, if anywhere.
+    pub http: Option<Http>,
+    /// Tidying of the object store after an update.
+    pub tidy: bool,
+    /// Settings of HTTP remotes.
+    pub transport: crate::transport::HttpOptions,
+}
+
+/// What to do about submodules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submodules {
+    /// All levels.
+    Recursive,
+    /// The first level only.
+    Shallow,
+    /// None.
+    Off,
+}
+
+/// Programs and requests around publication.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Run after publication.
+    pub exec: Option<ExecHook>,
+    /// Run before publication.
+    pub pre_publish: Option<ExecHook>,
+    /// Don't wait for `pre_publish` and its verdict.
+    pub pre_publish_async: bool,
+    /// Sent after publication.
+    pub web: Option<WebHook>,
+}
+
+/// A program.
+#[derive(Debug, Clone)]
+pub struct ExecHook {
+    /// Found in `PATH` or relative to the checkout; gets no arguments.
+    pub command: String,
+    /// Limit of one run.
+    pub timeout: Duration,
+    /// Pause before it is tried again.
+    pub backoff: Duration,
+}
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct WebHook {
+    /// Where to.
+    pub url: String,
+    /// HTTP method.
+    pub method: String,
+    /// The status that counts as success; `None` for any.
+    pub success_status: Option<u16>,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// Pause before it is tried again.
+    pub backoff: Duration,
+}
+
+/// How to log in.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// By URL; the one for `repo` first.
+    pub by_url: Vec<Credential>,
+    /// Asked before every attempt.
+    pub askpass_url: Option<String>,
+    /// A GitHub App.
+    pub github_app: Option<GithubApp>,
+}
+
+/// User and password for one URL and all below it.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// Where it is valid.
+    pub url: String,
+    /// User name.
+    pub username: String,
+    /// Password or token.
+    pub password: Password,
+}
+
+/// Where a password comes from.
+#[derive(Debug, Clone)]
+pub enum Password {
+    /// Given.
+    Inline(SecretString),
+    /// Read before every attempt.
+    File(PathBuf),
+}
+
+/// A GitHub App installation.
+#[derive(Debug, Clone)]
+pub struct GithubApp {
+    /// API address.
+    pub base_url: String,
+    /// Application id or client id.
+    pub issuer: String,
+    /// Installation id.
+    pub installation: u64,
+    /// PEM private key.
+    pub key: Password,
+}
+
+/// The HTTP endpoint.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where to listen.
+    pub bind: ListenAddr,
+    /// Serve `/metrics`.
+    pub metrics: bool,
+    /// Serve `/debug/pprof/`.
+    pub pprof: bool,
+}
+
+impl Config {
+    /// The defaults: `HEAD`, depth 1, every 10 s, link named like the repository.
+    pub fn new(repo: impl Into<String>, root: impl Into<PathBuf>) -> Self {
+        let repo = repo.into();
+        Self {
+            link: PathBuf::from(last_part(&repo)),
+            repo,
+            reference: "HEAD".to_owned(),
+            depth: 1,
+            submodules: Submodules::Recursive,
+            sparse_checkout_file: None,
+            root: root.into(),
+            touch_file: None,
+            error_file: None,
+            stale_worktree_timeout: Duration::ZERO,
+            period: Duration::from_secs(10),
+            init_period: Duration::from_secs(10),
+            sync_timeout: Duration::from_secs(120),
+            one_time: false,
+            max_failures: None,
+            init_max_failures: None,
+            sync_on_signal: None,
+            hooks: Hooks::default(),
+            credentials: Credentials::default(),
+            http: None,
+            tidy: true,
+            transport: crate::transport::HttpOptions::default(),
+        }
+    }
+}
+
+/// The link's default name: the last part of the address, a `.git` suffix included.
+pub(crate) fn last_part(repo: &str) -> String {
+    let trimmed = repo.trim_end_matches('/');
+    trimmed.rsplit('/').next().unwrap_or(trimmed).to_owned()
+}

@@ -1,0 +1,79 @@
+//! The HTTP endpoint: the paths of kubernetes/git-sync, and the ones every pattern container has.
+
+use std::sync::Arc;
+
+use common::admin::{Readiness, routes, status_page};
+use common::metrics::Registry;
+use common::server::{Limits, Request, Response, Router, bind, respond, serve, text};
+use common::shutdown::Shutdown;
+use hyper::StatusCode;
+
+use crate::BUILD;
+use crate::config::Http;
+use crate::error::Error;
+use crate::view::View;
+
+/// Starts serving.
+///
+/// # Errors
+/// When the address can't be bound.
+pub(crate) async fn start(
+    http: &Http,
+    registry: Registry,
+    view: &View,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
+    let listener = bind(&http.bind).await.map_err(Error::Bind)?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving HTTP");
+    }
+    let router = router(http, registry, view);
+    shutdown.spawn(serve(listener, Arc::new(router), Limits::default(), shutdown.clone()));
+    Ok(())
+}
+
+fn router(http: &Http, registry: Registry, view: &View) -> Router {
+    let for_status = view.clone();
+    let mut router = routes(BUILD, registry, Readiness::new(), move || for_status.status());
+    let (top, ready, rest) = (view.clone(), view.clone(), view.clone());
+    router = router
+        // Probes of kubernetes/git-sync's users ask for this path.
+        .route("/", move |_: Request| {
+            let mut page = status_page(&BUILD, &top.status());
+            if !top.is_serving() {
+                *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            async move { page }
+        })
+        .route("/readyz", move |_: Request| {
+            let answer = match (ready.is_serving(), ready.stale()) {
+                (false, _) => not_ready(),
+                (true, None) => text(StatusCode::OK, "ready\n"),
+                (true, Some(reason)) => text(StatusCode::OK, format!("ready, but {reason}\n")),
+            };
+            async move { answer }
+        })
+        .fallback(move |_: Request| {
+            let answer = if rest.is_serving() { text(StatusCode::OK, "") } else { not_ready() };
+            async move { answer }
+        });
+    if !http.metrics {
+        router = router.without("/metrics");
+    }
+    if http.pprof {
+        for path in ["/debug/pprof/", "/debug/pprof"] {
+            router = router.route(path, async |_: Request| process_facts());
+        }
+    }
+    router
+}
+
+fn not_ready() -> Response {
+    text(StatusCode::SERVICE_UNAVAILABLE, "repo is not ready\n")
+}
+
+/// There are no Go profiles in here; what the kernel knows of the process is the nearest thing.
+fn process_facts() -> Response {
+    let facts = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    respond(StatusCode::OK, "text/plain; charset=utf-8", facts)
+}

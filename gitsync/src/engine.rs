@@ -1,0 +1,536 @@
+//! One attempt: from the remote's ref to the published link. The driver of [`crate::repo`] and
+//! [`crate::transport`].
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::credential::Keyring;
+use crate::error::SyncError;
+use crate::hook::Hooks;
+use crate::metrics::Metrics;
+use crate::protocol::{FetchEvent, FetchRequest, INFINITE_DEPTH, ObjectId, ref_prefixes, resolve};
+use crate::publish::Link;
+use crate::repo::{
+    CheckoutOptions, Layout, LocalSource, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
+};
+use crate::transport::{GitRemote, HttpRemote, Remote, RemoteUrl};
+
+/// Files looked at for changes in one poll: about a millisecond of `lstat`.
+const PATROL_FILES: usize = 1_000;
+/// Pieces of a pack between network and disk.
+const PACK_QUEUE: usize = 16;
+
+/// What an attempt did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// The commit that is published now.
+    pub(crate) commit: ObjectId,
+    /// Whether a checkout was made or the link moved.
+    pub(crate) changed: bool,
+    /// Whether the ref can never mean another commit.
+    pub(crate) settled: bool,
+}
+
+enum Source {
+    Local(PathBuf),
+    Network(Remote),
+}
+
+/// Owns the root.
+pub(crate) struct Engine {
+    config: Arc<Config>,
+    layout: Layout,
+    link: Link,
+    source: Source,
+    keyring: Keyring,
+    hooks: Hooks,
+    metrics: Metrics,
+    lock: Option<RootLock>,
+    /// Set while the published checkout is known to be good.
+    patrol: Option<Patrol>,
+    /// The packs as they were when all was well.
+    packs: u64,
+    first: bool,
+}
+
+impl Engine {
+    /// # Errors
+    /// When the address can't be used.
+    pub(crate) fn new(
+        config: Arc<Config>,
+        layout: Layout,
+        hooks: Hooks,
+        metrics: Metrics,
+    ) -> Result<Self, SyncError> {
+        let source = match RemoteUrl::parse(&config.repo)? {
+            RemoteUrl::Local(path) => Source::Local(path),
+            RemoteUrl::Git { host, port, path } => {
+                Source::Network(Remote::Git(GitRemote::new(host, port, path)))
+            }
+            RemoteUrl::Http(url) => {
+                Source::Network(Remote::Http(Box::new(HttpRemote::new(url, &config.transport)?)))
+            }
+            RemoteUrl::Ssh { .. } => {
+                return Err(SyncError::Credential("ssh isn't supported by this version".to_owned()));
+            }
+        };
+        let link = Link::new(&layout, &config.link);
+        let keyring = Keyring::new(&config, &metrics)?;
+        let engine = Self {
+            config,
+            layout,
+            link,
+            source,
+            keyring,
+            hooks,
+            metrics,
+            lock: None,
+            patrol: None,
+            packs: 0,
+            first: true,
+        };
+        Ok(engine)
+    }
+
+    /// The commit that consumers see, if what they see is whole.
+    pub(crate) fn serving(&self) -> Option<ObjectId> {
+        let commit = self.link.current()?;
+        (self.link.leads_to(&self.layout, commit) && self.layout.worktree(commit).is_dir()).then_some(commit)
+    }
+
+    /// Waits for the hooks of a one-time run.
+    pub(crate) async fn finish(&mut self) -> Result<(), crate::hook::HookError> {
+        self.hooks.finish().await
+    }
+
+    /// Brings the link up to date.
+    ///
+    /// # Errors
+    /// Whatever failed; what was published before still is.
+    pub(crate) async fn attempt(&mut self, cancel: &CancellationToken) -> Result<Report, SyncError> {
+        if self.lock.is_none() {
+            self.lock = Some(RootLock::take(&self.layout)?);
+        }
+        self.keyring.refresh(cancel).await?;
+        if let Source::Network(Remote::Http(remote)) = &mut self.source {
+            remote.set_credentials(self.keyring.for_url(&self.config.repo));
+        }
+        let wanted = self.resolve(cancel).await?;
+        if !self.first && self.is_current(wanted).await? {
+            return Ok(self.report(wanted, false));
+        }
+        let mut result = self.update(wanted, false, cancel).await;
+        if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
+            if let Err(error) = &result {
+                tracing::warn!(%error, "the object store is damaged; fetching everything afresh");
+            }
+            self.metrics.rebuilt();
+            result = self.update(wanted, true, cancel).await;
+        }
+        let (commit, changed) = result?;
+        self.after(commit, changed);
+        Ok(self.report(commit, changed))
+    }
+
+    fn report(&self, commit: ObjectId, changed: bool) -> Report {
+        Report { commit, changed, settled: self.config.reference == commit.to_string() }
+    }
+
+    /// Which object the configured ref means now.
+    async fn resolve(&mut self, cancel: &CancellationToken) -> Result<ObjectId, SyncError> {
+        let name = self.config.reference.clone();
+        if let Ok(hash) = name.parse() {
+            return Ok(hash);
+        }
+        let names = ref_prefixes(&name);
+        let refs = match &mut self.source {
+            Source::Local(path) => {
+                let path = path.clone();
+                blocking(move || LocalSource::open(&path)?.refs(&names)).await?
+            }
+            Source::Network(remote) => tokio::select! {
+                refs = remote.refs(&names) => refs?,
+                () = cancel.cancelled() => return Err(RepoError::Cancelled.into()),
+            },
+        };
+        resolve(&name, &refs).map(crate::protocol::RemoteRef::target).ok_or(SyncError::UnknownRef { name })
+    }
+
+    /// Whether `wanted` is published and, as far as this poll looks, as it was written.
+    async fn is_current(&mut self, wanted: ObjectId) -> Result<bool, SyncError> {
+        if self.patrol.as_ref().is_none_or(|patrol| patrol.commit() != wanted)
+            || !self.link.leads_to(&self.layout, wanted)
+        {
+            return Ok(false);
+        }
+        let Some(mut patrol) = self.patrol.take() else { return Ok(false) };
+        let layout = self.layout.clone();
+        let (patrol, sighting, packs) = blocking(move || {
+            let sighting = patrol.step(PATROL_FILES);
+            Ok((patrol, sighting, layout.pack_state()))
+        })
+        .await?;
+        if sighting.lost || packs != self.packs {
+            return Ok(false);
+        }
+        self.patrol = Some(patrol);
+        if !sighting.is_clean()
+            && let Err(error) = self.repair(wanted, sighting).await
+        {
+            tracing::warn!(hash = %wanted, %error, "can't repair single files; making the checkout anew");
+            self.patrol = None;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    async fn repair(&mut self, commit: ObjectId, sighting: Sighting) -> Result<(), SyncError> {
+        let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
+        let restored = blocking(move || {
+            let (store, _) = Store::open(layout, &config.repo, Some(commit))?;
+            store.repair(commit, &sighting)
+        })
+        .await?;
+        // The patrol's open index is no longer the current one.
+        self.patrol = Some(Patrol::new(self.layout.clone(), commit));
+        if restored > 0 {
+            tracing::warn!(hash = %commit, files = restored, "restored files that somebody had changed");
+            self.metrics.restored(restored);
+        }
+        Ok(())
+    }
+
+    /// Fetches, checks out, publishes. Gives the commit and whether consumers see something new.
+    async fn update(
+        &mut self,
+        wanted: ObjectId,
+        afresh: bool,
+        cancel: &CancellationToken,
+    ) -> Result<(ObjectId, bool), SyncError> {
+        let old = self.link.current();
+        let prepared = self.prepare(wanted, afresh, cancel).await?;
+        let (store, request) = (prepared.store, prepared.request);
+        let store = match request {
+            Some(request) => self.fetch(store, request, wanted, cancel).await?,
+            None => store,
+        };
+        let made = self.check_out(store, wanted, cancel).await?;
+        let commit = made.commit;
+        let published = self.link.leads_to(&self.layout, commit);
+        let changed = made.written || !published;
+        if changed {
+            self.hooks.before(commit).await.map_err(SyncError::Vetoed)?;
+        }
+        if !published {
+            self.publish(commit, old).await?;
+        }
+        self.tidy(made.store, commit).await;
+        self.patrol = Some(Patrol::new(self.layout.clone(), commit));
+        self.packs = self.layout.pack_state();
+        Ok((commit, changed))
+    }
+
+    async fn prepare(
+        &self,
+        wanted: ObjectId,
+        afresh: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Prepared, SyncError> {
+        let (layout, link, config) = (self.layout.clone(), self.link.clone(), Arc::clone(&self.config));
+        let first = self.first;
+        let cancel = cancel.clone();
+        let prepared = blocking(move || {
+            let keep = link.current();
+            let (store, preparation) = Store::open(layout, &config.repo, keep)?;
+            if preparation == Preparation::Initialised {
+                tracing::info!(root = %store.layout().root().display(), "initialised the repository");
+            }
+            if first {
+                store.heal()?;
+                link.heal()?;
+            }
+            let mut store = store;
+            if afresh {
+                store = store.rebuild()?;
+            } else {
+                store.verify_packs(&cancel)?;
+            }
+            let request = request(&store, &config, wanted)?;
+            Ok(Prepared { store, request })
+        })
+        .await?;
+        if first && let Some(lock) = &self.lock {
+            lock.sign(&self.layout);
+        }
+        Ok(prepared)
+    }
+
+    async fn fetch(
+        &mut self,
+        store: Store,
+        request: FetchRequest,
+        wanted: ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<Store, SyncError> {
+        let depth = self.config.depth;
+        match &mut self.source {
+            Source::Local(path) => {
+                let (path, cancel) = (path.clone(), cancel.clone());
+                let store = blocking(move || {
+                    let limit = (depth > 0).then_some(depth);
+                    LocalSource::open(&path)?.fetch(&store, wanted, limit, &cancel)?;
+                    store.set_fetched_depth(depth)?;
+                    Ok(store)
+                });
+                store.await
+            }
+            Source::Network(remote) => {
+                let (sender, receiver) = mpsc::channel(PACK_QUEUE);
+                let token = cancel.clone();
+                let taking = blocking(move || take(store, receiver, depth, &token));
+                let sending = async {
+                    tokio::select! {
+                        result = remote.fetch(&request, sender) => result.map_err(SyncError::from),
+                        () = cancel.cancelled() => Err(RepoError::Cancelled.into()),
+                    }
+                };
+                let (sent, taken) = tokio::join!(sending, taking);
+                match (sent, taken) {
+                    // The reason is with the side that stopped taking.
+                    (Err(SyncError::Transport(crate::transport::TransportError::SinkClosed)), Err(error)) => {
+                        Err(error)
+                    }
+                    (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+                    (Ok(()), Ok((store, bytes))) => {
+                        self.metrics.fetched(bytes);
+                        Ok(store)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn check_out(
+        &self,
+        store: Store,
+        wanted: ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<Made, SyncError> {
+        let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
+        let started = std::time::Instant::now();
+        let made = blocking(move || {
+            let commit = store
+                .commit_behind(wanted)?
+                .ok_or_else(|| RepoError::NotFound(format!("the remote didn't send {wanted}")))?;
+            store.set_head(commit)?;
+            if store.has_checkout(commit) {
+                let mut patrol = Patrol::new(layout, commit);
+                let sighting = patrol.step(usize::MAX);
+                if sighting.is_clean() {
+                    return Ok(Made { store, commit, written: false, restored: 0 });
+                }
+                if !sighting.lost
+                    && let Ok(restored) = store.repair(commit, &sighting)
+                {
+                    return Ok(Made { store, commit, written: false, restored });
+                }
+            }
+            let stats = match store.make_checkout(commit, &CheckoutOptions::default(), &cancel) {
+                Err(error) if error.is_disk_full() => {
+                    reclaim(&store, published);
+                    store.make_checkout(commit, &CheckoutOptions::default(), &cancel)
+                }
+                other => other,
+            }?;
+            tracing::debug!(hash = %commit, files = stats.files, "checked out");
+            Ok(Made { store, commit, written: true, restored: 0 })
+        })
+        .await?;
+        if made.restored > 0 {
+            tracing::warn!(hash = %made.commit, files = made.restored, "restored files that somebody had changed");
+            self.metrics.restored(made.restored);
+        }
+        tracing::debug!(took = ?started.elapsed(), "checkout ready");
+        Ok(made)
+    }
+
+    async fn publish(&self, commit: ObjectId, old: Option<ObjectId>) -> Result<(), SyncError> {
+        let (layout, link) = (self.layout.clone(), self.link.clone());
+        let before = fs::read_link(link.path()).ok();
+        blocking(move || {
+            link.publish(&layout, commit)?;
+            tracing::info!(
+                reference = %link.path().display(),
+                old = old.map(|hash| hash.to_string()),
+                new = %commit,
+                "published"
+            );
+            if let Some(before) = before {
+                remove_v3_checkout(&layout, &link, &before);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
+    async fn tidy(&self, store: Store, commit: ObjectId) {
+        let (timeout, old) = (self.config.stale_worktree_timeout, self.serving_before(commit));
+        let tidied = blocking(move || {
+            if let Some(old) = old {
+                store.mark_replaced(old);
+            }
+            store.note_packs()?;
+            store.remove_stale(commit, timeout)
+        });
+        match tidied.await {
+            Ok(0) => {}
+            Ok(removed) => tracing::debug!(removed, "removed replaced checkouts"),
+            Err(error) => tracing::warn!(%error, "can't tidy up"),
+        }
+    }
+
+    fn serving_before(&self, commit: ObjectId) -> Option<ObjectId> {
+        self.patrol.as_ref().map(Patrol::commit).filter(|old| *old != commit)
+    }
+
+    fn after(&mut self, commit: ObjectId, changed: bool) {
+        if changed || self.first {
+            self.metrics.fetch();
+            self.hooks.after(commit);
+            if let Some(path) = &self.config.touch_file {
+                touch(&self.layout.root().join(path));
+            }
+        }
+        self.metrics.published(commit);
+        self.first = false;
+    }
+}
+
+struct Prepared {
+    store: Store,
+    request: Option<FetchRequest>,
+}
+
+struct Made {
+    store: Store,
+    commit: ObjectId,
+    written: bool,
+    restored: usize,
+}
+
+/// What has to be fetched, if anything.
+fn request(store: &Store, config: &Config, wanted: ObjectId) -> Result<Option<FetchRequest>, RepoError> {
+    let here = store.commit_behind(wanted)?.is_some();
+    if here && store.fetched_depth() == Some(config.depth) {
+        return Ok(None);
+    }
+    let shallow = store.shallow()?;
+    let depth = match config.depth {
+        0 if shallow.is_empty() => None,
+        0 => Some(INFINITE_DEPTH),
+        depth => Some(depth),
+    };
+    let haves = store.haves()?;
+    Ok(Some(FetchRequest { wants: vec![wanted], haves, shallow, depth, filter: None }))
+}
+
+/// Takes in what a fetch brings.
+fn take(
+    store: Store,
+    mut events: mpsc::Receiver<FetchEvent>,
+    depth: u32,
+    cancel: &CancellationToken,
+) -> Result<(Store, u64), RepoError> {
+    let (mut shallow, mut unshallow) = (Vec::new(), Vec::new());
+    let mut first = loop {
+        match events.blocking_recv() {
+            Some(FetchEvent::Shallow(id)) => shallow.push(id),
+            Some(FetchEvent::Unshallow(id)) => unshallow.push(id),
+            Some(FetchEvent::Progress(_)) => {}
+            Some(FetchEvent::Pack(bytes)) => break Some(bytes),
+            Some(FetchEvent::Done) | None => break None,
+        }
+    };
+    if first.is_none() {
+        return Err(RepoError::BadPack("it never came".to_owned()));
+    }
+    store.add_shallow(&shallow)?;
+    let mut complete = false;
+    let next = || -> Option<Bytes> {
+        if let Some(bytes) = first.take() {
+            return Some(bytes);
+        }
+        loop {
+            match events.blocking_recv()? {
+                FetchEvent::Pack(bytes) => return Some(bytes),
+                FetchEvent::Done => {
+                    complete = true;
+                    return None;
+                }
+                FetchEvent::Progress(_) | FetchEvent::Shallow(_) | FetchEvent::Unshallow(_) => {}
+            }
+        }
+    };
+    let stats = store.take_pack(next, cancel)?;
+    if !complete {
+        return Err(RepoError::Cancelled);
+    }
+    store.remove_shallow(&unshallow)?;
+    store.set_fetched_depth(depth)?;
+    tracing::debug!(bytes = stats.bytes, objects = stats.objects, "fetched");
+    Ok((store, stats.bytes))
+}
+
+/// Makes room by removing what only a stale reader could still want.
+fn reclaim(store: &Store, published: Option<ObjectId>) {
+    tracing::warn!("the disk is full; removing replaced checkouts before their time");
+    let removed = published.map_or(Ok(0), |commit| store.remove_stale(commit, Duration::ZERO));
+    if let Err(error) = removed {
+        tracing::warn!(%error, "can't make room");
+    }
+}
+
+/// kubernetes/git-sync v3 kept checkouts directly under the root.
+fn remove_v3_checkout(layout: &Layout, link: &Link, before: &std::path::Path) {
+    let directory = link.path().parent().unwrap_or(layout.root());
+    let Ok(old) = directory.join(before).canonicalize() else { return };
+    let is_v3 = old.parent() == Some(layout.root())
+        && old
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.parse::<ObjectId>().is_ok());
+    if is_v3 && let Err(error) = fs::remove_dir_all(&old) {
+        tracing::warn!(path = %old.display(), %error, "can't remove the checkout of an older version");
+    }
+}
+
+fn touch(path: &std::path::Path) {
+    let now = SystemTime::now();
+    let touched = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+        let file = File::options().append(true).create(true).open(path)?;
+        file.set_times(fs::FileTimes::new().set_accessed(now).set_modified(now))
+    });
+    if let Err(error) = touched {
+        tracing::error!(path = %path.display(), %error, "can't touch the touch file");
+    }
+}
+
+async fn blocking<T, F>(work: F) -> Result<T, SyncError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, RepoError> + Send + 'static,
+{
+    match spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(SyncError::Internal(error.to_string())),
+    }
+}

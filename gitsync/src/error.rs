@@ -1,0 +1,87 @@
+//! What ends a run or fails an attempt.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::hook::HookError;
+use crate::repo::RepoError;
+use crate::transport::{TransportError, UrlError};
+
+/// Why [`crate::run`] ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The HTTP endpoint's address can't be used.
+    #[error("{0}")]
+    Bind(io::Error),
+    /// The root directory can't be used.
+    #[error("can't use the root: {0}")]
+    Root(RepoError),
+    /// The remote can't be used at all.
+    #[error("can't use --repo: {0}")]
+    Remote(SyncError),
+    /// A file or address named in the configuration can't be used.
+    #[error("{0}")]
+    Setup(String),
+    /// As many failures in a row as allowed.
+    #[error("too many failures ({failures}), the last one: {last}")]
+    TooManyFailures {
+        /// How many.
+        failures: u32,
+        /// The last of them.
+        last: Box<SyncError>,
+    },
+    /// With `--one-time`: the tree is published, but a hook failed.
+    #[error("a hook failed")]
+    Hook(#[from] HookError),
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The local side.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The remote side.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The address.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// No such ref.
+    #[error("the remote has no ref {name:?}")]
+    UnknownRef {
+        /// As configured.
+        name: String,
+    },
+    /// A credential couldn't be had.
+    #[error("credentials: {0}")]
+    Credential(String),
+    /// The pre-publish hook said no.
+    #[error("not published: {0}")]
+    Vetoed(HookError),
+    /// The time limit of an attempt passed.
+    #[error("the attempt took longer than {}", common::config::format_duration(*.0))]
+    TimedOut(Duration),
+    /// A task ended in a panic; a bug, but no reason to stop serving.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl SyncError {
+    /// Whether it was the shutdown and not a failure.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Repo(RepoError::Cancelled))
+    }
+
+    /// Whether fetching everything afresh can help.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Repo(error) => error.is_damage() || matches!(error, RepoError::BadPack(_)),
+            _ => false,
+        }
+    }
+}

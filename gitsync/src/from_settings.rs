@@ -1,0 +1,465 @@
+//! From the settings of all layers to the validated [`Config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::config::{ConfigError, ListenAddr, Settings};
+use common::secret::SecretString;
+use serde::Deserialize;
+
+use crate::config::{
+    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
+};
+use crate::redact;
+
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+const SHORTEST_HOOK: Duration = Duration::from_secs(1);
+
+impl Config {
+    /// Takes the settings of [`crate::APP`] in.
+    ///
+    /// # Errors
+    /// A value that doesn't parse, is out of range, contradicts another one, or asks for what
+    /// this program can't do.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        refuse_unsupported(settings)?;
+        let repo = required(settings, "repo")?;
+        let root = required(settings, "root")?;
+        let (repo, from_url) = split_credentials(&repo);
+        let mut config = Self::new(repo, PathBuf::from(root));
+        config.reference = reference(settings)?;
+        let depth: i64 = settings.value("depth")?;
+        config.depth = u32::try_from(depth)
+            .map_err(|_| settings.invalid("depth", "must be 0 or more"))?
+            .min(i32::MAX as u32);
+        config.submodules = match settings.text("submodules").unwrap_or_default() {
+            "recursive" => Submodules::Recursive,
+            "shallow" => Submodules::Shallow,
+            "off" => Submodules::Off,
+            other => {
+                return Err(
+                    settings.invalid("submodules", &format!("`{other}` is none of recursive, shallow, off"))
+                );
+            }
+        };
+        config.sparse_checkout_file = path(settings, "sparse-checkout-file");
+        if let Some(link) = path(settings, "dest").or_else(|| path(settings, "link")) {
+            config.link = link;
+        }
+        config.touch_file = path(settings, "touch-file");
+        config.error_file = path(settings, "error-file");
+        config.stale_worktree_timeout = settings.value("stale-worktree-timeout")?;
+        times(settings, &mut config)?;
+        config.one_time = settings.value("one-time")?;
+        failures(settings, &mut config)?;
+        config.sync_on_signal = signal(settings)?;
+        config.hooks = hooks(settings)?;
+        config.credentials = credentials(settings, &config.repo, from_url)?;
+        config.http = http(settings)?;
+        config.tidy = match settings.text("git-gc").unwrap_or_default() {
+            "always" | "auto" | "aggressive" => true,
+            "off" => false,
+            other => {
+                return Err(settings
+                    .invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off")));
+            }
+        };
+        if settings.value::<i64>("change-permissions")? != 0 {
+            return Err(settings.invalid("change-permissions", "is no longer supported, use --group-write"));
+        }
+        Ok(config)
+    }
+}
+
+/// A flag that would be parsed and ignored is worse than one that is refused.
+fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
+    for name in ["sparse-checkout-file", "git-config"] {
+        if settings.text(name).is_some_and(|text| !text.is_empty()) {
+            return Err(settings.invalid(name, "isn't supported by this version"));
+        }
+    }
+    if settings.value::<bool>("cookie-file")? {
+        return Err(settings.invalid("cookie-file", "isn't supported by this version"));
+    }
+    for name in ["git-config-add", "askpass-url", "github-app-client-id"] {
+        if settings.text(name).is_some_and(|text| !text.is_empty()) {
+            return Err(settings.invalid(name, "isn't supported by this version"));
+        }
+    }
+    Ok(())
+}
+
+fn required(settings: &Settings, name: &'static str) -> Result<String, ConfigError> {
+    settings
+        .text(name)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .ok_or_else(|| settings.missing(name))
+}
+
+fn path(settings: &Settings, name: &str) -> Option<PathBuf> {
+    settings.text(name).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+fn text<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
+    settings.text(name).filter(|text| !text.is_empty())
+}
+
+fn reference(settings: &Settings) -> Result<String, ConfigError> {
+    let (branch, rev) = (text(settings, "branch"), text(settings, "rev").filter(|rev| *rev != "HEAD"));
+    match (branch, rev) {
+        (Some(_), Some(_)) => {
+            Err(ConfigError::Conflict("--branch and --rev can't both be given; use --ref".to_owned()))
+        }
+        (Some(name), None) | (None, Some(name)) => Ok(name.to_owned()),
+        (None, None) => text(settings, "ref").map(str::to_owned).ok_or_else(|| settings.missing("ref")),
+    }
+}
+
+fn times(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    let at_least = |name: &'static str, value: Duration| match value < SHORTEST_PERIOD {
+        true => Err(settings.invalid(name, "must be at least 10ms")),
+        false => Ok(value),
+    };
+    let wait: f64 = settings.value("wait")?;
+    config.period = match wait {
+        0.0 => at_least("period", settings.value("period")?)?,
+        seconds => Duration::try_from_secs_f64(seconds)
+            .map_err(|_| settings.invalid("wait", "is no time"))
+            .and_then(|value| at_least("wait", value))?,
+    };
+    config.init_period = match settings.optional("init-period")? {
+        Some(value) => at_least("init-period", value)?,
+        None => config.period,
+    };
+    let timeout: i64 = settings.value("timeout")?;
+    config.sync_timeout = match timeout {
+        0 => at_least("sync-timeout", settings.value("sync-timeout")?)?,
+        seconds => Duration::from_secs(
+            u64::try_from(seconds).map_err(|_| settings.invalid("timeout", "must not be negative"))?,
+        ),
+    };
+    Ok(())
+}
+
+fn failures(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    let old: i64 = settings.value("max-sync-failures")?;
+    config.max_failures = match (old, settings.is_set("max-failures")) {
+        (0, false) => None,
+        (0, true) => Some(settings.value("max-failures")?),
+        (old, _) => Some(old),
+    };
+    config.init_max_failures = settings.optional("init-max-failures")?;
+    Ok(())
+}
+
+fn signal(settings: &Settings) -> Result<Option<i32>, ConfigError> {
+    const NAMES: &[(&str, i32)] = &[
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("CONT", 18),
+        ("URG", 23),
+        ("WINCH", 28),
+        ("IO", 29),
+    ];
+    let Some(text) = text(settings, "sync-on-signal") else { return Ok(None) };
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let number = match name.parse::<i32>() {
+        Ok(number) => NAMES.iter().find(|(_, known)| *known == number),
+        Err(_) => NAMES.iter().find(|(known, _)| *known == name),
+    };
+    match number {
+        Some((_, number)) => Ok(Some(*number)),
+        None => Err(settings.invalid("sync-on-signal", &format!("`{text}` is no signal that can be caught"))),
+    }
+}
+
+fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
+    let duration = |name: &'static str| -> Result<Duration, ConfigError> {
+        let value: Duration = settings.value(name)?;
+        if value < SHORTEST_HOOK { Err(settings.invalid(name, "must be at least 1s")) } else { Ok(value) }
+    };
+    let command = text(settings, "sync-hook-command").or_else(|| text(settings, "exechook-command"));
+    let exec = match command {
+        Some(command) => Some(ExecHook {
+            command: command.to_owned(),
+            timeout: duration("exechook-timeout")?,
+            backoff: duration("exechook-backoff")?,
+        }),
+        None => None,
+    };
+    let pre_publish = match text(settings, "pre-publish-exechook-command") {
+        Some(command) => Some(ExecHook {
+            command: command.to_owned(),
+            timeout: duration("pre-publish-exechook-timeout")?,
+            backoff: duration("pre-publish-exechook-backoff")?,
+        }),
+        None => None,
+    };
+    let web = match text(settings, "webhook-url") {
+        Some(url) => {
+            let status: i64 = settings.value("webhook-success-status")?;
+            if status < -1 {
+                return Err(settings.invalid("webhook-success-status", "must be -1 or more"));
+            }
+            Some(WebHook {
+                url: url.to_owned(),
+                method: required(settings, "webhook-method")?,
+                success_status: u16::try_from(status).ok().filter(|status| *status > 0),
+                timeout: duration("webhook-timeout")?,
+                backoff: duration("webhook-backoff")?,
+            })
+        }
+        None => None,
+    };
+    Ok(Hooks { exec, pre_publish, pre_publish_async: settings.value("pre-publish-exechook-async")?, web })
+}
+
+fn credentials(
+    settings: &Settings,
+    repo: &str,
+    from_url: Option<(String, SecretString)>,
+) -> Result<Credentials, ConfigError> {
+    let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
+    let username = text(settings, "username");
+    let password = text(settings, "__env__GITSYNC_PASSWORD").or_else(|| text(settings, "password"));
+    let file = path(settings, "password-file");
+    let mut by_url = Vec::new();
+    match (username, password, file) {
+        (None, None, None) => {}
+        (Some(_), None, None) => return conflict("--username needs $GITSYNC_PASSWORD or --password-file"),
+        (None, _, _) => return conflict("a password needs --username"),
+        (Some(_), Some(_), Some(_)) => {
+            return conflict("only one of $GITSYNC_PASSWORD and --password-file can be given");
+        }
+        (Some(_), _, _) if from_url.is_some() => {
+            return conflict("credentials in --repo and --username can't both be given");
+        }
+        (Some(user), Some(password), None) => {
+            by_url.push(credential(repo, user, Password::Inline(password.to_owned().into())));
+        }
+        (Some(user), None, Some(file)) => by_url.push(credential(repo, user, Password::File(file))),
+    }
+    if let Some((user, password)) = from_url {
+        by_url.push(credential(repo, &user, Password::Inline(password)));
+    }
+    for text in settings.list::<String>("credential")? {
+        by_url.extend(parse_credentials(&text).map_err(|reason| settings.invalid("credential", &reason))?);
+    }
+    Ok(Credentials {
+        by_url,
+        askpass_url: text(settings, "askpass-url").map(str::to_owned),
+        github_app: github_app(settings, username.is_some())?,
+    })
+}
+
+fn credential(url: &str, username: &str, password: Password) -> Credential {
+    Credential { url: url.to_owned(), username: username.to_owned(), password }
+}
+
+fn github_app(settings: &Settings, has_username: bool) -> Result<Option<GithubApp>, ConfigError> {
+    let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
+    let application: u64 = settings.value("github-app-application-id")?;
+    let client = text(settings, "github-app-client-id");
+    let inline = text(settings, "__env__GITSYNC_GITHUB_APP_PRIVATE_KEY")
+        .or_else(|| text(settings, "github-app-private-key"));
+    let file = path(settings, "github-app-private-key-file");
+    let installation: u64 = settings.value("github-app-installation-id")?;
+    let issuer = match (application, client) {
+        (0, None) => {
+            if inline.is_some() || file.is_some() {
+                return conflict(
+                    "a GitHub App key needs --github-app-application-id or --github-app-client-id",
+                );
+            }
+            return Ok(None);
+        }
+        (0, Some(client)) => client.to_owned(),
+        (id, None) => id.to_string(),
+        (_, Some(_)) => {
+            return conflict(
+                "only one of --github-app-application-id and --github-app-client-id can be given",
+            );
+        }
+    };
+    if has_username {
+        return conflict("a GitHub App and --username can't both be given");
+    }
+    if installation == 0 {
+        return conflict("a GitHub App needs --github-app-installation-id");
+    }
+    let key = match (inline, file) {
+        (Some(key), None) => Password::Inline(key.to_owned().into()),
+        (None, Some(file)) => Password::File(file),
+        _ => {
+            return conflict(
+                "a GitHub App needs one of $GITSYNC_GITHUB_APP_PRIVATE_KEY and --github-app-private-key-file",
+            );
+        }
+    };
+    let base_url = required(settings, "github-base-url")?;
+    Ok(Some(GithubApp { base_url, issuer, installation, key }))
+}
+
+fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
+    let (metrics, pprof) = (settings.value("http-metrics")?, settings.value("http-pprof")?);
+    match settings.optional::<ListenAddr>("http-bind")? {
+        Some(bind) => Ok(Some(Http { bind, metrics, pprof })),
+        None if metrics => Err(ConfigError::Conflict("--http-metrics needs --http-bind".to_owned())),
+        None if pprof => Err(ConfigError::Conflict("--http-pprof needs --http-bind".to_owned())),
+        None => Ok(None),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct CredentialText {
+    url: String,
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    password_file: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    // Tried in this order, and a single value may be a list too.
+    More(Vec<serde_json::Value>),
+    One(serde_json::Value),
+}
+
+/// One JSON object or a list of them. The reason of a failure shows no value.
+fn parse_credentials(text: &str) -> Result<Vec<Credential>, String> {
+    let values = match serde_json::from_str(text).map_err(|_| "is no JSON object or list".to_owned())? {
+        OneOrMore::More(values) => values,
+        OneOrMore::One(value) => vec![value],
+    };
+    values
+        .into_iter()
+        .map(|value| {
+            let parsed: CredentialText = serde_json::from_value(value).map_err(|e| e.to_string())?;
+            if parsed.url.is_empty() || parsed.username.is_empty() {
+                return Err("needs url and username".to_owned());
+            }
+            let password = match (parsed.password.is_empty(), parsed.password_file.is_empty()) {
+                (false, true) => Password::Inline(parsed.password.into()),
+                (true, false) => Password::File(parsed.password_file.into()),
+                _ => return Err("needs exactly one of password and password-file".to_owned()),
+            };
+            Ok(Credential { url: parsed.url, username: parsed.username, password })
+        })
+        .collect()
+}
+
+/// For http and https: takes user and password out of the URL.
+fn split_credentials(repo: &str) -> (String, Option<(String, SecretString)>) {
+    let is_http = repo.starts_with("http://") || repo.starts_with("https://");
+    let Some(mut url) = is_http.then(|| url::Url::parse(repo).ok()).flatten() else {
+        return (repo.to_owned(), None);
+    };
+    if url.username().is_empty() && url.password().is_none() {
+        return (repo.to_owned(), None);
+    }
+    let user = redact::percent_decode(url.username());
+    let password = redact::percent_decode(url.password().unwrap_or_default());
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    (url.to_string(), Some((user, password.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::config::Layers;
+    use common::secret::ExposeSecret as _;
+
+    use super::*;
+    use crate::APP;
+
+    fn config(flags: &[(&str, &str)], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut layers = Layers::new(&APP);
+        layers.environment(env.iter().copied());
+        for (name, value) in [("repo", "https://h/a/x.git"), ("root", "/r")].iter().chain(flags) {
+            layers.flag(name, vec![(*value).to_owned()]).unwrap();
+        }
+        Config::from_settings(&layers.finish())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_peer() {
+        let config = config(&[], &[]).unwrap();
+        assert_eq!(config.reference, "HEAD");
+        assert_eq!(config.link, PathBuf::from("x.git"));
+        assert_eq!((config.depth, config.period), (1, Duration::from_secs(10)));
+        assert_eq!(config.max_failures, None);
+        assert_eq!(config.sync_timeout, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn older_variables_win_over_newer_ones() {
+        let env = [("GIT_SYNC_DEPTH", "3"), ("GITSYNC_DEPTH", "4"), ("GITSYNC_PERIOD", "7s")];
+        let config = config(&[], &env).unwrap();
+        assert_eq!((config.depth, config.period), (3, Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn deprecated_flags_override() {
+        let flags =
+            [("branch", "b"), ("ref", "r"), ("dest", "d"), ("link", "l"), ("wait", "0.5"), ("timeout", "9")];
+        let config = config(&flags, &[]).unwrap();
+        assert_eq!((&config.reference[..], config.link), ("b", PathBuf::from("d")));
+        assert_eq!(
+            (config.period, config.sync_timeout),
+            (Duration::from_millis(500), Duration::from_secs(9))
+        );
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for flags in [
+            &[("depth", "-1")][..],
+            &[("ref", "")],
+            &[("period", "1ms")],
+            &[("http-metrics", "true")],
+            &[("username", "u")],
+            &[("password", "p")],
+            &[("branch", "b"), ("rev", "r")],
+            &[("submodules", "some")],
+            &[("sync-on-signal", "KILL")],
+            &[("github-app-application-id", "1")],
+            &[("credential", "{\"url\":\"u\"}")],
+            &[("credential", "{\"url\":\"u\",\"username\":\"n\",\"password\":\"p\",\"x\":1}")],
+        ] {
+            assert!(config(flags, &[]).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_leave_the_url() {
+        let config = config(&[("repo", "https://us%40er:p%20w@h/x")], &[]).unwrap();
+        assert_eq!(config.repo, "https://h/x");
+        assert_eq!(config.credentials.by_url[0].username, "us@er");
+        let Password::Inline(password) = &config.credentials.by_url[0].password else { panic!() };
+        assert_eq!(password.expose_secret(), "p w");
+    }
+
+    #[test]
+    fn credential_lists() {
+        let text = r#"[{"url":"https://a","username":"u","password":"a, b"},{"url":"https://b","username":"v","password-file":"/f"}]"#;
+        let config = config(&[], &[("GITSYNC_CREDENTIAL", text)]).unwrap();
+        assert_eq!(config.credentials.by_url.len(), 2);
+    }
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for text in ["SIGHUP", "HUP", "1"] {
+            assert_eq!(config(&[("sync-on-signal", text)], &[]).unwrap().sync_on_signal, Some(1));
+        }
+    }
+}

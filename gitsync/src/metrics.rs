@@ -1,0 +1,252 @@
+//! What a scrape sees: the families of kubernetes/git-sync under their names, and ours.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::metrics::prometheus::proto::{
+    Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType, Summary,
+};
+use common::metrics::{FromFn, Registry, register};
+
+use crate::protocol::ObjectId;
+
+/// A family's name, type and description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    Syncs,
+    SyncSeconds,
+    Fetches,
+    FetchedBytes,
+    AskpassCalls,
+    AppTokens,
+    HookRuns,
+    Restored,
+    Rebuilds,
+    Failures,
+    LastSuccess,
+    Published,
+}
+
+impl Family {
+    fn describe(self) -> (&'static str, MetricType, &'static str) {
+        use MetricType::{COUNTER, GAUGE, SUMMARY};
+        match self {
+            Self::Syncs => ("git_sync_count_total", COUNTER, "Attempts by outcome."),
+            Self::SyncSeconds => ("git_sync_duration_seconds", SUMMARY, "Duration of attempts by outcome."),
+            Self::Fetches => ("git_fetch_count_total", COUNTER, "Attempts that updated, and the first."),
+            Self::FetchedBytes => ("git_sync_fetched_bytes_total", COUNTER, "Bytes of packs received."),
+            Self::AskpassCalls => ("git_sync_askpass_calls", COUNTER, "Calls of --askpass-url by outcome."),
+            Self::AppTokens => (
+                "git_sync_refresh_github_app_token_count",
+                COUNTER,
+                "GitHub App tokens asked for, by outcome.",
+            ),
+            Self::HookRuns => ("git_sync_hook_run_count_total", COUNTER, "Hook runs by hook and outcome."),
+            Self::Restored => (
+                "git_sync_restored_files_total",
+                COUNTER,
+                "Published files that somebody changed and were restored.",
+            ),
+            Self::Rebuilds => {
+                ("git_sync_store_rebuilds_total", COUNTER, "Times the damaged object store was rebuilt.")
+            }
+            Self::Failures => ("git_sync_consecutive_failures", GAUGE, "Failures since the last success."),
+            Self::LastSuccess => {
+                ("git_sync_last_success_timestamp_seconds", GAUGE, "Time of the last success (Unix).")
+            }
+            Self::Published => {
+                ("git_sync_published_info", GAUGE, "Always 1; the label is the published commit.")
+            }
+        }
+    }
+}
+
+/// How an attempt is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Success,
+    Noop,
+    Error,
+}
+
+impl Status {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Noop => "noop",
+            Self::Error => "error",
+        }
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// A value; a summary has a count besides.
+#[derive(Debug, Clone, Copy, Default)]
+struct Value {
+    sum: f64,
+    count: u64,
+}
+
+/// The counters of one sync loop. A labelled series appears with its first event.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics(Arc<Mutex<BTreeMap<(Family, Labels), Value>>>);
+
+impl Metrics {
+    /// Counters that begin at zero, registered.
+    pub(crate) fn register(registry: &Registry) -> Self {
+        let metrics = Self::default();
+        for family in
+            [Family::Fetches, Family::FetchedBytes, Family::Restored, Family::Rebuilds, Family::Failures]
+        {
+            metrics.add(family, vec![], 0.0);
+        }
+        let shared = metrics.clone();
+        register(registry, FromFn::new(move || shared.gather()));
+        metrics
+    }
+
+    pub(crate) fn sync(&self, status: Status, took: Duration, failures: u32) {
+        let labels = vec![("status", status.text().to_owned())];
+        self.add(Family::Syncs, labels.clone(), 1.0);
+        self.add(Family::SyncSeconds, labels, took.as_secs_f64());
+        self.set(Family::Failures, vec![], f64::from(failures));
+        if status != Status::Error {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.set(Family::LastSuccess, vec![], now.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn fetch(&self) {
+        self.add(Family::Fetches, vec![], 1.0);
+    }
+
+    pub(crate) fn fetched(&self, bytes: u64) {
+        #[allow(clippy::cast_precision_loss)]
+        self.add(Family::FetchedBytes, vec![], bytes as f64);
+    }
+
+    pub(crate) fn askpass(&self, status: Status) {
+        self.add(Family::AskpassCalls, vec![("status", status.text().to_owned())], 1.0);
+    }
+
+    pub(crate) fn app_token(&self, status: Status) {
+        self.add(Family::AppTokens, vec![("status", status.text().to_owned())], 1.0);
+    }
+
+    pub(crate) fn hook(&self, name: &'static str, status: Status) {
+        self.add(
+            Family::HookRuns,
+            vec![("name", name.to_owned()), ("status", status.text().to_owned())],
+            1.0,
+        );
+    }
+
+    pub(crate) fn restored(&self, files: usize) {
+        #[allow(clippy::cast_precision_loss)]
+        self.add(Family::Restored, vec![], files as f64);
+    }
+
+    pub(crate) fn rebuilt(&self) {
+        self.add(Family::Rebuilds, vec![], 1.0);
+    }
+
+    pub(crate) fn published(&self, commit: ObjectId) {
+        self.lock().retain(|(family, _), _| *family != Family::Published);
+        self.set(Family::Published, vec![("hash", commit.to_string())], 1.0);
+    }
+
+    fn add(&self, family: Family, labels: Labels, amount: f64) {
+        let mut all = self.lock();
+        let value = all.entry((family, labels)).or_default();
+        value.sum += amount;
+        value.count += 1;
+    }
+
+    fn set(&self, family: Family, labels: Labels, amount: f64) {
+        self.lock().insert((family, labels), Value { sum: amount, count: 1 });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Family, Labels), Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        let mut families: Vec<(Family, MetricFamily)> = Vec::new();
+        for ((family, labels), value) in self.lock().iter() {
+            let metric = metric(*family, labels, *value);
+            match families.last_mut().filter(|(last, _)| last == family) {
+                Some((_, made)) => made.mut_metric().push(metric),
+                None => {
+                    let (name, kind, help) = family.describe();
+                    let mut made = MetricFamily::default();
+                    made.set_name(name.to_owned());
+                    made.set_help(help.to_owned());
+                    made.set_field_type(kind);
+                    made.set_metric(vec![metric]);
+                    families.push((*family, made));
+                }
+            }
+        }
+        families.into_iter().map(|(_, family)| family).collect()
+    }
+}
+
+fn metric(family: Family, labels: &Labels, value: Value) -> Metric {
+    let mut metric = Metric::default();
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value.clone());
+        pair
+    });
+    metric.set_label(pairs.collect());
+    match family.describe().1 {
+        MetricType::SUMMARY => {
+            let mut summary = Summary::default();
+            summary.set_sample_count(value.count);
+            summary.set_sample_sum(value.sum);
+            metric.set_summary(summary);
+        }
+        MetricType::GAUGE => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value.sum);
+            metric.set_gauge(gauge);
+        }
+        _ => {
+            let mut counter = Counter::default();
+            counter.set_value(value.sum);
+            metric.set_counter(counter);
+        }
+    }
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_peer() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry);
+        metrics.sync(Status::Success, Duration::from_millis(500), 0);
+        metrics.sync(Status::Noop, Duration::from_millis(1), 0);
+        metrics.fetch();
+        metrics.hook("exechook", Status::Error);
+        metrics.published("1".repeat(40).parse().unwrap());
+        metrics.published("2".repeat(40).parse().unwrap());
+        let page = String::from_utf8(common::metrics::text(&registry)).unwrap();
+        for line in [
+            "git_sync_count_total{status=\"success\"} 1",
+            "git_sync_duration_seconds_sum{status=\"success\"} 0.5",
+            "git_sync_duration_seconds_count{status=\"noop\"} 1",
+            "git_fetch_count_total 1",
+            "git_sync_hook_run_count_total{name=\"exechook\",status=\"error\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in {page}");
+        }
+        assert_eq!(page.matches("git_sync_published_info{").count(), 1);
+    }
+}

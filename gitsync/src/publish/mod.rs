@@ -1,0 +1,177 @@
+//! The published link.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::protocol::ObjectId;
+use crate::repo::{Layout, RepoError};
+
+/// The symlink that consumers follow.
+#[derive(Debug, Clone)]
+pub struct Link {
+    path: PathBuf,
+}
+
+impl Link {
+    /// `path`: absolute, or relative to the root.
+    pub fn new(layout: &Layout, path: &Path) -> Self {
+        Self { path: layout.root().join(path) }
+    }
+
+    /// Where the link is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which commit is published: the last element of the link's target.
+    pub fn current(&self) -> Option<ObjectId> {
+        fs::read_link(&self.path).ok()?.file_name()?.to_str()?.parse().ok()
+    }
+
+    /// Whether the link leads to the checkout of `commit` under this layout.
+    pub fn leads_to(&self, layout: &Layout, commit: ObjectId) -> bool {
+        let Ok(target) = fs::read_link(&self.path) else { return false };
+        let directory = self.path.parent().unwrap_or(layout.root());
+        let Ok(directory) = directory.canonicalize() else { return false };
+        normalise(&directory.join(target)) == layout.worktree(commit)
+    }
+
+    /// Moves the link to the checkout of `commit` in one step. The target is relative, so that
+    /// the volume can be mounted elsewhere.
+    ///
+    /// # Errors
+    /// When something that is no symlink is in the way, or the directory can't be written.
+    pub fn publish(&self, layout: &Layout, commit: ObjectId) -> Result<(), RepoError> {
+        let directory = self.path.parent().unwrap_or(layout.root());
+        let fail = |e| RepoError::Io { what: "publishing", path: self.path.clone(), source: e };
+        fs::create_dir_all(directory).map_err(fail)?;
+        let resolved = directory.canonicalize().map_err(fail)?;
+        let target = relative(&resolved, &layout.worktree(commit));
+        match fs::symlink_metadata(&self.path) {
+            // What a mount or a careful hand may have prepared; an empty one is nobody's data.
+            Ok(meta) if meta.is_dir() => {
+                fs::remove_dir(&self.path)
+                    .map_err(|_| RepoError::LinkOccupied { path: self.path.clone() })?;
+            }
+            Ok(meta) if !meta.is_symlink() => {
+                return Err(RepoError::LinkOccupied { path: self.path.clone() });
+            }
+            _ => {}
+        }
+        common::fs::replace_symlink(&self.path, &target).map_err(fail)
+    }
+
+    /// Removes temporary links that a killed process (ours, or kubernetes/git-sync with its fixed
+    /// name) left beside the link.
+    ///
+    /// # Errors
+    /// When the directory can't be listed or a link can't be removed.
+    pub fn heal(&self) -> Result<usize, RepoError> {
+        let Some(directory) = self.path.parent() else { return Ok(0) };
+        let entries = match fs::read_dir(directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            other => other.map_err(|source| RepoError::Io {
+                what: "listing",
+                path: directory.to_owned(),
+                source,
+            })?,
+        };
+        let mut healed = 0;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let temporary = name == "tmp-link" || common::fs::is_temporary_name(name);
+            let leads_to_a_commit = fs::read_link(entry.path()).is_ok_and(|t| {
+                t.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<ObjectId>().is_ok())
+            });
+            if temporary && leads_to_a_commit {
+                tracing::info!(path = %entry.path().display(), "removing a left-over link of an earlier run");
+                fs::remove_file(entry.path()).map_err(|source| RepoError::Io {
+                    what: "removing",
+                    path: entry.path(),
+                    source,
+                })?;
+                healed += 1;
+            }
+        }
+        Ok(healed)
+    }
+}
+
+/// The way from the directory `from` to `to`, both absolute and resolved.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(shared)).collect()
+}
+
+/// Resolves `.` and `..` by name only.
+fn normalise(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut out, part| {
+        match part {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> ObjectId {
+        "1".repeat(40).parse().unwrap()
+    }
+
+    fn setup() -> (tempfile::TempDir, Layout) {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path().canonicalize().unwrap());
+        fs::create_dir_all(layout.worktree(id())).unwrap();
+        (root, layout)
+    }
+
+    #[test]
+    fn targets_are_relative_wherever_the_link_is() {
+        let (root, layout) = setup();
+        let outside = tempfile::tempdir().unwrap();
+        for path in [PathBuf::from("link"), PathBuf::from("deep/er/link"), outside.path().join("link")] {
+            let link = Link::new(&layout, &path);
+            link.publish(&layout, id()).unwrap();
+            assert!(fs::read_link(link.path()).unwrap().is_relative());
+            assert_eq!(link.path().canonicalize().unwrap(), layout.worktree(id()));
+            assert_eq!(link.current(), Some(id()));
+            assert!(link.leads_to(&layout, id()));
+        }
+        let top = fs::read_link(root.path().join("link")).unwrap();
+        assert_eq!(top, Path::new(".worktrees").join(id().to_string()));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_kept_unless_empty() {
+        let (root, layout) = setup();
+        let link = Link::new(&layout, Path::new("link"));
+        fs::create_dir(root.path().join("link")).unwrap();
+        link.publish(&layout, id()).unwrap();
+        fs::remove_file(link.path()).unwrap();
+        fs::create_dir(link.path()).unwrap();
+        fs::write(link.path().join("data"), "x").unwrap();
+        assert!(matches!(link.publish(&layout, id()), Err(RepoError::LinkOccupied { .. })));
+        assert!(link.path().join("data").exists());
+    }
+
+    #[test]
+    fn left_over_links_go_and_others_stay() {
+        let (root, layout) = setup();
+        let link = Link::new(&layout, Path::new("link"));
+        std::os::unix::fs::symlink(format!(".worktrees/{}", id()), root.path().join("tmp-link")).unwrap();
+        fs::write(root.path().join("other"), "x").unwrap();
+        assert_eq!(link.heal().unwrap(), 1);
+        assert!(root.path().join("other").exists());
+        assert_eq!(link.heal().unwrap(), 0);
+    }
+}

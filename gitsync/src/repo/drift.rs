@@ -1,0 +1,223 @@
+//! Noticing that somebody changed a published checkout, and putting it right.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+
+use super::checkout::{join, split, stat_at};
+use super::index::{self, IndexEntry};
+use super::objects::{Kind, Objects};
+use super::store::remove_any;
+use super::tree::Mode;
+use super::worktree::{is_checkout, own_index, write_index};
+use super::{Layout, RepoError, Store};
+use crate::protocol::ObjectId;
+
+/// Walks over a checkout's files a few at a time, comparing them with what was written.
+///
+/// Holds no more than a read buffer between steps, so an idle process stays small.
+pub struct Patrol {
+    layout: Layout,
+    commit: ObjectId,
+    reader: Option<index::Reader<File>>,
+}
+
+/// What a step of a patrol saw.
+#[derive(Debug, Default)]
+pub struct Sighting {
+    /// The checkout as a whole is gone or claims to be another commit.
+    pub lost: bool,
+    /// Files that aren't as they were written.
+    pub(crate) changed: Vec<IndexEntry>,
+    /// The step reached the end; the next one begins anew.
+    pub complete: bool,
+}
+
+impl Sighting {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        !self.lost && self.changed.is_empty()
+    }
+}
+
+impl Patrol {
+    /// For the checkout of `commit`.
+    pub fn new(layout: Layout, commit: ObjectId) -> Self {
+        Self { layout, commit, reader: None }
+    }
+
+    /// The commit whose checkout is watched.
+    pub fn commit(&self) -> ObjectId {
+        self.commit
+    }
+
+    /// Looks at up to `limit` files with one `lstat` each, going on where the last step ended.
+    pub fn step(&mut self, limit: usize) -> Sighting {
+        let mut seen = Sighting::default();
+        if !is_checkout(&self.layout, self.commit) {
+            self.reader = None;
+            seen.lost = true;
+            return seen;
+        }
+        if self.reader.is_none() {
+            let opened = File::open(own_index(&self.layout, self.commit)).and_then(index::Reader::new);
+            match opened {
+                Ok(reader) => self.reader = Some(reader),
+                Err(_) => seen.lost = true,
+            }
+        }
+        let top = self.layout.worktree(self.commit);
+        let Some(reader) = &mut self.reader else { return seen };
+        for _ in 0..limit {
+            match reader.next() {
+                None => {
+                    seen.complete = true;
+                    self.reader = None;
+                    break;
+                }
+                Some(Err(_)) => {
+                    seen.lost = true;
+                    self.reader = None;
+                    break;
+                }
+                Some(Ok(entry)) => {
+                    if !is_as_written(&top, &entry) {
+                        seen.changed.push(entry);
+                    }
+                }
+            }
+        }
+        seen
+    }
+}
+
+fn is_as_written(top: &Path, entry: &IndexEntry) -> bool {
+    let path = join(top, &entry.path);
+    if entry.skip {
+        return true;
+    }
+    match entry.mode {
+        // What happens inside a submodule is its own affair.
+        Mode::Submodule => path.is_dir(),
+        _ => stat_at(CWD, &path).is_ok_and(|now| now.ctime == entry.stat.ctime && now == entry.stat),
+    }
+}
+
+impl Store {
+    /// Restores the files of a sighting that really differ from the commit.
+    ///
+    /// Each is replaced in one step. Files that only look different (a new owner, a restored
+    /// backup) are left and their new state is noted. Gives the number of files restored.
+    ///
+    /// # Errors
+    /// When an object is damaged or a file can't be written.
+    pub fn repair(&self, commit: ObjectId, sighting: &Sighting) -> Result<usize, RepoError> {
+        let top = self.layout().worktree(commit);
+        let mut restored = 0;
+        for entry in &sighting.changed {
+            if !has_content(self.objects(), &top, entry)? {
+                restore(self.objects(), &top, entry)?;
+                restored += 1;
+            }
+        }
+        self.note_state(commit, sighting)?;
+        Ok(restored)
+    }
+
+    fn note_state(&self, commit: ObjectId, sighting: &Sighting) -> Result<(), RepoError> {
+        let path = own_index(self.layout(), commit);
+        let read =
+            || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
+        let mut entries = read().map_err(RepoError::io("reading", &path))?;
+        let top = self.layout().worktree(commit);
+        for changed in &sighting.changed {
+            if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&changed.path)) {
+                entries[at].stat = stat_at(CWD, &join(&top, &changed.path))?;
+            }
+        }
+        write_index(&self.layout().admin(commit), &entries)
+    }
+}
+
+/// Whether the file holds what the commit says, whatever its times and owner.
+fn has_content(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<bool, RepoError> {
+    let path = join(top, &entry.path);
+    let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };
+    // A parent turned into a symlink leads out of the checkout.
+    if !parents_are_directories(top, &entry.path) {
+        return Ok(false);
+    }
+    let same = match entry.mode {
+        Mode::Submodule => meta.is_dir(),
+        Mode::Symlink => {
+            meta.is_symlink()
+                && fs::read_link(&path).is_ok_and(|target| {
+                    objects
+                        .read_kind(entry.id, Kind::Blob)
+                        .is_ok_and(|b| *b == *target.as_os_str().as_bytes())
+                })
+        }
+        Mode::File | Mode::Executable => {
+            let executable = meta.permissions().mode() & 0o100 != 0;
+            meta.is_file()
+                && executable == (entry.mode == Mode::Executable)
+                && fs::read(&path).is_ok_and(|content| {
+                    objects.read_kind(entry.id, Kind::Blob).is_ok_and(|blob| *blob == content[..])
+                })
+        }
+    };
+    Ok(same)
+}
+
+fn restore(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<(), RepoError> {
+    make_parents(top, &entry.path)?;
+    let path = join(top, &entry.path);
+    if entry.mode == Mode::Submodule {
+        return fs::create_dir(&path).map_err(RepoError::io("creating", &path));
+    }
+    let blob = objects.read_kind(entry.id, Kind::Blob)?;
+    if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+        remove_any(&path).map_err(RepoError::io("removing", &path))?;
+    }
+    if entry.mode == Mode::Symlink {
+        let target = PathBuf::from(std::ffi::OsStr::from_bytes(&blob));
+        return common::fs::replace_symlink(&path, &target).map_err(RepoError::io("creating", &path));
+    }
+    let permissions = if entry.mode == Mode::Executable { 0o777 } else { 0o666 };
+    let directory = path.parent().unwrap_or(top);
+    let mut file = tempfile::Builder::new()
+        .prefix(".tmp-gitsync-")
+        .permissions(fs::Permissions::from_mode(permissions))
+        .tempfile_in(directory)
+        .map_err(RepoError::io("creating a file in", directory))?;
+    file.write_all(&blob).map_err(RepoError::io("writing", &path))?;
+    file.persist(&path).map_err(|e| RepoError::io("replacing", &path)(e.error))?;
+    Ok(())
+}
+
+fn parents_are_directories(top: &Path, path: &[u8]) -> bool {
+    parents(path).all(|parent| fs::symlink_metadata(join(top, parent)).is_ok_and(|meta| meta.is_dir()))
+}
+
+fn make_parents(top: &Path, path: &[u8]) -> Result<(), RepoError> {
+    for parent in parents(path) {
+        let parent = join(top, parent);
+        if fs::symlink_metadata(&parent).is_ok_and(|meta| meta.is_dir()) {
+            continue;
+        }
+        remove_any(&parent).map_err(RepoError::io("removing", &parent))?;
+        fs::create_dir(&parent).map_err(RepoError::io("creating", &parent))?;
+    }
+    Ok(())
+}
+
+/// The directories above a path, the outermost first.
+fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let directory = split(path).0;
+    let whole = (!directory.is_empty()).then_some(directory);
+    memchr::memchr_iter(b'/', directory).map(|at| &directory[..at]).chain(whole)
+}

@@ -1,0 +1,75 @@
+//! Where things are.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::protocol::ObjectId;
+
+/// The paths under one root.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// `root`: absolute, symlinks resolved.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The repository.
+    pub fn git_dir(&self) -> PathBuf {
+        self.root.join(".git")
+    }
+
+    /// Its objects.
+    pub fn objects(&self) -> PathBuf {
+        self.git_dir().join("objects")
+    }
+
+    /// Its packs.
+    pub fn packs(&self) -> PathBuf {
+        self.objects().join("pack")
+    }
+
+    /// The administration of all checkouts.
+    pub fn admins(&self) -> PathBuf {
+        self.git_dir().join("worktrees")
+    }
+
+    /// The administration of one checkout.
+    pub fn admin(&self, hash: ObjectId) -> PathBuf {
+        self.admins().join(hash.to_string())
+    }
+
+    /// All checkouts.
+    pub fn worktrees(&self) -> PathBuf {
+        self.root.join(".worktrees")
+    }
+
+    /// One checkout.
+    pub fn worktree(&self, hash: ObjectId) -> PathBuf {
+        self.worktrees().join(hash.to_string())
+    }
+
+    /// Names, sizes and times of the packs as one number: changes when somebody touches them.
+    pub fn pack_state(&self) -> u64 {
+        let mut sum = 0u64;
+        for entry in fs::read_dir(self.packs()).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let mut hasher = DefaultHasher::new();
+            (entry.file_name(), meta.len(), meta.modified().unwrap_or(SystemTime::UNIX_EPOCH))
+                .hash(&mut hasher);
+            // The order of a directory means nothing.
+            sum = sum.wrapping_add(hasher.finish());
+        }
+        sum
+    }
+}

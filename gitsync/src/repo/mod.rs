@@ -1,0 +1,60 @@
+//! Everything on disk: the object store, checkouts and their Git administration.
+//!
+//! The only place that uses `git2`. Blocking code; callers run it on a blocking thread and cancel
+//! it through a token.
+//!
+//! Layout under the root, the same as kubernetes/git-sync v4 writes:
+//!
+//! ```text
+//! .git/                     an ordinary repository; HEAD -> refs/heads/git-sync
+//! .git/worktrees/<hash>/    administration of a checkout
+//! .worktrees/<hash>/        the checkout; its .git file holds a relative path
+//! <link> -> .worktrees/<hash>
+//! ```
+
+mod checkout;
+mod copy;
+mod drift;
+mod error;
+mod index;
+mod layout;
+mod lock;
+mod names;
+mod objects;
+mod packfile;
+mod source;
+mod store;
+mod tree;
+mod worktree;
+
+pub use drift::{Patrol, Sighting};
+pub use error::RepoError;
+pub use layout::Layout;
+pub use lock::RootLock;
+pub use objects::PackStats;
+pub use source::LocalSource;
+pub use store::{Preparation, Store};
+pub use worktree::{CheckoutOptions, CheckoutStats};
+
+use std::sync::Once;
+
+/// Settings of libgit2 that have to be made before its first use.
+pub(crate) fn init_libgit2() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Every object read was hashed when it came in; damage is looked for on purpose instead.
+        git2::opts::strict_hash_verification(false);
+        allow_foreign_owners();
+    });
+}
+
+/// A volume or a local source may belong to another UID (`fsGroup`, a mounted host path).
+/// kubernetes/git-sync sets `safe.directory=*` for the same reason.
+#[allow(unsafe_code)]
+fn allow_foreign_owners() {
+    // SAFETY: changes a global of libgit2 without a lock; `init_libgit2` runs it once, before
+    // this process makes its first other call into libgit2.
+    if let Err(error) = unsafe { git2::opts::set_verify_owner_validation(false) } {
+        tracing::debug!(%error, "libgit2 keeps its owner checks");
+    }
+}

@@ -1,0 +1,277 @@
+//! The object database: reading objects, taking in packs.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{RepoError, init_libgit2};
+use crate::protocol::ObjectId;
+
+/// Types of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Commit,
+    Tree,
+    Blob,
+    Tag,
+}
+
+impl Kind {
+    fn from_git2(kind: git2::ObjectType) -> Option<Self> {
+        match kind {
+            git2::ObjectType::Commit => Some(Self::Commit),
+            git2::ObjectType::Tree => Some(Self::Tree),
+            git2::ObjectType::Blob => Some(Self::Blob),
+            git2::ObjectType::Tag => Some(Self::Tag),
+            git2::ObjectType::Any => None,
+        }
+    }
+}
+
+/// What a received pack held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PackStats {
+    /// Bytes received.
+    pub bytes: u64,
+    /// Objects in the pack.
+    pub objects: u32,
+}
+
+/// A commit, as far as this crate needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) tree: ObjectId,
+    pub(crate) parents: Vec<ObjectId>,
+}
+
+/// Access to one `objects` directory (and its alternates).
+pub(crate) struct Objects {
+    odb: git2::Odb<'static>,
+    directory: PathBuf,
+}
+
+impl Objects {
+    /// Opens a directory; it must exist.
+    pub(crate) fn open(directory: &Path) -> Result<Self, RepoError> {
+        init_libgit2();
+        let open = || {
+            let odb = git2::Odb::new()?;
+            let text = directory.to_str().ok_or_else(|| git2::Error::from_str("a path that isn't UTF-8"))?;
+            odb.add_disk_alternate(text)?;
+            Ok(odb)
+        };
+        let odb = open().map_err(RepoError::git(format!("opening {}", directory.display())))?;
+        Ok(Self { odb, directory: directory.to_owned() })
+    }
+
+    /// Opens the same directory once more, for another thread.
+    pub(crate) fn reopen(&self) -> Result<Self, RepoError> {
+        Self::open(&self.directory)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn has(&self, id: ObjectId) -> bool {
+        // Without the refresh a miss costs no directory scan.
+        self.odb.exists_ext(to_git2(id), git2::OdbLookupFlags::NO_REFRESH)
+    }
+
+    /// Looks for packs that came since.
+    pub(crate) fn refresh(&self) -> Result<(), RepoError> {
+        self.odb.refresh().map_err(RepoError::git("re-reading the packs"))
+    }
+
+    /// Any object with its kind.
+    pub(crate) fn read(&self, id: ObjectId) -> Result<(Kind, ObjectData<'_>), RepoError> {
+        let object = self
+            .odb
+            .read(to_git2(id))
+            .map_err(|e| RepoError::BadObject { id, reason: e.message().to_owned() })?;
+        let kind = Kind::from_git2(object.kind())
+            .ok_or_else(|| RepoError::BadObject { id, reason: "an object of no known type".to_owned() })?;
+        Ok((kind, ObjectData(object)))
+    }
+
+    /// An object that has to be of one kind.
+    pub(crate) fn read_kind(&self, id: ObjectId, wanted: Kind) -> Result<ObjectData<'_>, RepoError> {
+        let (kind, data) = self.read(id)?;
+        if kind == wanted {
+            Ok(data)
+        } else {
+            Err(RepoError::BadObject { id, reason: format!("a {kind:?} where a {wanted:?} belongs") })
+        }
+    }
+
+    /// Size of an object without reading its content.
+    pub(crate) fn size(&self, id: ObjectId) -> Result<u64, RepoError> {
+        let (size, _) = self
+            .odb
+            .read_header(to_git2(id))
+            .map_err(|e| RepoError::BadObject { id, reason: e.message().to_owned() })?;
+        Ok(size as u64)
+    }
+
+    pub(crate) fn commit(&self, id: ObjectId) -> Result<Commit, RepoError> {
+        let data = self.read_kind(id, Kind::Commit)?;
+        parse_commit(&data)
+            .ok_or_else(|| RepoError::BadObject { id, reason: "a commit without a tree".to_owned() })
+    }
+
+    /// Follows annotated tags to what they name.
+    pub(crate) fn peel(&self, id: ObjectId) -> Result<ObjectId, RepoError> {
+        let mut id = id;
+        // A chain of tags longer than this is nobody's good intention.
+        for _ in 0..16 {
+            let (kind, data) = self.read(id)?;
+            match kind {
+                Kind::Commit => return Ok(id),
+                Kind::Tag => {
+                    id = parse_tag_target(&data)
+                        .ok_or_else(|| RepoError::BadObject { id, reason: "a tag of nothing".to_owned() })?;
+                }
+                Kind::Tree | Kind::Blob => {
+                    return Err(RepoError::NotFound(format!("{id} is a {kind:?}, not a commit")));
+                }
+            }
+        }
+        Err(RepoError::TooMuch { what: "tags of tags", limit: 16 })
+    }
+
+    /// Takes in a pack, thin or not, and makes its objects visible.
+    ///
+    /// `next` gives the pack's bytes piece by piece and `None` at its end.
+    pub(crate) fn take_pack(
+        &self,
+        mut next: impl FnMut() -> Option<Bytes>,
+        cancel: &CancellationToken,
+    ) -> Result<PackStats, RepoError> {
+        let packs = self.directory.join("pack");
+        let fail = |e: git2::Error| classify_indexer(e, &packs);
+        let mut indexer = git2::Indexer::new(Some(&self.odb), &packs, 0o444, false).map_err(fail)?;
+        let mut header = PackHeader::default();
+        let mut bytes = 0;
+        while let Some(chunk) = next() {
+            if cancel.is_cancelled() {
+                return Err(RepoError::Cancelled);
+            }
+            bytes += chunk.len() as u64;
+            header.push(&chunk)?;
+            indexer.write_all(&chunk).map_err(|e| classify_write(e, &packs))?;
+        }
+        let objects = header.objects.ok_or_else(|| RepoError::BadPack("it ends in its header".to_owned()))?;
+        if objects > 0 {
+            indexer.commit().map_err(fail)?;
+            self.refresh()?;
+        }
+        Ok(PackStats { bytes, objects })
+    }
+}
+
+/// An object's bytes.
+pub(crate) struct ObjectData<'a>(git2::OdbObject<'a>);
+
+impl std::ops::Deref for ObjectData<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.data()
+    }
+}
+
+/// Watches the first twelve bytes go by: `PACK`, version, number of objects.
+#[derive(Default)]
+struct PackHeader {
+    seen: Vec<u8>,
+    objects: Option<u32>,
+}
+
+impl PackHeader {
+    fn push(&mut self, chunk: &[u8]) -> Result<(), RepoError> {
+        if self.objects.is_some() {
+            return Ok(());
+        }
+        let missing = 12 - self.seen.len();
+        self.seen.extend_from_slice(&chunk[..chunk.len().min(missing)]);
+        if let [b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, a, b, c, d] = self.seen[..] {
+            self.objects = Some(u32::from_be_bytes([a, b, c, d]));
+        } else if self.seen.len() == 12 {
+            return Err(RepoError::BadPack("it doesn't start like a pack".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn classify_indexer(error: git2::Error, packs: &Path) -> RepoError {
+    if error.class() == git2::ErrorClass::Os {
+        RepoError::Git { what: format!("writing a pack to {}", packs.display()), source: error }
+    } else {
+        RepoError::BadPack(error.message().to_owned())
+    }
+}
+
+fn classify_write(error: std::io::Error, packs: &Path) -> RepoError {
+    // `Indexer` wraps libgit2's error and its class into io::Error; the text is what is left.
+    let text = error.to_string();
+    if text.contains("No space left") || text.contains("quota") || text.contains("Permission") {
+        let kind = if text.contains("No space") { std::io::ErrorKind::StorageFull } else { error.kind() };
+        let source = std::io::Error::new(kind, text);
+        return RepoError::Io { what: "writing a pack to", path: packs.to_owned(), source };
+    }
+    RepoError::BadPack(text)
+}
+
+pub(crate) fn to_git2(id: ObjectId) -> git2::Oid {
+    // Twenty bytes are always a SHA-1 object name.
+    git2::Oid::from_bytes(id.as_bytes()).unwrap_or(git2::Oid::ZERO_SHA1)
+}
+
+pub(crate) fn from_git2(id: git2::Oid) -> ObjectId {
+    let mut bytes = [0; 20];
+    bytes.copy_from_slice(&id.as_bytes()[..20]);
+    ObjectId::from_bytes(bytes)
+}
+
+fn parse_commit(data: &[u8]) -> Option<Commit> {
+    let mut lines = data.split(|&b| b == b'\n');
+    let tree = ObjectId::from_hex(lines.next()?.strip_prefix(b"tree ")?)?;
+    let parents = lines
+        .map_while(|line| line.strip_prefix(b"parent "))
+        .map(ObjectId::from_hex)
+        .collect::<Option<Vec<_>>>()?;
+    Some(Commit { tree, parents })
+}
+
+fn parse_tag_target(data: &[u8]) -> Option<ObjectId> {
+    ObjectId::from_hex(data.split(|&b| b == b'\n').next()?.strip_prefix(b"object ")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_and_tags() {
+        let (a, b) = ("a".repeat(40), "b".repeat(40));
+        let commit =
+            parse_commit(format!("tree {a}\nparent {b}\nparent {a}\nauthor x\n\nparent {a}\n").as_bytes());
+        let commit = commit.unwrap();
+        assert_eq!(commit.tree.to_string(), a);
+        assert_eq!(commit.parents.len(), 2);
+        assert!(parse_commit(b"parent x").is_none());
+        assert_eq!(parse_tag_target(format!("object {b}\ntype commit\n").as_bytes()).unwrap().to_string(), b);
+    }
+
+    #[test]
+    fn pack_headers_in_pieces() {
+        let mut header = PackHeader::default();
+        for byte in b"PACK\0\0\0\x02\0\0\x01\0more" {
+            header.push(&[*byte]).unwrap();
+        }
+        assert_eq!(header.objects, Some(256));
+        assert!(PackHeader::default().push(b"<html><body>").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! A remote that is a repository on the same machine: read directly, no protocol between.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use super::objects::{Kind, Objects, from_git2};
+use super::{RepoError, Store, init_libgit2, packfile, tree};
+use crate::protocol::{ObjectId, RemoteRef};
+
+/// The source repository, opened anew for each use so that its new packs and refs are seen.
+pub struct LocalSource {
+    repository: git2::Repository,
+    objects: Objects,
+}
+
+impl LocalSource {
+    /// Opens `path`, `path/.git` or `path.git`, as Git does.
+    ///
+    /// # Errors
+    /// When there is no repository.
+    pub fn open(path: &Path) -> Result<Self, RepoError> {
+        init_libgit2();
+        let mut suffixed = path.as_os_str().to_owned();
+        suffixed.push(".git");
+        let candidates = [path.to_owned(), PathBuf::from(suffixed)];
+        let mut last = None;
+        for candidate in candidates {
+            match git2::Repository::open_ext(
+                &candidate,
+                git2::RepositoryOpenFlags::NO_SEARCH,
+                std::iter::empty::<&std::ffi::OsStr>(),
+            ) {
+                Ok(repository) => {
+                    let objects = Objects::open(&repository.commondir().join("objects"))?;
+                    return Ok(Self { repository, objects });
+                }
+                Err(error) => last = last.or(Some(error)),
+            }
+        }
+        let reason = last.map_or_else(String::new, |e| e.message().to_owned());
+        Err(RepoError::NotFound(format!("{} is no Git repository: {reason}", path.display())))
+    }
+
+    /// Those of the given full ref names that exist.
+    ///
+    /// # Errors
+    /// When a ref can't be read.
+    pub fn refs(&self, names: &[String]) -> Result<Vec<RemoteRef>, RepoError> {
+        let mut found = Vec::new();
+        for name in names.iter().filter(|name| git2::Reference::is_valid_name(name)) {
+            let reference = match self.repository.find_reference(name) {
+                Ok(reference) => reference,
+                Err(error) if error.code() == git2::ErrorCode::NotFound => continue,
+                Err(error) => return Err(RepoError::git(format!("reading {name}"))(error)),
+            };
+            let symref_target = reference.symbolic_target().ok().flatten().map(str::to_owned);
+            // A HEAD whose branch doesn't exist yet resolves to nothing.
+            let Some(id) = reference.resolve().ok().and_then(|r| r.target()) else { continue };
+            let id = from_git2(id);
+            let peeled = self.objects.peel(id).ok().filter(|&peeled| peeled != id);
+            found.push(RemoteRef { name: name.clone(), id, peeled, symref_target });
+        }
+        Ok(found)
+    }
+
+    /// Copies what `want` needs and `store` lacks, `depth` commits deep (`None`: all history).
+    ///
+    /// # Errors
+    /// When an object is missing here or the copy can't be written.
+    pub fn fetch(
+        &self,
+        store: &Store,
+        want: ObjectId,
+        depth: Option<u32>,
+        cancel: &CancellationToken,
+    ) -> Result<(), RepoError> {
+        if !self.objects.has(want) {
+            self.objects.refresh()?;
+        }
+        if !self.objects.has(want) {
+            return Err(RepoError::NotFound(format!("the source has no object {want}")));
+        }
+        if depth.is_none() && store.is_empty() {
+            self.copy_everything(store.objects().directory(), cancel)?;
+            store.objects().refresh()?;
+        }
+        let walk = self.walk(store, want, depth, cancel)?;
+        store.add_shallow(&walk.shallow)?;
+        if !walk.ids.is_empty() {
+            packfile::write(&self.objects, &walk.ids, &store.layout().packs(), cancel)?;
+            store.objects().refresh()?;
+        }
+        store.remove_shallow(&walk.unshallow)
+    }
+
+    fn walk(
+        &self,
+        store: &Store,
+        want: ObjectId,
+        depth: Option<u32>,
+        cancel: &CancellationToken,
+    ) -> Result<Walk, RepoError> {
+        let mut walk = Walk::default();
+        let mut seen = HashSet::new();
+        let commit = self.add_tags(store, want, &mut walk)?;
+        let theirs: HashSet<ObjectId> = self.shallow()?.into_iter().collect();
+        let ours: HashSet<ObjectId> = store.shallow()?.into_iter().collect();
+        let mut queue = VecDeque::from([(commit, 1)]);
+        seen.insert(commit);
+        while let Some((id, level)) = queue.pop_front() {
+            if cancel.is_cancelled() {
+                return Err(RepoError::Cancelled);
+            }
+            let known = store.objects().has(id);
+            let commit = self.objects.commit(id)?;
+            if !known {
+                walk.ids.push(id);
+                self.add_tree(store, commit.tree, &mut seen, &mut walk.ids)?;
+            }
+            let last = depth.is_some_and(|depth| level >= depth) || theirs.contains(&id);
+            if last && !commit.parents.is_empty() {
+                walk.shallow.push(id);
+                continue;
+            }
+            if ours.contains(&id) {
+                walk.unshallow.push(id);
+            } else if known && depth.is_none() {
+                // Whatever the store has is complete down to its own shallow commits, and those
+                // are visited below only when the whole history is wanted.
+                if ours.is_empty() {
+                    continue;
+                }
+            }
+            queue.extend(commit.parents.into_iter().filter(|p| seen.insert(*p)).map(|p| (p, level + 1)));
+        }
+        Ok(walk)
+    }
+
+    /// Follows annotated tags, taking them along.
+    fn add_tags(&self, store: &Store, want: ObjectId, walk: &mut Walk) -> Result<ObjectId, RepoError> {
+        let commit = self.objects.peel(want)?;
+        if commit != want && !store.objects().has(want) {
+            walk.ids.push(want);
+        }
+        Ok(commit)
+    }
+
+    fn add_tree(
+        &self,
+        store: &Store,
+        id: ObjectId,
+        seen: &mut HashSet<ObjectId>,
+        ids: &mut Vec<ObjectId>,
+    ) -> Result<(), RepoError> {
+        let mut stack = vec![id];
+        while let Some(id) = stack.pop() {
+            // A tree in the store is there with all it contains: packs arrive whole.
+            if !seen.insert(id) || store.objects().has(id) {
+                continue;
+            }
+            ids.push(id);
+            let data = self.objects.read_kind(id, Kind::Tree)?;
+            let entries = tree::parse(&data)
+                .map_err(|reason| RepoError::BadObject { id, reason: reason.to_owned() })?;
+            for entry in entries {
+                match entry.mode & 0o170_000 {
+                    0o040_000 => stack.push(entry.id),
+                    // A submodule's commit lives in another repository.
+                    0o160_000 => {}
+                    _ => {
+                        if seen.insert(entry.id) && !store.objects().has(entry.id) {
+                            ids.push(entry.id);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shallow(&self) -> Result<Vec<ObjectId>, RepoError> {
+        super::store::read_shallow(&self.repository.commondir().join("shallow"))
+    }
+
+    /// For a first full copy: the packs and loose objects as they are, deltas and all.
+    fn copy_everything(&self, target: &Path, cancel: &CancellationToken) -> Result<(), RepoError> {
+        let mut pending = vec![self.objects.directory().to_owned()];
+        let mut visited = HashSet::new();
+        while let Some(directory) = pending.pop() {
+            if !visited.insert(directory.clone()) {
+                continue;
+            }
+            pending.extend(super::copy::alternates(&directory));
+            super::copy::objects(&directory, target, cancel)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Walk {
+    ids: Vec<ObjectId>,
+    shallow: Vec<ObjectId>,
+    unshallow: Vec<ObjectId>,
+}

@@ -1,0 +1,376 @@
+//! The repository under the root: made, healed, and asked for what it holds.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use common::fs::write_atomically;
+use tokio_util::sync::CancellationToken;
+
+use super::objects::Objects;
+use super::{Layout, RepoError};
+use crate::protocol::ObjectId;
+
+/// The branch that HEAD names, as kubernetes/git-sync calls it.
+const BRANCH: &str = "refs/heads/git-sync";
+/// Where the depth of the last fetch is noted.
+const DEPTH_NOTE: &str = "gitsync-depth";
+/// Where the state of verified packs is noted.
+const PACKS_NOTE: &str = "gitsync-packs";
+
+/// What opening found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preparation {
+    /// A usable repository.
+    Found,
+    /// Nothing usable; a new repository was made.
+    Initialised,
+}
+
+/// The open repository. One owner, on a blocking thread.
+pub struct Store {
+    layout: Layout,
+    objects: Objects,
+}
+
+impl Store {
+    /// Opens the repository under `layout`, making it when there is none that can be used.
+    ///
+    /// Whatever else lies in the root then is removed, except `keep` (the published checkout and
+    /// what leads to it), so that readers lose nothing while the store is filled again.
+    ///
+    /// # Errors
+    /// When the root can't be written.
+    pub fn open(
+        layout: Layout,
+        origin: &str,
+        keep: Option<ObjectId>,
+    ) -> Result<(Self, Preparation), RepoError> {
+        let preparation = if is_sound(&layout) {
+            Preparation::Found
+        } else {
+            empty_root(&layout, keep)?;
+            init(&layout)?;
+            Preparation::Initialised
+        };
+        let objects = Objects::open(&layout.objects())?;
+        let store = Self { layout, objects };
+        store.set_origin(origin)?;
+        Ok((store, preparation))
+    }
+
+    /// Throws away everything known about objects and starts with an empty store; checkouts stay.
+    ///
+    /// # Errors
+    /// When the directory can't be written.
+    pub fn rebuild(self) -> Result<Self, RepoError> {
+        let directory = self.layout.objects();
+        fs::remove_dir_all(&directory).map_err(RepoError::io("removing", &directory))?;
+        remove_if_there(&self.layout.git_dir().join("shallow"))?;
+        remove_if_there(&self.layout.git_dir().join(DEPTH_NOTE))?;
+        init(&self.layout)?;
+        let objects = Objects::open(&directory)?;
+        Ok(Self { layout: self.layout, objects })
+    }
+
+    /// The paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The commit behind an object that is here, tags peeled; `None` when it isn't here.
+    ///
+    /// # Errors
+    /// When it is here and is no commit, or is damaged.
+    pub fn commit_behind(&self, id: ObjectId) -> Result<Option<ObjectId>, RepoError> {
+        if self.objects.has(id) { self.objects.peel(id).map(Some) } else { Ok(None) }
+    }
+
+    /// Takes in a received pack.
+    ///
+    /// # Errors
+    /// When it is damaged or can't be written.
+    pub fn take_pack(
+        &self,
+        next: impl FnMut() -> Option<bytes::Bytes>,
+        cancel: &CancellationToken,
+    ) -> Result<super::PackStats, RepoError> {
+        self.objects.take_pack(next, cancel)
+    }
+
+    /// Whether no object has come in yet.
+    pub fn is_empty(&self) -> bool {
+        let has_packs = fs::read_dir(self.layout.packs()).is_ok_and(|mut entries| entries.next().is_some());
+        let has_loose = fs::read_dir(self.layout.objects())
+            .is_ok_and(|entries| entries.flatten().any(|e| e.file_name().len() == 2));
+        !has_packs && !has_loose
+    }
+
+    /// Commits to offer to a server as "have": the current one and a thinning choice of its
+    /// ancestors, so that a rewound branch still shares something.
+    ///
+    /// # Errors
+    /// When a commit is damaged.
+    pub fn haves(&self) -> Result<Vec<ObjectId>, RepoError> {
+        const NEAR: usize = 16;
+        const LIMIT: usize = 64;
+        let mut haves = Vec::new();
+        let Some(mut id) = self.head()? else { return Ok(haves) };
+        let (mut step, mut next) = (0, 0);
+        while self.objects.has(id) && haves.len() < LIMIT {
+            if step >= next {
+                haves.push(id);
+                next = if step < NEAR { step + 1 } else { step * 2 };
+            }
+            let Some(parent) = self.objects.commit(id)?.parents.first().copied() else { break };
+            id = parent;
+            step += 1;
+        }
+        Ok(haves)
+    }
+
+    /// What the repository's own branch points to.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn head(&self) -> Result<Option<ObjectId>, RepoError> {
+        let path = self.layout.git_dir().join(BRANCH);
+        Ok(read_optional(&path)?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// Points the repository's own branch to `commit`.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn set_head(&self, commit: ObjectId) -> Result<(), RepoError> {
+        if self.head()? == Some(commit) {
+            return Ok(());
+        }
+        let path = self.layout.git_dir().join(BRANCH);
+        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o644)
+            .map_err(RepoError::io("writing", &path))
+    }
+
+    /// Commits whose parents are not here.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn shallow(&self) -> Result<Vec<ObjectId>, RepoError> {
+        read_shallow(&self.layout.git_dir().join("shallow"))
+    }
+
+    /// Notes commits whose parents won't come. Done before their pack is taken in, so that a
+    /// crash in between leaves no commit with unexplained missing parents.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn add_shallow(&self, more: &[ObjectId]) -> Result<(), RepoError> {
+        let old = self.shallow()?;
+        let mut all = old.clone();
+        all.extend_from_slice(more);
+        self.write_shallow(&old, all)
+    }
+
+    /// Notes that parents have come. Done after their pack was taken in.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn remove_shallow(&self, gone: &[ObjectId]) -> Result<(), RepoError> {
+        let old = self.shallow()?;
+        let left = old.iter().copied().filter(|id| !gone.contains(id)).collect();
+        self.write_shallow(&old, left)
+    }
+
+    fn write_shallow(&self, old: &[ObjectId], mut new: Vec<ObjectId>) -> Result<(), RepoError> {
+        new.sort_unstable();
+        new.dedup();
+        if old == new {
+            return Ok(());
+        }
+        let path = self.layout.git_dir().join("shallow");
+        if new.is_empty() {
+            return remove_if_there(&path);
+        }
+        let text: String = new.iter().map(|id| format!("{id}\n")).collect();
+        write_atomically(&path, text.as_bytes(), 0o644).map_err(RepoError::io("writing", &path))
+    }
+
+    /// The depth the last complete fetch had (0: all history), if one is known.
+    pub fn fetched_depth(&self) -> Option<u32> {
+        let text = read_optional(&self.layout.git_dir().join(DEPTH_NOTE)).ok()??;
+        text.trim().parse().ok()
+    }
+
+    /// Notes the depth of a complete fetch.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn set_fetched_depth(&self, depth: u32) -> Result<(), RepoError> {
+        if self.fetched_depth() == Some(depth) {
+            return Ok(());
+        }
+        let path = self.layout.git_dir().join(DEPTH_NOTE);
+        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o644)
+            .map_err(RepoError::io("writing", &path))
+    }
+
+    /// Hashes the packs, unless they are as they were when [`Store::note_packs`] saw them last.
+    ///
+    /// # Errors
+    /// The first pack that isn't what its checksum says.
+    pub fn verify_packs(&self, cancel: &CancellationToken) -> Result<(), RepoError> {
+        let noted = read_optional(&self.layout.git_dir().join(PACKS_NOTE))?;
+        if noted.is_some_and(|text| text.trim() == self.layout.pack_state().to_string()) {
+            return Ok(());
+        }
+        let is_pack = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "pack");
+        for path in list(&self.layout.packs())?.iter().filter(is_pack) {
+            super::packfile::verify(path, cancel)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the packs are good as they are.
+    ///
+    /// # Errors
+    /// When the note can't be written.
+    pub fn note_packs(&self) -> Result<(), RepoError> {
+        let (path, text) = (self.layout.git_dir().join(PACKS_NOTE), self.layout.pack_state().to_string());
+        if read_optional(&path)?.is_some_and(|old| old.trim() == text) {
+            return Ok(());
+        }
+        fs::write(&path, format!("{text}\n")).map_err(RepoError::io("writing", &path))
+    }
+
+    fn set_origin(&self, url: &str) -> Result<(), RepoError> {
+        let path = self.layout.git_dir().join("config");
+        let fail = |e| RepoError::git(format!("writing {}", path.display()))(e);
+        let mut config = git2::Config::open(&path).map_err(fail)?;
+        if config.get_string("remote.origin.url").is_ok_and(|old| old == url) {
+            return Ok(());
+        }
+        config.set_str("remote.origin.url", url).map_err(fail)?;
+        config.set_str("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*").map_err(fail)
+    }
+}
+
+/// Whether `.git` is a repository this crate can go on with.
+fn is_sound(layout: &Layout) -> bool {
+    let git = layout.git_dir();
+    let plain = fs::symlink_metadata(&git).is_ok_and(|meta| meta.is_dir());
+    let parts = layout.packs().is_dir() && git.join("refs").is_dir() && git.join("HEAD").is_file();
+    // A partial clone lacks objects that only its own tool knows to fetch.
+    plain
+        && parts
+        && git2::Config::open(&git.join("config")).is_ok_and(|c| is_plain_config(&c))
+        && !has_promisor(layout)
+}
+
+fn is_plain_config(config: &git2::Config) -> bool {
+    config.get_bool("core.bare").is_ok_and(|bare| !bare)
+        && config.get_string("extensions.partialclone").is_err()
+        && config.get_string("extensions.objectformat").map_or(true, |format| format == "sha1")
+        && config.get_string("extensions.refstorage").map_or(true, |storage| storage == "files")
+}
+
+fn has_promisor(layout: &Layout) -> bool {
+    fs::read_dir(layout.packs())
+        .is_ok_and(|entries| entries.flatten().any(|e| e.path().extension().is_some_and(|x| x == "promisor")))
+}
+
+/// Writes what an empty repository consists of; leaves what is there.
+fn init(layout: &Layout) -> Result<(), RepoError> {
+    let git = layout.git_dir();
+    for directory in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "worktrees"] {
+        let path = git.join(directory);
+        fs::create_dir_all(&path).map_err(RepoError::io("creating", &path))?;
+    }
+    let files = [
+        ("HEAD", format!("ref: {BRANCH}\n")),
+        (
+            "config",
+            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n[gc]\n\tauto = 0\n"
+                .to_owned(),
+        ),
+    ];
+    for (name, content) in files {
+        let path = git.join(name);
+        if !path.exists() {
+            write_atomically(&path, content.as_bytes(), 0o644).map_err(RepoError::io("writing", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what lies in the root, but not what readers may be using.
+fn empty_root(layout: &Layout, keep: Option<ObjectId>) -> Result<(), RepoError> {
+    let root = layout.root();
+    fs::create_dir_all(root).map_err(RepoError::io("creating", root))?;
+    let kept = keep.map(|hash| layout.worktree(hash));
+    for path in list(root)? {
+        let leads_there = kept.as_ref().is_some_and(|kept| {
+            fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink())
+                && path.canonicalize().is_ok_and(|target| target == *kept)
+        });
+        if leads_there || (kept.is_some() && path == layout.worktrees()) {
+            continue;
+        }
+        tracing::info!(path = %path.display(), "removing what is no part of a repository of ours");
+        if let Err(error) = remove_any(&path) {
+            // A mount point's lost+found, for example. Nothing of ours depends on it.
+            let ours = path == layout.git_dir() || path == layout.worktrees();
+            if ours {
+                return Err(RepoError::io("removing", &path)(error));
+            }
+            tracing::warn!(path = %path.display(), %error, "can't remove it");
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file, link or whole directory.
+pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a file that may be missing.
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), RepoError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(RepoError::io("removing", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// The paths in a directory; none when it is missing.
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, RepoError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<io::Result<_>>()
+            .map_err(RepoError::io("listing", directory)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(RepoError::io("listing", directory)(e)),
+    }
+}
+
+pub(crate) fn read_shallow(path: &Path) -> Result<Vec<ObjectId>, RepoError> {
+    let text = read_optional(path)?.unwrap_or_default();
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+pub(crate) fn read_optional(path: &Path) -> Result<Option<String>, RepoError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(RepoError::io("reading", path)(e)),
+    }
+}

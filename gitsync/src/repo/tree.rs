@@ -1,0 +1,185 @@
+//! From a commit to the list of files it consists of.
+
+use std::collections::HashSet;
+
+use tokio_util::sync::CancellationToken;
+
+use super::objects::{Kind, Objects};
+use super::{RepoError, names};
+use crate::protocol::ObjectId;
+
+/// Directories nested deeper than this are refused.
+const MAX_NESTING: usize = 512;
+/// More entries than this in one commit are refused.
+const MAX_ENTRIES: usize = 5_000_000;
+/// Longer paths can't be opened anyway.
+const MAX_PATH: usize = 4_095;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    File,
+    Executable,
+    Symlink,
+    Submodule,
+}
+
+impl Mode {
+    /// As in trees and in the index.
+    pub(crate) const fn bits(self) -> u32 {
+        match self {
+            Self::File => 0o100_644,
+            Self::Executable => 0o100_755,
+            Self::Symlink => 0o120_000,
+            Self::Submodule => 0o160_000,
+        }
+    }
+
+    /// From the bits in an index.
+    pub(crate) const fn from_bits(bits: u32) -> Option<Self> {
+        match bits & 0o170_000 {
+            0o100_000 if bits & 0o100 != 0 => Some(Self::Executable),
+            0o100_000 => Some(Self::File),
+            0o120_000 => Some(Self::Symlink),
+            0o160_000 => Some(Self::Submodule),
+            _ => None,
+        }
+    }
+}
+
+/// One file, symlink or submodule of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Path from the top, `/` between components; not always UTF-8.
+    pub(crate) path: Vec<u8>,
+    pub(crate) mode: Mode,
+    pub(crate) id: ObjectId,
+}
+
+/// All entries of a tree in index order, names checked.
+///
+/// # Errors
+/// A dangerous or doubled name, too many entries, or an object that isn't there.
+pub(crate) fn list(
+    objects: &Objects,
+    tree: ObjectId,
+    cancel: &CancellationToken,
+) -> Result<Vec<Entry>, RepoError> {
+    let mut entries = Vec::new();
+    walk(objects, tree, &mut Vec::new(), 0, &mut entries, cancel)?;
+    Ok(entries)
+}
+
+fn walk(
+    objects: &Objects,
+    tree: ObjectId,
+    prefix: &mut Vec<u8>,
+    nesting: usize,
+    entries: &mut Vec<Entry>,
+    cancel: &CancellationToken,
+) -> Result<(), RepoError> {
+    if cancel.is_cancelled() {
+        return Err(RepoError::Cancelled);
+    }
+    if nesting > MAX_NESTING {
+        return Err(RepoError::TooMuch { what: "nested directories", limit: MAX_NESTING });
+    }
+    let data = objects.read_kind(tree, Kind::Tree)?;
+    let raw = parse(&data).map_err(|reason| RepoError::BadObject { id: tree, reason: reason.to_owned() })?;
+    refuse_doubles(&raw, prefix)?;
+    for item in raw {
+        if let Some(reason) = names::refuse(item.name) {
+            return Err(hostile(prefix, item.name, reason));
+        }
+        let length = prefix.len();
+        prefix.extend_from_slice(item.name);
+        if prefix.len() > MAX_PATH {
+            return Err(hostile(&[], prefix, "a path longer than a file system can have"));
+        }
+        if item.mode == 0o040_000 {
+            prefix.push(b'/');
+            walk(objects, item.id, prefix, nesting + 1, entries, cancel)?;
+        } else {
+            let mode = Mode::from_bits(item.mode)
+                .ok_or_else(|| RepoError::BadObject { id: tree, reason: format!("mode {:o}", item.mode) })?;
+            if entries.len() >= MAX_ENTRIES {
+                return Err(RepoError::TooMuch { what: "files", limit: MAX_ENTRIES });
+            }
+            entries.push(Entry { path: prefix.clone(), mode, id: item.id });
+        }
+        prefix.truncate(length);
+    }
+    Ok(())
+}
+
+/// The same name twice, once as a symlink, is how checkouts were made to write elsewhere.
+fn refuse_doubles(items: &[RawEntry<'_>], prefix: &[u8]) -> Result<(), RepoError> {
+    let mut seen = HashSet::with_capacity(items.len());
+    match items.iter().find(|item| !seen.insert(item.name)) {
+        Some(item) => Err(hostile(prefix, item.name, "the same name twice in one directory")),
+        None => Ok(()),
+    }
+}
+
+fn hostile(prefix: &[u8], name: &[u8], reason: &'static str) -> RepoError {
+    let path = [prefix, name].concat();
+    RepoError::Hostile { path: String::from_utf8_lossy(&path).into_owned(), reason }
+}
+
+/// One entry as stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RawEntry<'a> {
+    pub(crate) mode: u32,
+    pub(crate) name: &'a [u8],
+    pub(crate) id: ObjectId,
+}
+
+/// Cuts a tree object into entries: octal mode, space, name, NUL, 20 bytes.
+pub(crate) fn parse(mut data: &[u8]) -> Result<Vec<RawEntry<'_>>, &'static str> {
+    let mut entries = Vec::new();
+    while !data.is_empty() {
+        let space = memchr::memchr(b' ', data).filter(|&at| at <= 7).ok_or("a tree entry without mode")?;
+        let mode = std::str::from_utf8(&data[..space])
+            .ok()
+            .and_then(|digits| u32::from_str_radix(digits, 8).ok())
+            .ok_or("a tree entry with a broken mode")?;
+        let rest = &data[space + 1..];
+        let nul = memchr::memchr(0, rest).ok_or("a tree entry without end")?;
+        let id = rest.get(nul + 1..nul + 21).ok_or("a tree entry cut short")?;
+        let mut bytes = [0; 20];
+        bytes.copy_from_slice(id);
+        entries.push(RawEntry { mode, name: &rest[..nul], id: ObjectId::from_bytes(bytes) });
+        data = &rest[nul + 21..];
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parses_entries() {
+        let mut data = b"100644 a\0".to_vec();
+        data.extend([1; 20]);
+        data.extend(b"40000 b\0");
+        data.extend([2; 20]);
+        let entries = parse(&data).unwrap();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[1], RawEntry { mode: 0o40000, name: b"b", id: ObjectId::from_bytes([2; 20]) });
+        for cut in 1..data.len() {
+            if cut != 29 {
+                assert!(parse(&data[..cut]).is_err(), "{cut}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&data);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Checkouts as linked worktrees: made whole, put in place in one step, kept as they were.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{CWD, RenameFlags};
+use tokio_util::sync::CancellationToken;
+
+use super::checkout::{self, Convert};
+use super::index::{self, IndexEntry};
+use super::store::{list, read_optional, remove_any};
+use super::{RepoError, Store, tree};
+use crate::protocol::ObjectId;
+
+/// Our own copy of the index: what we wrote, whatever others do to the real one. Its presence
+/// says that the checkout was finished.
+const OWN_INDEX: &str = "gitsync-index";
+/// Prefix of unfinished things.
+const UNFINISHED: &str = ".tmp-";
+
+/// How to make a checkout.
+#[derive(Debug, Clone, Default)]
+pub struct CheckoutOptions {}
+
+/// What making a checkout did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CheckoutStats {
+    /// Files, symlinks and submodules written.
+    pub files: usize,
+}
+
+struct Plain;
+
+impl Convert for Plain {
+    fn convert(&self, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl Store {
+    /// Makes the checkout of `commit`, replacing one that is there.
+    ///
+    /// All files are written to a private directory first; it takes its final name when complete.
+    ///
+    /// # Errors
+    /// When an object is damaged or dangerous, or a file can't be written; nothing is left then.
+    pub fn make_checkout(
+        &self,
+        commit: ObjectId,
+        _options: &CheckoutOptions,
+        cancel: &CancellationToken,
+    ) -> Result<CheckoutStats, RepoError> {
+        let parent = self.layout().worktrees();
+        fs::create_dir_all(&parent).map_err(RepoError::io("creating", &parent))?;
+        let files = Unfinished::create(&parent)?;
+        let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
+        let stats = checkout::write_files(self.objects(), &files.path, &entries, &Plain, cancel)?;
+        let index: Vec<_> = entries
+            .into_iter()
+            .zip(stats)
+            .map(|(e, stat)| IndexEntry { path: e.path, mode: e.mode, id: e.id, stat, skip: false })
+            .collect();
+        let admin = self.write_admin(commit, &index)?;
+        write_plain(&files.path.join(".git"), &format!("gitdir: ../../.git/worktrees/{commit}\n"))?;
+        admin.install(&self.layout().admin(commit))?;
+        files.install(&self.layout().worktree(commit))?;
+        Ok(CheckoutStats { files: index.len() })
+    }
+
+    fn write_admin(&self, commit: ObjectId, index: &[IndexEntry]) -> Result<Unfinished, RepoError> {
+        let parent = self.layout().admins();
+        fs::create_dir_all(&parent).map_err(RepoError::io("creating", &parent))?;
+        let admin = Unfinished::create(&parent)?;
+        write_plain(&admin.path.join("HEAD"), &format!("{commit}\n"))?;
+        write_plain(&admin.path.join("commondir"), "../..\n")?;
+        let pointer = self.layout().worktree(commit).join(".git");
+        write_plain(&admin.path.join("gitdir"), &format!("{}\n", pointer.display()))?;
+        write_index(&admin.path, index)?;
+        Ok(admin)
+    }
+
+    /// Whether the checkout of `commit` was finished and still says that it is this commit.
+    ///
+    /// Cheap: a handful of small reads. File contents are looked at by [`Store::patrol`].
+    pub fn has_checkout(&self, commit: ObjectId) -> bool {
+        is_checkout(self.layout(), commit)
+    }
+
+    /// Removes checkouts that were replaced longer than `timeout` ago, and their administration.
+    ///
+    /// Anything else that lies among the checkouts goes by the same rule. Gives the number of
+    /// things removed.
+    ///
+    /// # Errors
+    /// The first thing that couldn't be removed, after trying all.
+    pub fn remove_stale(&self, current: ObjectId, timeout: Duration) -> Result<usize, RepoError> {
+        let now = SystemTime::now();
+        let mut removed = 0;
+        let mut result = Ok(());
+        for path in list(&self.layout().worktrees())? {
+            let is_current = path == self.layout().worktree(current);
+            if is_current || !is_older(&path, now, timeout) {
+                continue;
+            }
+            match remove_any(&path) {
+                Ok(()) => removed += 1,
+                Err(error) => result = result.and(Err(RepoError::io("removing", &path)(error))),
+            }
+        }
+        self.prune_admins()?;
+        result.map(|()| removed)
+    }
+
+    /// Removes the administration of checkouts that no longer exist.
+    fn prune_admins(&self) -> Result<(), RepoError> {
+        for path in list(&self.layout().admins())? {
+            let Some(name) = path.file_name() else { continue };
+            if !self.layout().worktrees().join(name).exists() {
+                remove_any(&path).map_err(RepoError::io("removing", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the stale timer of a checkout that is no longer published.
+    pub fn mark_replaced(&self, commit: ObjectId) {
+        let path = self.layout().worktree(commit);
+        let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
+            tracing::debug!(path = %path.display(), %error, "can't set the time of a replaced checkout");
+        }
+    }
+
+    /// Removes what a killed predecessor may have left: locks, unfinished packs and checkouts.
+    ///
+    /// Only for the holder of the root lock: the locks of a living process must not go.
+    ///
+    /// # Errors
+    /// When a directory can't be listed or a left-over can't be removed.
+    pub fn heal(&self) -> Result<usize, RepoError> {
+        let git = self.layout().git_dir();
+        let mut healed = 0;
+        let mut directories =
+            vec![git.clone(), git.join("refs"), git.join("refs/heads"), self.layout().packs()];
+        directories.push(self.layout().worktrees());
+        directories.extend([self.layout().admins(), self.layout().objects()]);
+        directories.extend(list(&self.layout().admins())?);
+        for directory in directories.iter().filter(|d| d.is_dir()) {
+            for path in list(directory)?.iter().filter(|path| is_left_over(path)) {
+                tracing::info!(path = %path.display(), "removing a left-over of an earlier run");
+                remove_any(path).map_err(RepoError::io("removing", path))?;
+                healed += 1;
+            }
+        }
+        Ok(healed)
+    }
+}
+
+/// See [`Store::has_checkout`].
+pub(crate) fn is_checkout(layout: &super::Layout, commit: ObjectId) -> bool {
+    let (files, admin) = (layout.worktree(commit), layout.admin(commit));
+    let hash = commit.to_string();
+    let says = |path: &Path, text: &str| {
+        read_optional(path).ok().flatten().is_some_and(|content| content.trim_end() == text)
+    };
+    says(&admin.join("HEAD"), &hash)
+        && says(&files.join(".git"), &format!("gitdir: ../../.git/worktrees/{hash}"))
+        && admin.join(OWN_INDEX).is_file()
+}
+
+/// The index of what was written at checkout.
+pub(crate) fn own_index(layout: &super::Layout, commit: ObjectId) -> PathBuf {
+    layout.admin(commit).join(OWN_INDEX)
+}
+
+/// Writes the index for Git and our own copy, both in one step each, the copy last.
+pub(crate) fn write_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
+    for name in ["index", OWN_INDEX] {
+        let path = admin.join(name);
+        let fail = |e| RepoError::io("writing", &path)(e);
+        let temporary = tempfile::Builder::new()
+            .prefix("tmp_index_")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(admin)
+            .map_err(fail)?;
+        index::write(BufWriter::with_capacity(64 * 1024, temporary.as_file()), entries).map_err(fail)?;
+        temporary.persist(&path).map_err(|e| fail(e.error))?;
+    }
+    Ok(())
+}
+
+fn write_plain(path: &Path, content: &str) -> Result<(), RepoError> {
+    fs::write(path, content).map_err(RepoError::io("writing", path))
+}
+
+fn is_older(path: &Path, now: SystemTime, timeout: Duration) -> bool {
+    let Ok(meta) = fs::symlink_metadata(path) else { return false };
+    let age = meta.modified().ok().and_then(|modified| now.duration_since(modified).ok());
+    timeout.is_zero() || age.is_some_and(|age| age > timeout)
+}
+
+fn is_left_over(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let extension = path.extension().and_then(|x| x.to_str());
+    extension == Some("lock")
+        || ["tmp_pack_", "tmp_idx_", "tmp_obj_", "tmp_index_", "pack_", "idx_", UNFINISHED]
+            .iter()
+            .any(|p| name.starts_with(p))
+        || name.contains("_git2_")
+        || common::fs::is_temporary_name(name)
+}
+
+/// A directory being filled; removed unless it is installed.
+struct Unfinished {
+    path: PathBuf,
+    installed: bool,
+}
+
+impl Unfinished {
+    fn create(parent: &Path) -> Result<Self, RepoError> {
+        let directory = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .tempdir_in(parent)
+            .map_err(RepoError::io("creating a directory in", parent))?;
+        Ok(Self { path: directory.keep(), installed: false })
+    }
+
+    /// Gives the directory its name. One that is there is exchanged in the same moment, so that
+    /// readers of a published checkout never miss it, and removed after.
+    fn install(mut self, target: &Path) -> Result<(), RepoError> {
+        self.installed = true;
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE) {
+            Ok(()) => remove_any(&self.path).map_err(RepoError::io("removing", &self.path)),
+            Err(_) => self.install_by_steps(target),
+        }
+    }
+
+    /// Where there is nothing to exchange with, or the file system can't exchange.
+    fn install_by_steps(&mut self, target: &Path) -> Result<(), RepoError> {
+        let result = remove_any(target)
+            .map_err(RepoError::io("removing", target))
+            .and_then(|()| fs::rename(&self.path, target).map_err(RepoError::io("creating", target)));
+        self.installed = result.is_ok();
+        result
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.installed
+            && let Err(error) = remove_any(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "can't remove an unfinished directory");
+        }
+    }
+}

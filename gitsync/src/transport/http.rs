@@ -1,0 +1,376 @@
+//! Smart HTTP (`gitprotocol-http`): one pooled connection, so that a poll that finds nothing is a
+//! single small POST.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use common::client::{Client, RequestBody, TlsOptions};
+use common::secret::{ExposeSecret as _, SecretString};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use url::Url;
+
+use super::{AGENT, CONNECT, FetchSink, STALL, TransportError};
+use crate::protocol::{
+    AdvertReader, Advertisement, Capabilities, Decoder, FetchEvent, FetchRequest, FetchResponse, Packet,
+    ProtocolError, RefsReader, RemoteRef, encode_ls_refs,
+};
+
+/// More redirects than this are a loop.
+const MAX_REDIRECTS: usize = 5;
+
+/// Settings of HTTP remotes.
+#[derive(Debug, Clone, Default)]
+pub struct HttpOptions {
+    /// What to trust and to show.
+    pub tls: TlsOptions,
+    /// `Cookie` header by URL, from a cookie file.
+    pub cookie: Option<String>,
+    /// Further headers (`http.extraHeader`).
+    pub headers: Vec<(String, String)>,
+}
+
+/// A repository behind an HTTP server.
+pub struct HttpRemote {
+    client: Client,
+    /// As configured.
+    origin: Url,
+    /// Where redirects led.
+    base: Url,
+    authorization: Option<HeaderValue>,
+    extra: Vec<(header::HeaderName, HeaderValue)>,
+    /// What the server offered when it was asked; asked again after any failure.
+    known: Option<Capabilities>,
+}
+
+impl HttpRemote {
+    /// For a URL without credentials in it.
+    ///
+    /// # Errors
+    /// When the TLS settings can't be used.
+    pub fn new(url: Url, options: &HttpOptions) -> Result<Self, TransportError> {
+        let tls = common::client::tls(&options.tls).map_err(|e| TransportError::Tls(e.to_string()))?;
+        let client = common::client::client(tls, CONNECT);
+        let mut extra: Vec<_> = options
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
+            .collect();
+        if let Some(mut cookie) = options.cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok())
+        {
+            cookie.set_sensitive(true);
+            extra.push((header::COOKIE, cookie));
+        }
+        Ok(Self { client, base: url.clone(), origin: url, authorization: None, extra, known: None })
+    }
+
+    /// Sets what to log in with from the next request on.
+    pub fn set_credentials(&mut self, credentials: Option<(&str, &SecretString)>) {
+        let encode = |(user, password): (&str, &SecretString)| {
+            let pair = format!("{user}:{}", password.expose_secret());
+            let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+            let mut value = HeaderValue::try_from(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        self.authorization = credentials.and_then(encode);
+    }
+
+    pub(super) async fn refs(&mut self, names: &[String]) -> Result<Vec<RemoteRef>, TransportError> {
+        let result = self.refs_once(names).await;
+        if result.is_err() {
+            self.forget();
+        }
+        result
+    }
+
+    async fn refs_once(&mut self, names: &[String]) -> Result<Vec<RemoteRef>, TransportError> {
+        if self.known.is_none() {
+            match self.discover(names).await? {
+                Advertisement::V0 { refs, .. } => return Ok(refs),
+                Advertisement::V2(capabilities) => self.known = Some(capabilities),
+            }
+        }
+        let mut request = Vec::new();
+        encode_ls_refs(&mut request, AGENT, names);
+        let mut answer = self.post(request, true).await?;
+        let mut reader = RefsReader::new(names.to_vec());
+        loop {
+            let packet = answer.packet("listing refs").await?;
+            if let Some(refs) = reader.packet(packet).map_err(|e| answer.protocol(e))? {
+                answer.drain().await;
+                return Ok(refs);
+            }
+        }
+    }
+
+    pub(super) async fn fetch(
+        &mut self,
+        request: &FetchRequest,
+        sink: FetchSink,
+    ) -> Result<(), TransportError> {
+        let result = self.fetch_once(request, sink).await;
+        if result.is_err() {
+            self.forget();
+        }
+        result
+    }
+
+    async fn fetch_once(&mut self, request: &FetchRequest, sink: FetchSink) -> Result<(), TransportError> {
+        let advertisement = match &self.known {
+            Some(capabilities) => Advertisement::V2(capabilities.clone()),
+            None => self.discover(&[]).await?,
+        };
+        let fail = |source| TransportError::Protocol { address: self.base.to_string(), source };
+        let (wire, mut response, v2) = match &advertisement {
+            Advertisement::V2(c) => (request.encode_v2(c, AGENT).map_err(fail)?, FetchResponse::v2(), true),
+            Advertisement::V0 { capabilities: c, .. } => {
+                let response = FetchResponse::v0(request.depth.is_some());
+                (request.encode_v0(c, AGENT).map_err(fail)?, response, false)
+            }
+        };
+        let mut answer = self.post(wire, v2).await?;
+        loop {
+            let packet = answer.packet("sending the pack").await?;
+            let Some(event) = response.packet(packet).map_err(|e| answer.protocol(e))? else { continue };
+            let done = event == FetchEvent::Done;
+            sink.send(event).await.map_err(|_| TransportError::SinkClosed)?;
+            if done {
+                answer.drain().await;
+                return Ok(());
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.known = None;
+        self.base = self.origin.clone();
+    }
+
+    async fn discover(&mut self, names: &[String]) -> Result<Advertisement, TransportError> {
+        let url = service_url(&self.base, "info/refs?service=git-upload-pack");
+        let (mut answer, landed) = self.get(url).await?;
+        if !answer.content_type.starts_with("application/x-git-upload-pack-advertisement") {
+            let text = format!("{} sends {:?}", answer.address, answer.content_type);
+            return Err(answer.protocol(ProtocolError::NotGit(text)));
+        }
+        if let Some(base) = base_of(&landed) {
+            self.base = base;
+        }
+        let mut reader = AdvertReader::new(true, names.to_vec());
+        loop {
+            let packet = answer.packet("greeting").await?;
+            if let Some(advertisement) = reader.packet(packet).map_err(|e| answer.protocol(e))? {
+                answer.drain().await;
+                return Ok(advertisement);
+            }
+        }
+    }
+
+    /// GET with redirects; the credentials stay with the host they are for.
+    async fn get(&self, mut url: Url) -> Result<(Answer, Url), TransportError> {
+        for _ in 0..=MAX_REDIRECTS {
+            let trusted = same_site(&url, &self.origin);
+            let response = self.send(Method::GET, &url, Bytes::new(), true, trusted).await?;
+            if !response.status().is_redirection() {
+                return Ok((Answer::new(response, &url)?, url));
+            }
+            let refuse =
+                |reason: &str| TransportError::Redirect { url: url.to_string(), reason: reason.to_owned() };
+            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+            let next = location.and_then(|text| url.join(text).ok()).ok_or_else(|| refuse("to nowhere"))?;
+            if !matches!(next.scheme(), "http" | "https") {
+                return Err(refuse("to another protocol"));
+            }
+            if url.scheme() == "https" && next.scheme() == "http" {
+                return Err(refuse("from https to http"));
+            }
+            url = next;
+        }
+        Err(TransportError::Redirect { url: url.to_string(), reason: "too often".to_owned() })
+    }
+
+    async fn post(&self, body: Vec<u8>, v2: bool) -> Result<Answer, TransportError> {
+        let url = service_url(&self.base, "git-upload-pack");
+        let trusted = same_site(&url, &self.origin);
+        let response = self.send(Method::POST, &url, body.into(), v2, trusted).await?;
+        Answer::new(response, &url)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Bytes,
+        v2: bool,
+        trusted: bool,
+    ) -> Result<Response<Incoming>, TransportError> {
+        let address = url.to_string();
+        let invalid = |e: hyper::http::Error| TransportError::Io {
+            what: "building a request for",
+            address: address.clone(),
+            source: std::io::Error::other(e),
+        };
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(url.as_str())
+            .header(header::USER_AGENT, format!("git/{AGENT}"));
+        if v2 {
+            request = request.header("Git-Protocol", "version=2");
+        }
+        if method == Method::POST {
+            request = request
+                .header(header::CONTENT_TYPE, "application/x-git-upload-pack-request")
+                .header(header::ACCEPT, "application/x-git-upload-pack-result");
+        }
+        if trusted {
+            if let Some(value) = &self.authorization {
+                request = request.header(header::AUTHORIZATION, value);
+            }
+            for (name, value) in &self.extra {
+                request = request.header(name, value);
+            }
+        }
+        let body: RequestBody = Full::new(body).map_err(|never| match never {}).boxed();
+        let request = request.body(body).map_err(invalid)?;
+        match tokio::time::timeout(STALL, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(TransportError::Io {
+                what: "asking",
+                address,
+                source: std::io::Error::other(causes(&error)),
+            }),
+            Err(_) => Err(TransportError::Silent { what: "answering", address, limit: STALL }),
+        }
+    }
+}
+
+/// hyper's errors tell what happened only in their sources.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn same_site(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
+}
+
+fn service_url(base: &Url, tail: &str) -> Url {
+    let mut url = base.clone();
+    let (path, query) = tail.split_once('?').map_or((tail, None), |(path, query)| (path, Some(query)));
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url.set_query(query);
+    url
+}
+
+/// The repository's URL behind the URL where `info/refs` was found.
+fn base_of(landed: &Url) -> Option<Url> {
+    let mut base = landed.clone();
+    base.set_path(landed.path().strip_suffix("/info/refs")?);
+    base.set_query(None);
+    Some(base)
+}
+
+/// A response body, read packet by packet.
+struct Answer {
+    body: Incoming,
+    decoder: Decoder,
+    address: String,
+    content_type: String,
+}
+
+impl Answer {
+    fn new(response: Response<Incoming>, url: &Url) -> Result<Self, TransportError> {
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err(TransportError::Status { url: url.to_string(), status: status.as_u16() });
+        }
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
+        Ok(Self {
+            body: response.into_body(),
+            decoder: Decoder::default(),
+            address: url.to_string(),
+            content_type,
+        })
+    }
+
+    async fn packet(&mut self, what: &'static str) -> Result<Packet, TransportError> {
+        loop {
+            if let Some(packet) = self.decoder.next_packet().map_err(|e| self.protocol(e))? {
+                return Ok(packet);
+            }
+            match self.bytes(what).await? {
+                Some(bytes) => self.decoder.push(&bytes),
+                None => return Err(self.protocol(ProtocolError::UnexpectedEnd(what))),
+            }
+        }
+    }
+
+    async fn bytes(&mut self, what: &'static str) -> Result<Option<Bytes>, TransportError> {
+        loop {
+            match tokio::time::timeout(STALL, self.body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(Some(Err(error))) => {
+                    let source = std::io::Error::other(causes(&error));
+                    return Err(TransportError::Io {
+                        what: "reading from",
+                        address: self.address.clone(),
+                        source,
+                    });
+                }
+                Err(_) => {
+                    return Err(TransportError::Silent { what, address: self.address.clone(), limit: STALL });
+                }
+            }
+        }
+    }
+
+    /// Reads to the end, so that the connection can be used again. What comes late is left.
+    async fn drain(&mut self) {
+        let rest = async { while self.body.frame().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+    }
+
+    fn protocol(&self, source: ProtocolError) -> TransportError {
+        TransportError::Protocol { address: self.address.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_the_service() {
+        let base = Url::parse("https://h/a/x.git/").unwrap();
+        assert_eq!(service_url(&base, "git-upload-pack").as_str(), "https://h/a/x.git/git-upload-pack");
+        let refs = service_url(&base, "info/refs?service=git-upload-pack");
+        assert_eq!(refs.as_str(), "https://h/a/x.git/info/refs?service=git-upload-pack");
+        assert_eq!(base_of(&refs).unwrap().as_str(), "https://h/a/x.git");
+    }
+
+    #[test]
+    fn credentials_belong_to_one_site() {
+        let a = Url::parse("https://h/x").unwrap();
+        assert!(same_site(&a, &Url::parse("https://h:443/y").unwrap()));
+        assert!(!same_site(&a, &Url::parse("http://h/x").unwrap()));
+        assert!(!same_site(&a, &Url::parse("https://h2/x").unwrap()));
+    }
+}

@@ -1,0 +1,496 @@
+//! The binary against repositories and servers of the real git.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use support::{Http, Running, Site, eventually, finish, free_port, get, git, run, succeed, text};
+
+#[test]
+fn every_kind_of_ref_over_every_transport() {
+    let site = Site::new();
+    let old = site.push(&[("a", "1"), ("deep/er/b", "1")]);
+    git(&site.work(), &["tag", "-a", "v1", "-m", "v1"]);
+    git(&site.work(), &["branch", "feature"]);
+    let new = site.push(&[("a", "2")]);
+    git(&site.work(), &["push", "-q", "origin", "feature", "v1"]);
+    let http = Http::serve(&site, "");
+    let port = free_port();
+    let _daemon = Running::start(Command::new("git").args([
+        "daemon",
+        "--export-all",
+        "--reuseaddr",
+        "--listen=127.0.0.1",
+        &format!("--port={port}"),
+        &format!("--base-path={}", site.dir.path().display()),
+    ]));
+    eventually("git daemon", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let urls = [
+        site.url(),
+        site.bare().display().to_string(),
+        site.work().display().to_string(),
+        http.url(),
+        http.url().replace("/site.git", "/old/site.git"),
+        format!("git://127.0.0.1:{port}/site.git"),
+    ];
+    for url in urls {
+        let _ = fs::remove_dir_all(site.root());
+        let refs = [
+            ("HEAD", &new),
+            ("main", &new),
+            ("v1", &old),
+            ("refs/heads/feature", &old),
+            ("HEAD", &new),
+            (&old[..], &old),
+        ];
+        for (name, hash) in refs {
+            succeed(&mut site.sync_from(&url, &["--one-time", &format!("--ref={name}")]));
+            assert_eq!(site.published(), *hash, "{url} {name}");
+            assert_eq!(git(&site.link(), &["rev-parse", "HEAD"]).trim(), hash);
+            assert_eq!(git(&site.link(), &["status", "--porcelain"]), "", "{url} {name}");
+            git(&site.link(), &["fsck"]);
+        }
+        for (depth, count) in [("2", "2"), ("1", "1"), ("0", "2")] {
+            succeed(&mut site.sync_from(&url, &["--one-time", "--ref=main", &format!("--depth={depth}")]));
+            assert_eq!(
+                git(&site.link(), &["rev-list", "--count", "HEAD"]).trim(),
+                count,
+                "{url} depth {depth}"
+            );
+            git(&site.link(), &["fsck"]);
+        }
+        git(&site.link(), &["archive", "-o", "/dev/null", "HEAD"]);
+        let left: Vec<_> = fs::read_dir(site.root().join(".worktrees")).unwrap().collect();
+        assert_eq!(left.len(), 1, "{url}");
+    }
+}
+
+#[test]
+fn modes_links_and_odd_names_are_real() {
+    let site = Site::new();
+    let work = site.work();
+    fs::create_dir_all(work.join("d")).unwrap();
+    symlink("../a", work.join("d/up")).unwrap();
+    symlink("/etc/passwd", work.join("out")).unwrap();
+    fs::write(work.join("run.sh"), "#!/bin/sh\n").unwrap();
+    run(Command::new("chmod").arg("+x").arg(work.join("run.sh")));
+    let odd = std::ffi::OsString::from(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(
+        b"\xff o\"dd\n",
+    ));
+    fs::write(work.join(&odd), "odd").unwrap();
+    (0..300).for_each(|i| fs::write(work.join(format!("d/n{i}")), format!("{i}")).unwrap());
+    site.commit();
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    assert_eq!(fs::read_to_string(site.link().join(&odd)).unwrap(), "odd");
+    let listing = |top: &std::path::Path| {
+        run(Command::new("find")
+            .arg(".")
+            .args(["-name", ".git", "-prune", "-o", "-printf", "%p %y %m %l\\n"])
+            .current_dir(top))
+    };
+    let sorted = |text: String| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let clone = site.dir.path().join("clone");
+    run(Command::new("git").args(["clone", "-q"]).arg(site.bare()).arg(&clone));
+    assert_eq!(sorted(listing(&site.link().canonicalize().unwrap())), sorted(listing(&clone)));
+}
+
+#[test]
+fn hostile_names_are_never_written() {
+    for (path, reason) in
+        [("x/.GIT/config", "disguise"), ("..", "step"), ("a/../../up", "step"), ("git~1/x", "disguise")]
+    {
+        let site = Site::new();
+        // The real git refuses to build such a tree, so it is written by hand.
+        let script = r#"
+import hashlib, os, subprocess, sys, zlib
+top, path = sys.argv[1], sys.argv[2].split("/")
+def put(kind, data):
+    raw = kind + b" %d\0" % len(data) + data
+    name = hashlib.sha1(raw).hexdigest()
+    target = os.path.join(top, "objects", name[:2], name[2:])
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    open(target, "wb").write(zlib.compress(raw))
+    return name
+mode, name = b"100644", put(b"blob", b"bad")
+for part in reversed(path):
+    name = put(b"tree", mode + b" " + part.encode() + b"\0" + bytes.fromhex(name))
+    mode = b"40000"
+who = b"T <t@localhost> 1700000000 +0000"
+commit = put(b"commit", b"tree " + name.encode() + b"\nauthor " + who + b"\ncommitter " + who + b"\n\nbad\n")
+open(os.path.join(top, "refs/heads/main"), "w").write(commit + "\n")
+"#;
+        run(Command::new("python3").args(["-c", script]).arg(site.bare()).arg(path));
+        let output = finish(&mut site.sync(&["--one-time"]));
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(text(&output).contains(reason), "{path}: {}", text(&output));
+        assert!(!site.link().exists() && !site.root().join("up").exists());
+        assert_eq!(fs::read_dir(site.root().join(".worktrees")).unwrap().count(), 0, "{path}");
+    }
+}
+
+#[test]
+fn a_reader_sees_whole_trees_while_the_process_is_killed_again_and_again() {
+    let rounds = std::env::var("GITSYNC_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
+    let site = Site::new();
+    let push = |n: u64| {
+        let text = n.to_string();
+        let names: Vec<String> = (0..40).map(|i| format!("d{}/f{i}", i % 7)).collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), text.as_str())).collect();
+        site.push(&files)
+    };
+    push(0);
+    succeed(&mut site.sync(&["--one-time"]));
+    let (stop, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let tree = site.link().canonicalize().expect("the link always leads somewhere");
+                let first = fs::read_to_string(tree.join("d0/f0")).unwrap();
+                for i in [8, 23, 39] {
+                    assert_eq!(fs::read_to_string(tree.join(format!("d{}/f{i}", i % 7))).unwrap(), first);
+                }
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut random = 0x9e37_79b9u64;
+        let arguments = ["--period=10ms", "--stale-worktree-timeout=3s", "--max-failures=-1"];
+        for round in 1..=rounds {
+            let process = Running::start(&mut site.sync(&arguments));
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            std::thread::sleep(Duration::from_micros(random % 40_000));
+            push(round);
+            std::thread::sleep(Duration::from_micros(random % 25_000));
+            drop(process);
+        }
+        let hash = push(rounds + 1);
+        let output = finish(&mut site.sync(&["--one-time"]));
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert_eq!(site.published(), hash);
+    });
+    assert!(looks.load(Ordering::Relaxed) > 100);
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    git(&site.link(), &["fsck"]);
+}
+
+#[test]
+fn left_overs_of_a_killed_process_are_healed() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    let hash = site.push(&[("a", "2")]);
+    let (root, git_dir) = (site.root(), site.root().join(".git"));
+    let old = site.published();
+    for lock in [
+        "HEAD.lock",
+        "shallow.lock",
+        "config.lock",
+        "refs/heads/git-sync.lock",
+        &format!("worktrees/{old}/index.lock"),
+    ] {
+        fs::write(git_dir.join(lock), "").unwrap();
+    }
+    symlink(format!(".worktrees/{old}"), root.join("tmp-link")).unwrap();
+    fs::create_dir(root.join(".worktrees").join(&hash)).unwrap();
+    fs::write(root.join(".worktrees").join(&hash).join("half"), "").unwrap();
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!((site.published(), site.read("a")), (hash, "2".to_owned()));
+    assert!(!site.link().join("half").exists());
+    assert!(fs::symlink_metadata(root.join("tmp-link")).is_err());
+    assert!(!git_dir.join("HEAD.lock").exists());
+}
+
+#[test]
+fn changes_by_others_are_noticed_and_repaired() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1"), ("b/c", "2"), ("d", "3")]);
+    let port = free_port();
+    let bind = format!("--http-bind=127.0.0.1:{port}");
+    let _process = Running::start(&mut site.sync(&["--period=20ms", &bind, "--http-metrics"]));
+    eventually("the first sync", || get(port, "/").filter(|(status, _)| *status == 200));
+    let restored = |name: &str, content: &str| {
+        eventually(name, || fs::read_to_string(site.link().join(name)).ok().filter(|text| text == content));
+    };
+    fs::write(site.link().join("a"), "edited").unwrap();
+    restored("a", "1");
+    fs::remove_dir_all(site.link().join("b")).unwrap();
+    restored("b/c", "2");
+    fs::remove_file(site.link().join("d")).unwrap();
+    symlink("/etc/passwd", site.link().join("d")).unwrap();
+    restored("d", "3");
+    eventually("a clean tree", || git(&site.link(), &["status", "--porcelain"]).is_empty().then_some(()));
+    let page = get(port, "/metrics").unwrap().1;
+    assert!(page.contains("git_sync_restored_files_total 3"), "{page}");
+    // A commit inside the checkout, and the checkout gone.
+    git(&site.link(), &["commit", "-q", "--allow-empty", "-m", "mine"]);
+    eventually("HEAD", || (git(&site.link(), &["rev-parse", "HEAD"]).trim() == hash).then_some(()));
+    fs::rename(site.root().join(".worktrees"), site.dir.path().join("taken")).unwrap();
+    restored("a", "1");
+    // Times and owners alone are no change.
+    run(Command::new("touch").arg(site.link().join("a")));
+    std::thread::sleep(Duration::from_millis(100));
+    let page = get(port, "/metrics").unwrap().1;
+    assert!(page.contains("git_sync_restored_files_total 3"), "{page}");
+}
+
+#[test]
+fn a_damaged_store_is_rebuilt_beside_the_published_tree() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    let damage = || {
+        for entry in fs::read_dir(site.root().join(".git/objects/pack")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "pack") {
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[12..].iter_mut().for_each(|byte| *byte ^= 0x55);
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+    };
+    damage();
+    let hash = site.push(&[("a", "2")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.published(), hash);
+    git(&site.link(), &["fsck"]);
+    // With the remote gone at that moment, the tree stays.
+    damage();
+    fs::rename(site.bare(), site.dir.path().join("gone")).unwrap();
+    assert_eq!(finish(&mut site.sync(&["--one-time"])).status.code(), Some(1));
+    assert_eq!(site.read("a"), "2");
+}
+
+#[test]
+fn a_remote_that_is_down_does_not_take_the_tree_down() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    fs::rename(site.bare(), site.dir.path().join("gone")).unwrap();
+    let port = free_port();
+    let bind = format!("--http-bind=127.0.0.1:{port}");
+    let errors = site.root().join("err.json");
+    let mut process =
+        Running::start(&mut site.sync(&["--period=50ms", &bind, "--http-metrics", "--error-file=err.json"]));
+    let page = eventually("staleness", || get(port, "/readyz").filter(|(_, body)| body.contains("stale")));
+    assert_eq!(page.0, 200);
+    let error: serde_json::Value = serde_json::from_str(&fs::read_to_string(&errors).unwrap()).unwrap();
+    assert!(error["Err"].as_str().unwrap().contains("site.git"), "{error}");
+    assert!(error["Args"]["failCount"].as_u64().unwrap() > 0);
+    let metrics = get(port, "/metrics").unwrap().1;
+    assert!(metrics.contains("git_sync_consecutive_failures"), "{metrics}");
+    fs::rename(site.dir.path().join("gone"), site.bare()).unwrap();
+    eventually("recovery", || get(port, "/readyz").filter(|(_, body)| body == "ready\n"));
+    let metrics = get(port, "/metrics").unwrap().1;
+    assert!(metrics.contains(&format!("git_sync_published_info{{hash=\"{hash}\"}} 1")), "{metrics}");
+    assert!(metrics.contains("git_sync_last_success_timestamp_seconds"), "{metrics}");
+    assert!(!errors.exists());
+    // Who asks for a limit gets it.
+    fs::rename(site.bare(), site.dir.path().join("gone")).unwrap();
+    process.signal("TERM");
+    assert_eq!(process.wait(Duration::from_secs(2)), Some(0));
+    let mut limited = Running::start(&mut site.sync(&["--period=10ms", "--max-failures=3"]));
+    assert_eq!(limited.wait(Duration::from_secs(10)), Some(1));
+    assert_eq!(site.published(), hash);
+}
+
+#[test]
+fn two_of_them_never_share_a_root() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let first = Running::start(&mut site.sync(&["--period=1s"]));
+    eventually("the first", || site.link().exists().then_some(()));
+    let output = finish(&mut site.sync(&["--one-time"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains(&first.0.id().to_string()), "{}", text(&output));
+}
+
+#[test]
+fn an_idle_poll_over_http_is_one_small_request() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "");
+    let _process = Running::start(&mut site.sync_from(&http.url(), &["--period=20ms"]));
+    eventually("the first sync", || site.link().exists().then_some(()));
+    let seen = http.requests().len();
+    let more = eventually("polls", || Some(http.requests()).filter(|lines| lines.len() > seen + 10));
+    for line in &more[more.len() - 5..] {
+        assert!(line.contains("POST /site.git/git-upload-pack"), "{line}");
+    }
+    let new = site.push(&[("a", "2")]);
+    eventually("the update", || (site.published() == new).then_some(()));
+}
+
+#[test]
+fn term_ends_it_at_once_even_while_fetching() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    // A server that accepts and then says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for url in [format!("git://127.0.0.1:{port}/x"), format!("http://127.0.0.1:{port}/x"), site.url()] {
+        let mut process = Running::start(&mut site.sync_from(&url, &["--period=1h"]));
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        process.signal("TERM");
+        assert_eq!(process.wait(Duration::from_secs(2)), Some(0), "{url}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{url}: {:?}", start.elapsed());
+    }
+    let mut slow =
+        site.sync_from(&format!("git://127.0.0.1:{port}/x"), &["--one-time", "--sync-timeout=200ms"]);
+    let start = Instant::now();
+    let output = finish(&mut slow);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("longer than 200ms") && start.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_foreign_or_broken_root_becomes_ours() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    for prepare in [
+        (|_: &std::path::Path| {}) as fn(&std::path::Path),
+        |root| fs::write(root.join("foreign"), "x").unwrap(),
+        |root| fs::create_dir(root.join(".git")).unwrap(),
+        |root| fs::write(root.join(".git"), "gitdir: /nowhere").unwrap(),
+        |root| {
+            run(Command::new("git").args(["init", "-q", "--bare"]).arg(root.join(".git")));
+        },
+        |root| {
+            run(Command::new("git").args(["init", "-q"]).arg(root));
+        },
+    ] {
+        let _ = fs::remove_dir_all(site.root());
+        fs::create_dir_all(site.root()).unwrap();
+        prepare(&site.root());
+        succeed(&mut site.sync(&["--one-time"]));
+        assert_eq!(site.published(), hash);
+        assert!(!site.root().join("foreign").exists());
+    }
+}
+
+#[test]
+fn hooks_get_the_hash_and_a_veto_counts() {
+    let site = Site::new();
+    let hook = |name: &str, body: &str| {
+        let path = site.dir.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        run(Command::new("chmod").arg("+x").arg(&path));
+        path.display().to_string()
+    };
+    let log = site.dir.path().join("log");
+    let after = hook("after", &format!("echo $GITSYNC_HASH $(pwd) $(cat a) >> {}", log.display()));
+    let before = hook("before", "test \"$(cat a)\" != bad");
+    let port = free_port();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let web = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let mut buffer = [0; 2048];
+        let read = std::io::Read::read(&mut stream, &mut buffer).unwrap();
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    });
+    let flags = [
+        "--one-time".to_owned(),
+        format!("--exechook-command={after}"),
+        format!("--pre-publish-exechook-command={before}"),
+        "--touch-file=touched".to_owned(),
+    ];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let good = site.push(&[("a", "good")]);
+    let url = format!("--webhook-url=http://127.0.0.1:{port}/x");
+    succeed(site.sync(&flags).arg(url));
+    let request = web.join().unwrap();
+    assert!(
+        request.starts_with("POST /x ") && request.to_lowercase().contains(&format!("gitsync-hash: {good}")),
+        "{request}"
+    );
+    let line = fs::read_to_string(&log).unwrap();
+    assert!(
+        line.starts_with(&format!("{good} ")) && line.contains(".worktrees") && line.ends_with(" good\n"),
+        "{line}"
+    );
+    assert!(site.root().join("touched").exists());
+    site.push(&[("a", "bad")]);
+    assert_eq!(finish(&mut site.sync(&flags)).status.code(), Some(1));
+    assert_eq!(site.published(), good);
+    site.push(&[("a", "fine")]);
+    let failing = hook("failing", "exit 3");
+    let output = finish(&mut site.sync(&["--one-time", &format!("--exechook-command={failing}")]));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(site.read("a"), "fine");
+}
+
+#[test]
+fn a_signal_starts_a_sync() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let process = Running::start(&mut site.sync(&["--period=1h", "--sync-on-signal=SIGHUP"]));
+    eventually("the first sync", || site.link().exists().then_some(()));
+    let hash = site.push(&[("a", "2")]);
+    process.signal("HUP");
+    eventually("the second sync", || (site.published() == hash).then_some(()));
+}
+
+#[test]
+fn passwords_by_variable_file_and_url() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "auth_basic x; auth_basic_user_file htpasswd;");
+    let refused = finish(&mut site.sync_from(&http.url(), &["--one-time"]));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("401"), "{}", text(&refused));
+    let wrong = finish(
+        site.sync_from(&http.url(), &["--one-time", "--username=user"]).env("GITSYNC_PASSWORD", "wr0ng"),
+    );
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(!text(&wrong).contains("wr0ng"));
+    let mut good = Vec::new();
+    let mut by_variable = site.sync_from(&http.url(), &["--one-time", "--username=user"]);
+    by_variable.env("GITSYNC_PASSWORD", "secret word");
+    good.push(by_variable);
+    let file = site.dir.path().join("password");
+    fs::write(&file, "secret word\n").unwrap();
+    good.push(site.sync_from(
+        &http.url(),
+        &["--one-time", "--username=user", &format!("--password-file={}", file.display())],
+    ));
+    good.push(site.sync_from(&http.url().replace("//", "//user:secret%20word@"), &["--one-time"]));
+    let json = format!(r#"{{"url":"{}","username":"user","password":"secret word"}}"#, http.url());
+    good.push(site.sync_from(&http.url(), &["--one-time", &format!("--credential={json}")]));
+    for command in &mut good {
+        let _ = fs::remove_dir_all(site.root());
+        let output = finish(command);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        assert!(!text(&output).contains("secret"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn wrong_flags_name_the_nearest() {
+    let site = Site::new();
+    let output = finish(&mut site.sync(&["--one-tme"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("--one-time"), "{}", text(&output));
+    for arguments in [&["--depth=x"][..], &["--period=5"], &["--one-time=maybe"]] {
+        assert_eq!(finish(&mut site.sync(arguments)).status.code(), Some(2), "{arguments:?}");
+    }
+    for arguments in [&["--http-metrics"][..], &["--username=u"]] {
+        assert_eq!(finish(&mut site.sync(arguments)).status.code(), Some(1), "{arguments:?}");
+    }
+    assert_eq!(finish(site.sync(&[]).env("GITSYNC_DEPTH", "x")).status.code(), Some(1));
+    assert_eq!(finish(Command::new(support::BINARY).arg("--version")).status.code(), Some(0));
+    assert_eq!(finish(&mut Command::new(support::BINARY)).status.code(), Some(1));
+}

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Builds the three images, each FROM scratch with one static binary, and prints their sizes.
+#
+#   images/build.sh [BINARY...]     default: all three
+#
+#   ENGINE=podman|buildah|docker    the engine; default: the first that works
+#   ONLY_BINARIES=1                 stop after the static binaries
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. images/lib.sh
+
+# Uncompressed, binary and certificates together.
+SIZE_LIMIT_MB=12
+
+TRIPLE=$(host_triple)
+STATIC=$(static_folder)
+
+# With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
+# Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
+build_binaries() {
+  local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
+  for binary in "$@"; do package+=(--package "$binary"); done
+  local separator=$'\x1f'
+  BUILD_REVISION=$(revision) \
+    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
+    CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
+    cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
+}
+
+# A shared library would be missing in an empty image, so a dynamic binary is refused here and not
+# found out in a pod.
+require_static() {
+  if ldd "$1" 2>&1 | grep -q '=>'; then die "$1 is not static: $(ldd "$1" | head -n 1)"; fi
+}
+
+# Debian's own list, without what the machine's owner may have added to the system bundle.
+write_certificates() {
+  local list=/usr/share/ca-certificates/mozilla
+  [ -d "$list" ] || die "$list is missing: install ca-certificates (images/setup.sh images)"
+  (export LC_ALL=C; cat "$list"/*.crt) >"$1"
+}
+
+prepare_context() { # BINARY CONTEXT
+  local binary=$1 context=$2
+  rm -rf "$context"
+  mkdir -p "$context/root/etc/ssl/certs"
+  install -m 0755 "$STATIC/$binary" "$context/root/$binary"
+  write_certificates "$context/root/etc/ssl/certs/ca-certificates.crt"
+  chmod 0644 "$context/root/etc/ssl/certs/ca-certificates.crt"
+  chmod 0755 "$context/root" "$context/root/etc" "$context/root/etc/ssl" "$context/root/etc/ssl/certs"
+  if [ "$binary" = gitsync ]; then
+    mkdir -p "$context/writable/git"
+    chmod 0755 "$context/writable"
+    # Any UID may write here, as into a Kubernetes emptyDir.
+    chmod 0777 "$context/writable/git"
+  fi
+}
+
+build_image() { # BINARY
+  local binary=$1 context=target/images/$1 epoch created
+  epoch=$(source_date_epoch)
+  created=$(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)
+  prepare_context "$binary" "$context"
+  local arguments=(
+    --file "images/$binary/Containerfile"
+    --build-arg "VERSION=$(workspace_version)" --build-arg "REVISION=$(revision)" --build-arg "CREATED=$created"
+    --tag "$IMAGE_PREFIX/$binary:latest" --tag "$IMAGE_PREFIX/$binary:$(workspace_version)"
+  )
+  local log=target/images/$binary.log
+  case $(image_engine) in
+    podman) podman build --quiet --layers=false --timestamp "$epoch" "${arguments[@]}" "$context" ;;
+    buildah) buildah build --quiet --layers=false --timestamp "$epoch" "${arguments[@]}" "$context" ;;
+    docker) SOURCE_DATE_EPOCH=$epoch docker build --quiet "${arguments[@]}" "$context" ;;
+  esac >"$log" 2>&1 || { cat "$log" >&2; die "the image of $binary could not be built"; }
+}
+
+bytes_of() { find "target/images/$1/root" -type f -printf '%s\n' | awk '{sum += $1} END {print sum}'; }
+
+print_sizes() {
+  local binary bytes total_failed=0
+  printf '\n%-18s %10s %10s  %s\n' image 'size MB' 'limit MB' name
+  for binary in "$@"; do
+    bytes=$(bytes_of "$binary")
+    printf '%-18s %10s %10s  %s\n' "$binary" "$(awk -v b="$bytes" 'BEGIN {printf "%.2f", b / 1e6}')" \
+      "$SIZE_LIMIT_MB" "$IMAGE_PREFIX/$binary:$(workspace_version)"
+    if [ "$bytes" -gt $((SIZE_LIMIT_MB * 1000000)) ]; then total_failed=1; fi
+  done
+  [ $total_failed = 0 ] || die "an image is larger than $SIZE_LIMIT_MB MB"
+}
+
+main() {
+  # shellcheck disable=SC2086 # a list of names
+  [ $# -gt 0 ] || set -- $BINARIES
+  local binary
+  [ -n "${ONLY_BINARIES:-}" ] || image_engine >/dev/null
+  build_binaries "$@"
+  for binary in "$@"; do require_static "$STATIC/$binary"; done
+  [ -z "${ONLY_BINARIES:-}" ] || return 0
+  mkdir -p target/images
+  for binary in "$@"; do build_image "$binary"; done
+  print_sizes "$@"
+}
+
+main "$@"

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Installs what a make target needs on Debian or Ubuntu, and only what is missing.
+#
+#   images/setup.sh GROUP...      groups: build lint images apps test bench
+#
+# Root installs directly, anyone else through sudo. Where neither works, or the machine
+# has no apt, it names exactly what is missing and exits 1. Services that come with the
+# packages (redis-server, nginx, ...) are neither started nor enabled.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. images/lib.sh
+
+# What each group needs, as `probe=package`. A probe is a command, or a file when it has a slash;
+# `a|b` is satisfied by either.
+needs() {
+  case $1 in
+    build) echo gcc=gcc /usr/include/stdlib.h=libc6-dev make=make git=git \
+      /etc/ssl/certs/ca-certificates.crt=ca-certificates ;;
+    images) echo 'podman|docker=podman' /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt=ca-certificates
+      # podman's companions are needed only where podman is, or is about to be, the engine.
+      if have podman || ! have docker; then
+        echo buildah=buildah 'runc|crun=runc' 'catatonit|/usr/libexec/podman/catatonit=catatonit' conmon=conmon
+        [ "$(id -u)" = 0 ] && echo iptables=iptables ||
+          echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
+      fi ;;
+    apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
+      git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
+    lint) echo shellcheck=shellcheck ;;
+    test) needs lint; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus
+      python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
+    bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
+      redis-benchmark=redis-tools valgrind=valgrind ;;
+    *) die "unknown group '$1' (build lint images apps test bench)" ;;
+  esac
+}
+
+satisfied() {
+  local alternative
+  local IFS='|'
+  for alternative in $1; do
+    case $alternative in
+      */*) [ -e "$alternative" ] && return 0 ;;
+      *) have "$alternative" && return 0 ;;
+    esac
+  done
+  return 1
+}
+
+missing_packages() {
+  local group need
+  for group in "$@"; do
+    for need in $(needs "$group"); do
+      satisfied "${need%=*}" || echo "${need##*=}"
+    done
+  done | sort -u
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+can_become_root() {
+  [ "$(id -u)" = 0 ] && return 0
+  have sudo || return 1
+  # Without a terminal sudo could only hang or fail while asking for a password.
+  sudo -n true 2>/dev/null || [ -t 0 ]
+}
+
+# Debian starts and enables a service as part of installing its package. Both are undone here:
+# a test run must not leave a Redis on port 6379 or an nginx on port 80 behind.
+POLICY=/usr/sbin/policy-rc.d
+forbid_service_starts() {
+  [ -e "$POLICY" ] && return 0 # somebody's own policy: theirs stays in force
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$POLICY" >/dev/null
+  as_root chmod 755 "$POLICY"
+  trap 'as_root rm -f "$POLICY"' EXIT
+}
+
+service_units() { (cd /lib/systemd/system 2>/dev/null && ls -- *.service 2>/dev/null) | sort || true; }
+
+disable_new_services() {
+  local before=$1 unit
+  have systemctl || return 0
+  comm -13 <(echo "$before") <(service_units) | while read -r unit; do
+    case $unit in
+      redis-server.service | redis-sentinel.service | nginx.service | fcgiwrap.service | \
+        prometheus.service | haproxy.service | nutcracker.service)
+        as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
+    esac
+  done
+}
+
+install() {
+  local units
+  units=$(service_units)
+  say "installing: $*"
+  forbid_service_starts
+  local apt=(env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -o DPkg::Lock::Timeout=300)
+  local log=target/setup.log
+  mkdir -p target
+  as_root "${apt[@]}" update >"$log" 2>&1 || warn "apt-get update failed, going on with the old lists (see $log)"
+  as_root "${apt[@]}" install -y --no-install-recommends "$@" >>"$log" 2>&1 || {
+    tail -n 20 "$log" >&2
+    die "could not install: $*  (full log: $log)"
+  }
+  disable_new_services "$units"
+}
+
+# Names resolve between pods only with the companion of whichever network backend podman uses.
+podman_dns_package() {
+  have podman || return 0
+  case $(podman info --format '{{.Host.NetworkBackend}}' 2>/dev/null) in
+    cni) [ -e /usr/lib/cni/dnsname ] || echo golang-github-containernetworking-plugin-dnsname ;;
+    netavark) [ -e /usr/lib/podman/aardvark-dns ] || [ -e /usr/libexec/podman/aardvark-dns ] || echo aardvark-dns ;;
+  esac
+}
+
+ensure() {
+  local missing
+  missing=$("$@")
+  [ -n "$missing" ] || return 0
+  # shellcheck disable=SC2086 # a list of package names
+  set -- $missing
+  have apt-get || die "missing on this machine, and there is no apt-get to install it with: $*"
+  can_become_root || die "missing: $*  -- run as root:  apt-get install --no-install-recommends $*"
+  install "$@"
+}
+
+main() {
+  [ $# -gt 0 ] || die "usage: images/setup.sh GROUP..."
+  PATH=$PATH:/usr/sbin:/sbin
+  local group
+  for group in "$@"; do
+    if [ "$group" = build ]; then
+      have cargo || die "Rust is missing: install it with rustup (https://rustup.rs); rust-toolchain.toml names the version"
+    fi
+    needs "$group" >/dev/null
+  done
+  ensure missing_packages "$@"
+  case " $* " in *" images "*) ensure podman_dns_package ;; esac
+  local left
+  left=$(missing_packages "$@" | tr '\n' ' ')
+  case $left in '' | 'python3-venv ') ;; *) die "still missing after installing: $left" ;; esac
+}
+
+main "$@"

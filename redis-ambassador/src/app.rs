@@ -1,0 +1,259 @@
+//! Wires everything together and runs it.
+
+use crate::config::{Config, Listen};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::proxy::{Worker, WorkerSettings, Workload};
+use crate::resp::RequestLimits;
+use crate::route::Fence;
+use crate::status;
+use crate::topology::{Monitor, MonitorSettings, WriteSignal};
+use crate::upstream::Credentials;
+use common::admin::{self, Readiness};
+use common::shutdown::Shutdown;
+use common::{metrics, server};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
+
+/// Runs the ambassador until `shutdown` is triggered and what is in flight is finished.
+///
+/// Must be called within a tokio runtime; the data path runs on threads of its own.
+///
+/// # Errors
+/// An address cannot be listened on, or a secret file cannot be read. Servers that cannot be reached are no error:
+/// they are tried again.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    run_with(config, shutdown, |_| ()).await
+}
+
+/// Like [`run`], and tells where it listens once it does: the first TCP port, and the admin port.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: Config,
+    shutdown: Shutdown,
+    listening: impl FnOnce(Listening),
+) -> Result<(), Error> {
+    let build = common::build!();
+    let registry = metrics::registry(&build);
+    let counts = Metrics::default();
+    counts.register(&registry);
+    let readiness = Readiness::new();
+    let (has_primary, accepting) = (readiness.condition("primary"), readiness.condition("listening"));
+
+    let credentials = credentials(&config)?;
+    let fence = Arc::new(Fence::default());
+    let (signal, probe_now) = (Arc::new(WriteSignal::default()), Arc::new(Notify::new()));
+    let monitor_settings = MonitorSettings {
+        servers: std::iter::once(&config.primary).chain(&config.replicas).cloned().collect(),
+        credentials: credentials.clone(),
+        interval: config.probe_interval,
+        timeout: config.probe_timeout,
+        probe_now: Arc::clone(&probe_now),
+    };
+    let followed = config.consistency.uses_fence().then(|| Arc::clone(&fence));
+    let monitor = Monitor::new(monitor_settings, counts.clone(), followed, Arc::clone(&signal));
+
+    // Bound before anything is started, so that a wrong address ends the process at once.
+    let listeners = bind(&config).await?;
+    let admin_listener = match &config.admin_listen {
+        Some(address) => Some(server::bind(address).await.map_err(Error::Listen)?),
+        None => None,
+    };
+    if let Some(at) = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        tracing::info!(address = %at, "admin port");
+    }
+    listening(Listening {
+        client: listeners.iter().find_map(Listener::port),
+        admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port()),
+    });
+    monitor.start(&shutdown);
+
+    let settings = WorkerSettings {
+        failover_wait: config.failover_wait,
+        connect_timeout: config.connect_timeout,
+        limits: RequestLimits {
+            max_args: config.max_arguments,
+            max_bulk: config.max_bulk,
+            ..RequestLimits::default()
+        },
+        max_pipeline: config.max_pipeline,
+        client_output_limit: config.client_output_limit,
+        consistency: config.consistency,
+        credentials,
+        fence,
+        signal,
+        probe_now,
+        drain: config.drain,
+    };
+    let workers = (0..config.threads)
+        .map(|index| {
+            Worker::start(index, settings.clone(), counts.clone(), monitor.subscribe(), shutdown.clone())
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Error::Thread)?;
+    if let Some(listener) = admin_listener {
+        let page = status::page(Arc::clone(&monitor), counts.clone(), config.clone());
+        let routes = admin::routes(build, registry, readiness.clone(), page);
+        shutdown.spawn(server::serve(
+            listener,
+            Arc::new(routes),
+            server::Limits::default(),
+            shutdown.clone(),
+        ));
+    }
+    for listener in listeners {
+        let senders = workers.iter().map(|worker| worker.connections.clone()).collect();
+        shutdown.spawn(accept(listener, senders, counts.clone(), config.max_clients, shutdown.clone()));
+    }
+    accepting.met();
+
+    let mut topology = monitor.subscribe();
+    loop {
+        match topology.borrow_and_update().view.primary {
+            Some(_) => has_primary.met(),
+            None => has_primary.unmet("no primary is known"),
+        }
+        tokio::select! {
+            changed = topology.changed() => if changed.is_err() { break },
+            () = shutdown.triggered() => break,
+        }
+    }
+    accepting.unmet("stopping");
+    let deadline = config.drain + Duration::from_millis(500);
+    for worker in workers {
+        let _ = tokio::time::timeout(deadline, worker.ended).await;
+    }
+    for listen in &config.listen {
+        if let Listen::Unix(path) = listen {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    shutdown.drain(Duration::from_secs(1)).await;
+    Ok(())
+}
+
+/// Where a running ambassador listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// Port of the first TCP listener for clients.
+    pub client: Option<u16>,
+    /// Port of the admin listener.
+    pub admin: Option<u16>,
+}
+
+fn credentials(config: &Config) -> Result<Option<Credentials>, Error> {
+    let Some(path) = &config.upstream_password_file else { return Ok(None) };
+    let password = common::secret::read(path).map_err(Error::Secret)?;
+    let user = config.upstream_user.clone().unwrap_or_else(|| "default".to_owned());
+    Ok(Some(Credentials { user, password }))
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(|at| at.port()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    async fn accept(&self) -> std::io::Result<Workload> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                stream.into_std().map(Workload::Tcp)
+            }
+            Self::Unix(listener) => listener.accept().await?.0.into_std().map(Workload::Unix),
+        }
+    }
+}
+
+async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    for listen in &config.listen {
+        listeners.push(match listen {
+            Listen::Tcp(address) => Listener::Tcp(server::bind(address).await.map_err(Error::Listen)?),
+            Listen::Unix(path) => Listener::Unix(bind_unix(path)?),
+        });
+        let bound = match (listen, listeners.last()) {
+            (Listen::Tcp(_), Some(Listener::Tcp(listener))) => {
+                listener.local_addr().map(|at| at.to_string()).ok()
+            }
+            (Listen::Unix(path), _) => Some(format!("unix:{}", path.display())),
+            _ => None,
+        };
+        tracing::info!(address = bound, "listening for clients");
+    }
+    Ok(listeners)
+}
+
+/// Binds a unix socket; one that a former process has left behind is replaced.
+fn bind_unix(path: &Path) -> Result<UnixListener, Error> {
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        use std::os::unix::fs::FileTypeExt;
+        let stale = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        if stale {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    UnixListener::bind(path).map_err(|error| {
+        Error::Listen(std::io::Error::new(
+            error.kind(),
+            format!("cannot listen on unix:{}: {error}", path.display()),
+        ))
+    })
+}
+
+async fn accept(
+    listener: Listener,
+    workers: Vec<tokio::sync::mpsc::Sender<Workload>>,
+    counts: Metrics,
+    max_clients: usize,
+    shutdown: Shutdown,
+) {
+    let mut turn = 0usize;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.triggered() => return,
+        };
+        match accepted {
+            Ok(workload) if counts.clients.get() >= max_clients as i64 => {
+                counts.rejected.inc();
+                tracing::warn!(max_clients, "client refused: too many connections");
+                refuse(workload);
+            }
+            Ok(workload) => {
+                counts.accepted.inc();
+                counts.clients.inc();
+                turn = turn.wrapping_add(1);
+                if workers[turn % workers.len()].send(workload).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed; trying again in 100 ms");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn refuse(workload: Workload) {
+    use std::io::Write;
+    let answer = b"-ERR max number of clients reached\r\n";
+    let _ = match workload {
+        Workload::Tcp(mut stream) => stream.write(answer),
+        Workload::Unix(mut stream) => stream.write(answer),
+    };
+}

@@ -1,0 +1,290 @@
+//! Settings and their validated form.
+
+use crate::address::ServerAddr;
+use common::config::{App, ConfigError, FromSetting, ListenAddr, Setting, Settings};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How fresh a read has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Any replica may answer.
+    Eventual,
+    /// A client reads what it has itself written.
+    Session,
+    /// Every client reads what any client of this ambassador has written.
+    #[default]
+    Pod,
+    /// Everything goes to the primary.
+    Primary,
+}
+
+impl Consistency {
+    /// Whether writes have to be remembered.
+    pub fn uses_fence(self) -> bool {
+        matches!(self, Self::Session | Self::Pod)
+    }
+}
+
+impl FromSetting for Consistency {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        match text {
+            "eventual" => Ok(Self::Eventual),
+            "session" => Ok(Self::Session),
+            "pod" => Ok(Self::Pod),
+            "primary" => Ok(Self::Primary),
+            _ => Err(format!("`{text}` is no consistency (eventual, session, pod, primary)")),
+        }
+    }
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP port.
+    Tcp(ListenAddr),
+    /// A unix stream socket.
+    Unix(PathBuf),
+}
+
+impl FromSetting for Listen {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err(format!("`{text}`: a unix socket needs an absolute path")),
+            None => ListenAddr::from_setting(text).map(Self::Tcp),
+        }
+    }
+}
+
+/// The settings of the binary, in the form every layer shares.
+pub const APP: App = App {
+    settings: SETTINGS,
+    after_help: "Example:\n  redis-ambassador --primary 10.0.0.1:6379 --replica 10.0.0.2:6379 --replica 10.0.0.3:6379",
+    ..App::new(
+        "redis-ambassador",
+        "REDIS_AMBASSADOR",
+        "Makes a Redis primary and its replicas look like one plain Redis on localhost",
+    )
+};
+
+const SETTINGS: &[Setting] = &[
+    Setting::list("listen", "ADDR", "Where clients connect: host:port or unix:/path; repeatable")
+        .default("127.0.0.1:6379")
+        .group("Clients"),
+    Setting::text("primary", "ADDR", "The server that takes writes: host:port or unix:/path")
+        .group("Servers"),
+    Setting::list("replica", "ADDR", "A server that may answer reads; repeatable").group("Servers"),
+    Setting::text("upstream-user", "NAME", "User for clients that have not authenticated themselves")
+        .group("Servers"),
+    Setting::text("upstream-password-file", "FILE", "File with that user's password").group("Servers"),
+    Setting::text("consistency", "MODE", "What a read must have seen: eventual, session, pod, primary")
+        .default("pod")
+        .group("Reads"),
+    Setting::text("failover-wait", "DURATION", "How long a command waits for a server that can take it")
+        .default("10s")
+        .group("Servers"),
+    Setting::text("probe-interval", "DURATION", "Pause between two looks at each server's role")
+        .default("500ms")
+        .group("Servers"),
+    Setting::text("probe-timeout", "DURATION", "A server that takes longer to tell its role is unreachable")
+        .default("1s")
+        .group("Servers"),
+    Setting::text("connect-timeout", "DURATION", "Time to connect and shake hands with a server")
+        .default("1s")
+        .group("Servers"),
+    Setting::text("max-clients", "N", "Client connections at one time; further ones are refused")
+        .default("10000")
+        .group("Limits"),
+    Setting::text("max-pipeline", "N", "Unanswered requests per client before it is no longer read")
+        .default("1024")
+        .group("Limits"),
+    Setting::text("max-arguments", "N", "Arguments of one request").default("1048576").group("Limits"),
+    Setting::text("max-bulk", "SIZE", "Longest argument of a request").default("512MiB").group("Limits"),
+    Setting::text(
+        "client-output-limit",
+        "SIZE",
+        "Unread answers held for a client while others wait behind them",
+    )
+    .default("64MiB")
+    .group("Limits"),
+    Setting::text("threads", "N", "Threads that move data").default("1").group("Process"),
+    Setting::text("admin-listen", "ADDR", "Metrics, health and status page; empty switches them off")
+        .default("127.0.0.1:9121")
+        .group("Process"),
+    Setting::text("drain", "DURATION", "Time to finish what is in flight after SIGTERM")
+        .default("5s")
+        .group("Process"),
+];
+
+/// A validated configuration.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// The server that takes writes.
+    pub primary: ServerAddr,
+    /// Servers that may answer reads.
+    pub replicas: Vec<ServerAddr>,
+    /// User for clients that have not authenticated themselves.
+    pub upstream_user: Option<String>,
+    /// File with that user's password.
+    pub upstream_password_file: Option<PathBuf>,
+    /// What a read must have seen.
+    pub consistency: Consistency,
+    /// How long a command waits for a server that can take it.
+    pub failover_wait: Duration,
+    /// Pause between two looks at each server's role.
+    pub probe_interval: Duration,
+    /// A server that takes longer to tell its role is unreachable.
+    pub probe_timeout: Duration,
+    /// Time to connect and shake hands with a server.
+    pub connect_timeout: Duration,
+    /// Client connections at one time.
+    pub max_clients: usize,
+    /// Unanswered requests per client before it is no longer read.
+    pub max_pipeline: usize,
+    /// Arguments of one request.
+    pub max_arguments: usize,
+    /// Longest argument of a request, in bytes.
+    pub max_bulk: u64,
+    /// Unread answers held for a client while others wait behind them, in bytes.
+    pub client_output_limit: usize,
+    /// Threads that move data.
+    pub threads: usize,
+    /// Metrics, health and status page.
+    pub admin_listen: Option<ListenAddr>,
+    /// Time to finish what is in flight after a stop was asked for.
+    pub drain: Duration,
+}
+
+impl Config {
+    /// The defaults, for a primary and its replicas.
+    pub fn new(primary: ServerAddr, replicas: Vec<ServerAddr>) -> Self {
+        Self {
+            listen: vec![Listen::Tcp(ListenAddr { host: "127.0.0.1".to_owned(), port: 6379 })],
+            primary,
+            replicas,
+            upstream_user: None,
+            upstream_password_file: None,
+            consistency: Consistency::default(),
+            failover_wait: Duration::from_secs(10),
+            probe_interval: Duration::from_millis(500),
+            probe_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            max_clients: 10_000,
+            max_pipeline: 1024,
+            max_arguments: 1024 * 1024,
+            max_bulk: 512 << 20,
+            client_output_limit: 64 << 20,
+            threads: 1,
+            admin_listen: None,
+            drain: Duration::from_secs(5),
+        }
+    }
+
+    /// Validates the winning settings.
+    ///
+    /// # Errors
+    /// A value that is missing, does not parse or is out of range; the error names where it was read.
+    pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let positive = |name: &'static str| -> Result<usize, ConfigError> {
+            match settings.value::<usize>(name)? {
+                0 => Err(settings.invalid(name, "must be at least 1")),
+                value => Ok(value),
+            }
+        };
+        let some_time = |name: &'static str| -> Result<Duration, ConfigError> {
+            match settings.value::<Duration>(name)? {
+                value if value < Duration::from_millis(1) => {
+                    Err(settings.invalid(name, "must be at least 1ms"))
+                }
+                value => Ok(value),
+            }
+        };
+        let size = |name: &'static str| settings.value::<common::config::ByteSize>(name).map(|size| size.0);
+        let config = Self {
+            listen: settings.list("listen")?,
+            primary: settings.value("primary")?,
+            replicas: settings.list("replica")?,
+            upstream_user: settings.optional("upstream-user")?,
+            upstream_password_file: settings.optional("upstream-password-file")?,
+            consistency: settings.value("consistency")?,
+            failover_wait: settings.value("failover-wait")?,
+            probe_interval: some_time("probe-interval")?,
+            probe_timeout: some_time("probe-timeout")?,
+            connect_timeout: some_time("connect-timeout")?,
+            max_clients: positive("max-clients")?,
+            max_pipeline: positive("max-pipeline")?,
+            max_arguments: positive("max-arguments")?,
+            max_bulk: size("max-bulk")?,
+            client_output_limit: usize::try_from(size("client-output-limit")?).unwrap_or(usize::MAX),
+            threads: positive("threads")?,
+            admin_listen: settings.optional("admin-listen")?,
+            drain: settings.value("drain")?,
+        };
+        config.check(settings)?;
+        Ok(config)
+    }
+
+    fn check(&self, settings: &Settings) -> Result<(), ConfigError> {
+        if self.listen.is_empty() {
+            return Err(settings.invalid("listen", "at least one address is needed"));
+        }
+        if self.threads > 64 {
+            return Err(settings.invalid("threads", "more than 64 threads"));
+        }
+        let mut seen = vec![&self.primary];
+        for replica in &self.replicas {
+            if seen.contains(&replica) {
+                return Err(settings.invalid("replica", &format!("{replica} is named twice")));
+            }
+            seen.push(replica);
+        }
+        if self.upstream_user.is_some() && self.upstream_password_file.is_none() {
+            return Err(settings.invalid("upstream-user", "needs --upstream-password-file"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::config::Layers;
+
+    fn parse(flags: &[(&str, &str)]) -> Result<Config, String> {
+        let mut layers = Layers::new(&APP);
+        for (name, text) in flags {
+            layers.flag(name, vec![(*text).to_owned()]).unwrap();
+        }
+        Config::from_settings(&layers.finish()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_agree_with_the_embedders_defaults() {
+        let config = parse(&[("primary", "a:1")]).unwrap();
+        let expected = Config {
+            admin_listen: Some(ListenAddr { host: "127.0.0.1".to_owned(), port: 9121 }),
+            ..Config::new("a:1".parse().unwrap(), Vec::new())
+        };
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn errors_name_the_flag() {
+        assert!(parse(&[]).unwrap_err().contains("--primary is required"));
+        assert!(
+            parse(&[("primary", "nowhere")]).unwrap_err().starts_with("--primary: `nowhere` is no server")
+        );
+        assert!(parse(&[("primary", "a:1"), ("replica", "a:1")]).unwrap_err().contains("named twice"));
+        assert!(
+            parse(&[("primary", "a:1"), ("threads", "0")])
+                .unwrap_err()
+                .contains("--threads: must be at least 1")
+        );
+        assert!(parse(&[("primary", "a:1"), ("consistency", "x")]).unwrap_err().contains("no consistency"));
+        assert!(parse(&[("primary", "a:1"), ("upstream-user", "u")]).unwrap_err().contains("password-file"));
+    }
+}

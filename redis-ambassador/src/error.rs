@@ -1,0 +1,16 @@
+//! Why the ambassador cannot run.
+
+/// A failure that ends the process. Trouble with servers or clients never does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address for clients or the admin port cannot be listened on.
+    #[error("cannot listen")]
+    Listen(#[source] std::io::Error),
+    /// A thread that moves data cannot be started.
+    #[error("cannot start a worker thread")]
+    Thread(#[source] std::io::Error),
+    /// A secret file cannot be read.
+    #[error("cannot read a password")]
+    Secret(#[source] common::secret::SecretError),
+}

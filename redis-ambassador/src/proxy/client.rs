@@ -1,0 +1,270 @@
+//! One downstream connection: its session, its answers in order, and the task that moves its bytes.
+
+use super::consistency::OwnWrites;
+use super::hub::Hub;
+use crate::resp::{RequestFramer, RequestLimits};
+use crate::session::{Profile, Session};
+use crate::upstream::{Buffer, Link, Socket};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// More unsent answer bytes than this, and neither this client nor what feeds it is read.
+pub(super) const HIGH_WATER: usize = 256 << 10;
+/// Below this, reading goes on.
+pub(super) const LOW_WATER: usize = 64 << 10;
+
+/// The answer to one request, waiting for its turn.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// What came before it was this request's turn.
+    pub(super) held: Vec<u8>,
+    pub(super) done: bool,
+    /// Hash of the one key it touches; 0 for none, several or unknown.
+    pub(super) key: u32,
+    pub(super) mode: Mode,
+}
+
+/// What an outstanding request does, for the order of effects within one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Mode {
+    #[default]
+    Neutral,
+    ReplicaRead,
+    Write,
+}
+
+#[derive(Debug)]
+pub(super) struct ClientState {
+    pub(super) session: Session,
+    /// Number of the hub's lane for the session's profile.
+    pub(super) lane: usize,
+    pub(super) framer: RequestFramer,
+    /// Requests not yet carried out.
+    pub(super) input: Vec<u8>,
+    pub(super) out: Buffer,
+    pub(super) slots: VecDeque<Slot>,
+    /// Sequence number of the first slot.
+    pub(super) head: u64,
+    pub(super) own: Option<Rc<Link>>,
+    pub(super) own_busy: u32,
+    pub(super) replica_reads: u32,
+    pub(super) writes: u32,
+    /// Epoch of its last write.
+    pub(super) last_write: u64,
+    pub(super) own_writes: OwnWrites,
+    /// Where the outstanding replica reads went.
+    pub(super) last_replica: usize,
+    /// A profile that becomes the session's when request `.0` succeeds.
+    pub(super) switching: Option<(u64, Profile)>,
+    /// The request being read is already on its way upstream.
+    pub(super) streaming: bool,
+    /// Input waits for answers or for room.
+    pub(super) parked: bool,
+    /// Nothing more is read; closed when all is answered.
+    pub(super) closing: bool,
+    pub(super) closed: bool,
+    /// The kernel takes no more at the moment.
+    pub(super) blocked: bool,
+    pub(super) dirty: bool,
+    /// A connection that is not read because of this client.
+    pub(super) feeder: Option<Rc<Link>>,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(super) id: u64,
+    pub(super) socket: Socket,
+    pub(super) state: RefCell<ClientState>,
+}
+
+impl Client {
+    pub(super) fn new(id: u64, socket: Socket, limits: RequestLimits) -> Rc<Self> {
+        let state = ClientState {
+            session: Session::new(),
+            lane: 0,
+            framer: RequestFramer::new(limits),
+            input: Vec::new(),
+            out: Buffer::default(),
+            slots: VecDeque::new(),
+            head: 0,
+            own: None,
+            own_busy: 0,
+            replica_reads: 0,
+            writes: 0,
+            last_write: 0,
+            own_writes: OwnWrites::default(),
+            last_replica: 0,
+            switching: None,
+            streaming: false,
+            parked: false,
+            closing: false,
+            closed: false,
+            blocked: false,
+            dirty: false,
+            feeder: None,
+            waker: None,
+        };
+        Rc::new(Self { id, socket, state: RefCell::new(state) })
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(self: Rc<Self>, hub: Rc<Hub>) {
+        let outcome = poll_fn(|cx| self.poll(&hub, cx)).await;
+        if let Err(error) = outcome {
+            tracing::debug!(client = self.id, %error, "client connection broke");
+        }
+        hub.client_gone(&self);
+    }
+
+    fn poll(self: &Rc<Self>, hub: &Rc<Hub>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        {
+            let mut state = self.state.borrow_mut();
+            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                state.waker = Some(cx.waker().clone());
+            }
+        }
+        loop {
+            if self.state.borrow().blocked {
+                match self.socket.poll_writable(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.state.borrow_mut().blocked = false;
+                        self.flush();
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => {}
+                }
+            }
+            let (finished, parked, closing) = {
+                let state = self.state.borrow();
+                let finished = state.closing && state.slots.is_empty() && state.out.is_empty();
+                (finished || state.closed, state.parked, state.closing)
+            };
+            if finished {
+                return Poll::Ready(Ok(()));
+            }
+            if closing {
+                return Poll::Pending;
+            }
+            if parked && !hub.resume(self) {
+                return Poll::Pending;
+            }
+            match hub.read_client(self, cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Writes what the kernel takes, and wakes the task where something is left to do for it.
+    pub(super) fn flush(&self) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.dirty = false;
+        while !state.blocked && !state.out.is_empty() {
+            let bytes = state.out.as_slice();
+            let whole = bytes.len();
+            match self.socket.try_write(bytes) {
+                Ok(count) => {
+                    state.blocked = count < whole;
+                    state.out.consume(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.blocked = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    state.closed = true;
+                    state.out.clear();
+                }
+            }
+        }
+        if state.out.len() < LOW_WATER
+            && let Some(link) = state.feeder.take()
+        {
+            link.state.borrow_mut().paused = false;
+            link.wake();
+        }
+        if (state.blocked || state.parked || state.closing || state.closed)
+            && let Some(waker) = &state.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl ClientState {
+    /// Adds a request's place in the order of answers and returns its number.
+    #[inline]
+    pub(super) fn push_slot(&mut self, key: u32, mode: Mode) -> u64 {
+        match mode {
+            Mode::Write => self.writes += 1,
+            Mode::ReplicaRead => self.replica_reads += 1,
+            Mode::Neutral => {}
+        }
+        self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode });
+        self.head + self.slots.len() as u64 - 1
+    }
+
+    /// Answers the next request without asking anybody.
+    pub(super) fn answer(&mut self, bytes: &[u8]) {
+        if self.slots.is_empty() {
+            self.head += 1;
+            self.out.extend(bytes);
+        } else {
+            self.slots.push_back(Slot { held: bytes.to_vec(), done: true, key: 0, mode: Mode::Neutral });
+        }
+    }
+
+    /// Passes on bytes of the answer to request `seq`; `done` with the last of them.
+    #[inline]
+    pub(super) fn reply(&mut self, seq: u64, bytes: &[u8], done: bool) {
+        let index = (seq - self.head) as usize;
+        if index != 0 {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.held.extend_from_slice(bytes);
+                slot.done = done;
+            }
+            return;
+        }
+        self.out.extend(bytes);
+        if !done {
+            return;
+        }
+        self.pop_slot();
+        while let Some(slot) = self.slots.front() {
+            self.out.extend(&slot.held);
+            if !slot.done {
+                if let Some(slot) = self.slots.front_mut() {
+                    slot.held = Vec::new();
+                }
+                return;
+            }
+            self.pop_slot();
+        }
+    }
+
+    #[inline]
+    fn pop_slot(&mut self) {
+        self.head += 1;
+        match self.slots.pop_front().map(|slot| slot.mode) {
+            Some(Mode::Write) => self.writes -= 1,
+            Some(Mode::ReplicaRead) => self.replica_reads -= 1,
+            _ => {}
+        }
+    }
+
+    /// Whether an outstanding request of that mode may touch the same key.
+    pub(super) fn conflicts(&self, key: u32, mode: Mode) -> bool {
+        /// Longer pipelines are not searched: they count as touching everything.
+        const SEARCHED: usize = 64;
+        if key == 0 || self.slots.len() > SEARCHED {
+            return true;
+        }
+        self.slots.iter().any(|slot| slot.mode == mode && (slot.key == key || slot.key == 0))
+    }
+}

@@ -1,0 +1,259 @@
+//! Answers on their way to the clients that wait for them.
+
+use super::client::{Client, HIGH_WATER};
+use super::hub::Hub;
+use crate::upstream::{Link, LinkError, LinkState, Waiter};
+use std::rc::Rc;
+
+/// A request whose answer proves that nothing was run, to be sent again.
+struct Healed {
+    waiter: Waiter,
+    request: Vec<u8>,
+    error: Vec<u8>,
+}
+
+/// What a batch of answers asks for besides delivering it.
+#[derive(Default)]
+struct Aftermath {
+    healed: Vec<Healed>,
+    congested: Option<Rc<Client>>,
+    released: bool,
+}
+
+impl Hub {
+    /// Takes bytes from a server and hands them to the clients that wait for them.
+    ///
+    /// # Errors
+    /// The bytes are no answers to what was asked; the connection is unusable.
+    pub(super) fn on_bytes(self: &Rc<Self>, link: &Rc<Link>, bytes: &[u8]) -> Result<(), LinkError> {
+        let mut aftermath = Aftermath::default();
+        let outcome = {
+            let mut state = link.state.borrow_mut();
+            if state.input.is_empty() {
+                let taken = self.deliver(link, &mut state, bytes, &mut aftermath)?;
+                state.input.extend_from_slice(&bytes[taken..]);
+            } else {
+                let mut input = std::mem::take(&mut state.input);
+                input.extend_from_slice(bytes);
+                let taken = self.deliver(link, &mut state, &input, &mut aftermath)?;
+                input.drain(..taken);
+                state.input = input;
+            }
+            state.waiters.is_empty()
+        };
+        self.flush_clients();
+        for healed in aftermath.healed {
+            self.heal(link, healed);
+        }
+        if let Some(client) = aftermath.congested {
+            self.congested(link, &client);
+        }
+        if aftermath.released {
+            self.release_own(link);
+        }
+        if outcome && link.detached.get().is_some() && !link.own.get() {
+            link.close();
+            self.detached.borrow_mut().retain(|detached| !Rc::ptr_eq(detached, link));
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &self,
+        link: &Rc<Link>,
+        state: &mut LinkState,
+        bytes: &[u8],
+        aftermath: &mut Aftermath,
+    ) -> Result<usize, LinkError> {
+        if state.raw {
+            if let Some(owner) = &state.owner {
+                self.pass_on(owner, bytes, aftermath);
+            }
+            return Ok(bytes.len());
+        }
+        let now = self.now();
+        let mut at = 0;
+        while at < bytes.len() {
+            let fresh = !state.framer.in_reply();
+            let chunk = state.framer.advance(&bytes[at..])?;
+            if chunk.taken == 0 {
+                break;
+            }
+            let data = &bytes[at..at + chunk.taken];
+            at += chunk.taken;
+            if state.framer.is_push() {
+                if let Some(owner) = &state.owner {
+                    self.pass_on(owner, data, aftermath);
+                }
+                continue;
+            }
+            let Some(waiter) = state.waiters.front() else { return Err(LinkError::Unexpected) };
+            if fresh && chunk.done && data[0] == b'-' {
+                self.metrics.error_replies.inc();
+                if !link.own.get() && proves_nothing_ran(waiter, data) {
+                    let Some(waiter) = state.waiters.pop_front() else { break };
+                    let request = state.out.as_slice()[..waiter.len as usize].to_vec();
+                    self.consumed(link, state, waiter.len);
+                    aftermath.healed.push(Healed { waiter, request, error: data.to_vec() });
+                    continue;
+                }
+            }
+            let succeeded = data[0] != b'-';
+            self.answer(link, waiter, data, chunk.done, fresh && succeeded, aftermath);
+            if chunk.done
+                && let Some(waiter) = state.waiters.pop_front()
+            {
+                self.fence_done(&waiter);
+                self.consumed(link, state, waiter.len);
+                self.metrics.answered(link.server.get(), now.saturating_sub(waiter.since));
+                aftermath.released |= link.own.get() && state.waiters.is_empty();
+            }
+        }
+        Ok(at)
+    }
+
+    fn consumed(&self, link: &Link, state: &mut LinkState, len: u32) {
+        link.outstanding.set(link.outstanding.get().saturating_sub(1));
+        let len = len as usize;
+        if len != 0 {
+            state.out.consume(len);
+            state.sent = state.sent.saturating_sub(len);
+        }
+    }
+
+    #[inline]
+    fn answer(
+        &self,
+        link: &Rc<Link>,
+        waiter: &Waiter,
+        data: &[u8],
+        done: bool,
+        succeeded: bool,
+        aftermath: &mut Aftermath,
+    ) {
+        let client = &waiter.client;
+        let mut state = client.state.borrow_mut();
+        let state = &mut *state;
+        if state.closed || waiter.abandoned {
+            return;
+        }
+        if state.closing && state.slots.is_empty() {
+            return;
+        }
+        state.reply(waiter.seq, data, done);
+        if done && link.own.get() && state.own.as_ref().is_some_and(|own| Rc::ptr_eq(own, link)) {
+            state.own_busy = state.own_busy.saturating_sub(1);
+            self.fence_own_answered(state);
+        }
+        if done
+            && let Some((seq, profile)) = state.switching
+            && seq == waiter.seq
+        {
+            state.switching = None;
+            if succeeded {
+                state.session.profile = profile;
+                state.lane = self.lane(profile);
+            }
+        }
+        self.mark_client(client, &mut state.dirty);
+        if state.out.len() > HIGH_WATER {
+            aftermath.congested = Some(Rc::clone(client));
+        }
+    }
+
+    fn pass_on(&self, client: &Rc<Client>, data: &[u8], aftermath: &mut Aftermath) {
+        let mut state = client.state.borrow_mut();
+        let state = &mut *state;
+        self.fence_own_answered(state);
+        state.out.extend(data);
+        self.mark_client(client, &mut state.dirty);
+        if state.out.len() > HIGH_WATER {
+            aftermath.congested = Some(Rc::clone(client));
+        }
+    }
+
+    fn heal(self: &Rc<Self>, link: &Rc<Link>, healed: Healed) {
+        let Healed { mut waiter, request, error } = healed;
+        waiter.attempts += 1;
+        self.metrics.healed.inc();
+        if error.starts_with(b"-NOSCRIPT") {
+            // The primary is where scripts are loaded.
+            waiter.anywhere = false;
+            waiter.script = false;
+            self.send_again(waiter, request, Some(error));
+            return;
+        }
+        self.suspend(link.server.get());
+        self.settings.probe_now.notify_one();
+        if waiter.anywhere && self.primary() != Some(link.server.get()) {
+            self.send_again(waiter, request, Some(error));
+        } else {
+            self.hold(waiter, request, Some(error));
+        }
+    }
+
+    /// A client does not read as fast as it is answered. Only what answers it may wait.
+    fn congested(self: &Rc<Self>, link: &Rc<Link>, client: &Rc<Client>) {
+        let unread = {
+            let state = client.state.borrow();
+            if state.out.len() <= HIGH_WATER || state.closed || state.feeder.is_some() {
+                return;
+            }
+            state.out.len()
+        };
+        if !link.own.get() {
+            self.detach(link);
+            if self.evacuate(link, client) {
+                // Somebody's write is behind it and cannot be moved: read on.
+                if unread > self.settings.client_output_limit {
+                    self.kick(client, "it does not read its answers, and others wait behind it");
+                    client.state.borrow_mut().closed = true;
+                }
+                return;
+            }
+        }
+        client.state.borrow_mut().feeder = Some(Rc::clone(link));
+        link.state.borrow_mut().paused = true;
+    }
+
+    /// Sends the reads of others that wait behind a slow client over another connection; true when something that
+    /// cannot be sent again has to wait on.
+    fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
+        let (mut moved, mut stuck) = (Vec::new(), false);
+        {
+            let mut state = link.state.borrow_mut();
+            let LinkState { waiters, out, .. } = &mut *state;
+            let mut at = 0;
+            for waiter in waiters.iter_mut() {
+                let request = at..at + waiter.len as usize;
+                at = request.end;
+                if Rc::ptr_eq(&waiter.client, slow) || waiter.abandoned {
+                    continue;
+                }
+                if !waiter.read {
+                    stuck = true;
+                    continue;
+                }
+                waiter.abandoned = true;
+                moved.push((Waiter { abandoned: false, ..waiter.copy() }, out.as_slice()[request].to_vec()));
+            }
+        }
+        for (waiter, request) in moved {
+            self.send_again(waiter, request, None);
+        }
+        stuck
+    }
+}
+
+/// Whether the server's refusal means that the request had no effect and may succeed elsewhere or later.
+fn proves_nothing_ran(waiter: &Waiter, line: &[u8]) -> bool {
+    const MAX_HEALS: u8 = 100;
+    if waiter.attempts >= MAX_HEALS {
+        return false;
+    }
+    line.starts_with(b"-LOADING ")
+        || line.starts_with(b"-MASTERDOWN ")
+        // A script's refusal has more words; parts of it may have run.
+        || line == b"-READONLY You can't write against a read only replica.\r\n"
+        || (waiter.script && line.starts_with(b"-NOSCRIPT "))
+}

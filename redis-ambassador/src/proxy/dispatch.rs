@@ -1,0 +1,240 @@
+//! Requests on their way to a server, and what becomes of them when its connection is lost.
+
+use super::client::Client;
+use super::hub::Hub;
+use super::link_task;
+use crate::upstream::{Link, LinkError, Phase, Waiter};
+use std::rc::Rc;
+
+/// A read is tried on this many connections before its client gets an error.
+const MAX_ATTEMPTS: u8 = 6;
+
+impl Hub {
+    /// The shared connection of a lane to a server, made when there is none.
+    #[inline]
+    pub(super) fn link(self: &Rc<Self>, lane: usize, server: usize) -> Rc<Link> {
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = &mut lanes[lane];
+        if let Some(Some(link)) = lane.links.get(server) {
+            return Rc::clone(link);
+        }
+        if lane.links.len() <= server {
+            lane.links.resize(server + 1, None);
+        }
+        let link = Link::new(server, lane.profile, None);
+        lane.links[server] = Some(Rc::clone(&link));
+        tokio::task::spawn_local(link_task::run(Rc::clone(self), Rc::clone(&link)));
+        link
+    }
+
+    /// Appends a request to a shared connection; it is written at the end of the turn.
+    #[inline]
+    pub(super) fn send(&self, link: &Rc<Link>, request: &[u8], mut waiter: Waiter) {
+        waiter.len = request.len() as u32;
+        link.outstanding.set(link.outstanding.get() + 1);
+        let mut state = link.state.borrow_mut();
+        state.out.extend(request);
+        state.waiters.push_back(waiter);
+        if !state.dirty {
+            state.dirty = true;
+            drop(state);
+            self.mark_dirty(link);
+        }
+    }
+
+    /// Sends a request that came back unanswered to wherever it may go now.
+    pub(super) fn send_again(self: &Rc<Self>, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
+        if waiter.client.state.borrow().closed {
+            return;
+        }
+        let lane = waiter.client.state.borrow().lane;
+        let replica = if waiter.anywhere { self.replica(lane) } else { None };
+        match replica.or_else(|| self.primary()) {
+            Some(server) => {
+                let link = self.link(lane, server);
+                self.send(&link, &request, waiter);
+            }
+            None => self.hold(waiter, request, last_error),
+        }
+    }
+
+    /// Gives a request its final answer from here.
+    pub(super) fn finish(&self, waiter: &Waiter, answer: &[u8]) {
+        let mut state = waiter.client.state.borrow_mut();
+        if state.closed {
+            return;
+        }
+        state.reply(waiter.seq, answer, true);
+        if state.switching.as_ref().is_some_and(|(seq, _)| *seq == waiter.seq) {
+            state.switching = None;
+        }
+        let state = &mut *state;
+        self.mark_client(&waiter.client, &mut state.dirty);
+    }
+
+    /// Takes a connection out of use for new requests; it ends when the last of its requests is answered.
+    pub(super) fn detach(&self, link: &Rc<Link>) {
+        for lane in self.lanes.borrow_mut().iter_mut() {
+            for slot in &mut lane.links {
+                if slot.as_ref().is_some_and(|known| Rc::ptr_eq(known, link)) {
+                    *slot = None;
+                }
+            }
+        }
+        if link.detached.get().is_none() {
+            self.detach_taken(Rc::clone(link));
+        }
+    }
+
+    pub(super) fn detach_taken(&self, link: Rc<Link>) {
+        let idle = link.state.borrow().waiters.is_empty();
+        link.detached.set(Some(self.now()));
+        if idle {
+            link.close();
+        } else {
+            self.detached.borrow_mut().push(link);
+        }
+    }
+
+    /// A connection is gone: reads go elsewhere, what was never written waits for a server, and the rest gets an
+    /// error, because the server may have run it.
+    pub(super) fn link_lost(self: &Rc<Self>, link: &Rc<Link>, error: &LinkError) {
+        if link.is_closed() && link.state.borrow().waiters.is_empty() {
+            return;
+        }
+        let (waiters, out, sent, was_up, begun, owner) = {
+            let mut state = link.state.borrow_mut();
+            let was_up = matches!(state.phase, Phase::Up(_));
+            let begun = state.framer.in_reply();
+            let owner = state.owner.take();
+            (
+                std::mem::take(&mut state.waiters),
+                std::mem::take(&mut state.out),
+                state.sent,
+                was_up,
+                begun,
+                owner,
+            )
+        };
+        link.close();
+        link.outstanding.set(0);
+        self.forget(link);
+        let server = link.server.get();
+        let address = self.topology.borrow().name(server);
+        if waiters.is_empty() && matches!(error, LinkError::Closed) {
+            tracing::debug!(server = %address, "idle connection closed by the server");
+        } else {
+            tracing::warn!(server = %address, %error, unanswered = waiters.len(), "connection to server lost");
+        }
+        self.metrics.lost(was_up);
+        self.suspend(server);
+        let mut at = 0;
+        for (index, waiter) in waiters.into_iter().enumerate() {
+            let end = at + waiter.len as usize;
+            let request = out.as_slice().get(at..end).unwrap_or_default();
+            self.settle(link, waiter, request, at >= sent, begun && index == 0, error);
+            at = end;
+        }
+        if let Some(owner) = owner {
+            self.own_lost(&owner);
+        }
+        self.flush_clients();
+    }
+
+    fn settle(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        mut waiter: Waiter,
+        request: &[u8],
+        unsent: bool,
+        begun: bool,
+        error: &LinkError,
+    ) {
+        if waiter.abandoned {
+            return;
+        }
+        self.fence_done(&waiter);
+        if begun && waiter.client.state.borrow().closed {
+            return;
+        }
+        if begun && waiter.client.has_begun(waiter.seq) {
+            // Half an answer is on its way to the client and its rest will never come.
+            self.kick(&waiter.client, "connection to the server was lost in the middle of an answer");
+            return;
+        }
+        if let LinkError::Refused(line) = error {
+            self.finish(&waiter, line);
+        } else if link.own.get() {
+            self.finish(&waiter, &self.lost_answer(link, false));
+        } else if waiter.read && waiter.attempts < MAX_ATTEMPTS {
+            waiter.attempts += 1;
+            self.metrics.retried.inc();
+            if waiter.anywhere {
+                self.send_again(waiter, request.to_vec(), None);
+            } else {
+                self.hold(waiter, request.to_vec(), None);
+            }
+        } else if unsent {
+            self.hold(waiter, request.to_vec(), None);
+        } else {
+            self.metrics.lost_replies.inc();
+            self.finish(&waiter, &self.lost_answer(link, true));
+        }
+    }
+
+    fn lost_answer(&self, link: &Link, sent: bool) -> Vec<u8> {
+        let address = self.topology.borrow().name(link.server.get());
+        let certainty = if sent { "it may or may not have been run" } else { "it may have been run" };
+        format!(
+            "-LOSTREPLY connection to {address} was lost before this command was answered; {certainty}\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// Removes every reference of the hub to a connection.
+    fn forget(&self, link: &Rc<Link>) {
+        for lane in self.lanes.borrow_mut().iter_mut() {
+            for slot in &mut lane.links {
+                if slot.as_ref().is_some_and(|known| Rc::ptr_eq(known, link)) {
+                    *slot = None;
+                }
+            }
+        }
+        self.idle.borrow_mut().retain(|(_, idle)| !Rc::ptr_eq(idle, link));
+        self.detached.borrow_mut().retain(|detached| !Rc::ptr_eq(detached, link));
+    }
+
+    /// A client's own connection is gone. Where that cannot be hidden, the client is closed, as a server would do.
+    fn own_lost(&self, client: &Rc<Client>) {
+        let dies = {
+            let mut state = client.state.borrow_mut();
+            state.own = None;
+            state.own_busy = 0;
+            state.session.dies_with_own() || state.streaming
+        };
+        if dies {
+            self.kick(client, "connection to the server was lost");
+        }
+    }
+
+    /// Closes a client once what it has been answered is written.
+    pub(super) fn kick(&self, client: &Rc<Client>, why: &str) {
+        let mut state = client.state.borrow_mut();
+        let state = &mut *state;
+        tracing::warn!(client = client.id, "client closed: {why}");
+        self.metrics.kicked.inc();
+        state.closing = true;
+        state.slots.clear();
+        state.input = Vec::new();
+        self.mark_client(client, &mut state.dirty);
+    }
+}
+
+impl Client {
+    /// Whether part of the answer to request `seq` has left or is about to.
+    fn has_begun(&self, seq: u64) -> bool {
+        let state = self.state.borrow();
+        let index = (seq - state.head) as usize;
+        index == 0 || state.slots.get(index).is_some_and(|slot| !slot.held.is_empty())
+    }
+}

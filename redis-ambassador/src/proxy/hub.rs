@@ -1,0 +1,294 @@
+//! What all connections of one worker share.
+
+use super::client::Client;
+use super::limbo::Limbo;
+use super::worker::WorkerSettings;
+use crate::command::Table;
+use crate::metrics::WorkerMetrics;
+use crate::route::{View, least_outstanding};
+use crate::session::Profile;
+use crate::topology::Topology;
+use crate::upstream::{Credentials, Link};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// The shared connections of one profile, by server number.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) profile: Profile,
+    pub(super) links: Vec<Option<Rc<Link>>>,
+}
+
+/// A user a client may authenticate as, and whether a server has accepted it.
+pub(super) type Users = Vec<Option<Credentials>>;
+
+pub(crate) struct Hub {
+    pub(super) settings: WorkerSettings,
+    pub(super) metrics: WorkerMetrics,
+    pub(super) table: RefCell<Arc<Table>>,
+    pub(super) topology: RefCell<Arc<Topology>>,
+    /// The topology's view, less what this worker has just seen failing.
+    pub(super) view: RefCell<View>,
+    /// Fit replicas; rebuilt with the view.
+    pub(super) candidates: RefCell<Vec<usize>>,
+    /// Hub clock until which a server gets no reads.
+    pub(super) suspended: RefCell<Vec<u64>>,
+    pub(super) lanes: RefCell<Vec<Lane>>,
+    pub(super) users: RefCell<Users>,
+    pub(super) dirty_links: RefCell<Vec<Rc<Link>>>,
+    pub(super) dirty_clients: RefCell<Vec<Rc<Client>>>,
+    /// Own connections without an owner, ready for the next.
+    pub(super) idle: RefCell<Vec<(u64, Rc<Link>)>>,
+    /// Shared connections that get no new requests.
+    pub(super) detached: RefCell<Vec<Rc<Link>>>,
+    pub(super) limbo: RefCell<Limbo>,
+    pub(super) clients: RefCell<Vec<Rc<Client>>>,
+    pub(super) scratch: RefCell<Vec<u8>>,
+    pub(super) reply_scratch: RefCell<Vec<u8>>,
+    pub(super) flusher: RefCell<Option<Waker>>,
+    pub(super) turn: Cell<usize>,
+    pub(super) next_client: Cell<u64>,
+    pub(super) draining: Cell<bool>,
+    clock: Cell<u64>,
+    start: Instant,
+}
+
+/// How long a server that has just failed gets no reads, in microseconds, unless the topology clears it.
+const SUSPENSION: u64 = 250_000;
+
+impl Hub {
+    pub(super) fn new(
+        settings: WorkerSettings,
+        metrics: WorkerMetrics,
+        credentials: Option<Credentials>,
+    ) -> Rc<Self> {
+        let read_buffer = 64 << 10;
+        Rc::new(Self {
+            settings,
+            metrics,
+            table: RefCell::new(Arc::new(Table::builtin())),
+            topology: RefCell::default(),
+            view: RefCell::default(),
+            candidates: RefCell::default(),
+            suspended: RefCell::default(),
+            lanes: RefCell::new(vec![Lane { profile: Profile::default(), links: Vec::new() }]),
+            users: RefCell::new(vec![credentials]),
+            dirty_links: RefCell::default(),
+            dirty_clients: RefCell::default(),
+            idle: RefCell::default(),
+            detached: RefCell::default(),
+            limbo: RefCell::default(),
+            clients: RefCell::default(),
+            scratch: RefCell::new(vec![0; read_buffer]),
+            reply_scratch: RefCell::new(vec![0; 2 * read_buffer]),
+            flusher: RefCell::default(),
+            turn: Cell::new(0),
+            next_client: Cell::new(1),
+            draining: Cell::new(false),
+            clock: Cell::new(0),
+            start: Instant::now(),
+        })
+    }
+
+    /// Microseconds since the worker started.
+    pub(super) fn now(&self) -> u64 {
+        let now = self.start.elapsed().as_micros() as u64;
+        self.clock.set(now);
+        now
+    }
+
+    /// [`Hub::now`] as of the start of this turn's work on one connection.
+    #[inline]
+    pub(super) fn clock(&self) -> u64 {
+        self.clock.get()
+    }
+
+    /// The lane of a profile, made when it is new.
+    pub(super) fn lane(&self, profile: Profile) -> usize {
+        let mut lanes = self.lanes.borrow_mut();
+        lanes.iter().position(|lane| lane.profile == profile).unwrap_or_else(|| {
+            lanes.push(Lane { profile, links: Vec::new() });
+            lanes.len() - 1
+        })
+    }
+
+    pub(super) fn primary(&self) -> Option<usize> {
+        self.view.borrow().primary
+    }
+
+    /// The replica for the next read of a lane.
+    #[inline]
+    pub(super) fn replica(&self, lane: usize) -> Option<usize> {
+        let candidates = self.candidates.borrow();
+        match candidates.as_slice() {
+            [] => None,
+            [only] => Some(*only),
+            several => {
+                let turn = self.turn.get();
+                let lanes = self.lanes.borrow();
+                let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
+                let outstanding = |server: usize| {
+                    links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
+                };
+                least_outstanding(several, outstanding, turn)
+            }
+        }
+    }
+
+    /// Gives a server no reads for a moment.
+    pub(super) fn suspend(&self, server: usize) {
+        {
+            let mut suspended = self.suspended.borrow_mut();
+            if suspended.len() <= server {
+                suspended.resize(server + 1, 0);
+            }
+            suspended[server] = self.now() + SUSPENSION;
+        }
+        self.refresh_candidates();
+    }
+
+    pub(super) fn refresh_candidates(&self) {
+        let now = self.now();
+        let suspended = self.suspended.borrow();
+        let view = self.view.borrow();
+        let fit = view.replicas().filter(|server| suspended.get(*server).is_none_or(|until| *until <= now));
+        *self.candidates.borrow_mut() = fit.collect();
+    }
+
+    /// Takes over a new topology.
+    pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
+        *self.topology.borrow_mut() = Arc::clone(topology);
+        *self.view.borrow_mut() = topology.view.clone();
+        self.suspended.borrow_mut().clear();
+        self.refresh_candidates();
+        self.metrics.name_servers(topology.servers.iter().map(ToString::to_string));
+        if let Some(table) = &topology.table {
+            *self.table.borrow_mut() = Arc::clone(table);
+        }
+        self.retire_links();
+        self.retry_limbo(true);
+    }
+
+    /// Lets go of the shared connections to servers that are out of use.
+    fn retire_links(self: &Rc<Self>) {
+        let view = self.view.borrow().clone();
+        let mut unreachable = Vec::new();
+        let mut demoted = Vec::new();
+        for lane in self.lanes.borrow_mut().iter_mut() {
+            for (server, link) in lane.links.iter_mut().enumerate() {
+                let standing = view.servers.get(server).copied().unwrap_or_default();
+                if view.primary == Some(server) || standing.fit {
+                    continue;
+                }
+                let Some(link) = link.take() else { continue };
+                if standing.reachable { demoted.push(link) } else { unreachable.push(link) }
+            }
+        }
+        for link in demoted {
+            self.detach_taken(link);
+        }
+        for link in unreachable {
+            // A primary that does not answer a probe may still be about to answer what it was sent.
+            if link.state.borrow().waiters.iter().any(|waiter| !waiter.read) {
+                self.detach_taken(link);
+            } else {
+                self.link_lost(&link, &crate::upstream::LinkError::Retired("it does not answer"));
+            }
+        }
+        let kept = |link: &Link| view.primary == Some(link.server.get());
+        self.idle.borrow_mut().retain(|(_, link)| {
+            let keep = kept(link);
+            if !keep {
+                link.close();
+            }
+            keep
+        });
+    }
+
+    /// Marks output to be written at the end of this turn.
+    #[inline]
+    pub(super) fn mark_dirty(&self, link: &Rc<Link>) {
+        let mut dirty = self.dirty_links.borrow_mut();
+        if dirty.is_empty()
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
+            flusher.wake_by_ref();
+        }
+        dirty.push(Rc::clone(link));
+    }
+
+    /// The flusher: woken by the first output of a turn, it runs after the tasks that were woken before it.
+    pub(super) fn poll_flush(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut flusher = self.flusher.borrow_mut();
+            if !flusher.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *flusher = Some(cx.waker().clone());
+            }
+        }
+        self.turn.set(self.turn.get().wrapping_add(1));
+        loop {
+            let Some(link) = self.dirty_links.borrow_mut().pop() else { break };
+            self.flush_link(&link);
+        }
+        self.flush_clients();
+        Poll::Pending
+    }
+
+    pub(super) fn flush_link(self: &Rc<Self>, link: &Rc<Link>) {
+        if let Err(error) = link.flush() {
+            self.link_lost(link, &error);
+        }
+        // Whoever streams a request waits for this to drain.
+        if link.own.get() && link.backlog() < super::client::LOW_WATER {
+            let owner = link.state.borrow().owner.clone();
+            if let Some(owner) = owner
+                && owner.state.borrow().parked
+                && let Some(waker) = &owner.state.borrow().waker
+            {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Writes every client that has got answers since the last call.
+    pub(super) fn flush_clients(&self) {
+        loop {
+            let Some(client) = self.dirty_clients.borrow_mut().pop() else { return };
+            client.flush();
+        }
+    }
+
+    pub(super) fn mark_client(&self, client: &Rc<Client>, dirty: &mut bool) {
+        if !*dirty {
+            *dirty = true;
+            self.dirty_clients.borrow_mut().push(Rc::clone(client));
+        }
+    }
+
+    /// Forgets a client; what it had of its own goes with it.
+    pub(super) fn client_gone(&self, client: &Rc<Client>) {
+        let (own, feeder) = {
+            let mut state = client.state.borrow_mut();
+            state.closed = true;
+            state.waker = None;
+            state.slots.clear();
+            state.input = Vec::new();
+            (state.own.take(), state.feeder.take())
+        };
+        if let Some(link) = own {
+            link.close();
+        }
+        if let Some(link) = feeder {
+            link.state.borrow_mut().paused = false;
+            link.wake();
+        }
+        let mut clients = self.clients.borrow_mut();
+        if let Some(at) = clients.iter().position(|known| Rc::ptr_eq(known, client)) {
+            clients.swap_remove(at);
+        }
+        self.metrics.clients.dec();
+    }
+}

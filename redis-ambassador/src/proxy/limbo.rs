@@ -1,0 +1,84 @@
+//! Requests that no server has seen: they wait for one that can take them.
+
+use super::hub::Hub;
+use crate::upstream::Waiter;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+#[derive(Debug)]
+struct Stray {
+    waiter: Waiter,
+    request: Vec<u8>,
+    /// What to answer when time is up; the server's own words where there are any.
+    last_error: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Limbo {
+    strays: VecDeque<Stray>,
+    /// Hub clock before which no new attempt is made.
+    retry_at: u64,
+}
+
+/// Pause between attempts, in microseconds.
+const PAUSE: u64 = 20_000;
+
+impl Hub {
+    /// Whether writes have to queue behind others that wait for a primary.
+    #[inline]
+    pub(super) fn in_limbo(&self) -> bool {
+        !self.limbo.borrow().strays.is_empty()
+    }
+
+    /// Puts a request aside until a server can take it.
+    pub(super) fn hold(&self, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
+        self.metrics.held.inc();
+        let mut limbo = self.limbo.borrow_mut();
+        if limbo.strays.is_empty() {
+            limbo.retry_at = self.now() + PAUSE;
+        }
+        limbo.strays.push_back(Stray { waiter, request, last_error });
+    }
+
+    /// Sends what waits, when there is somebody to take it and it is time; answers what has waited too long.
+    pub(super) fn retry_limbo(self: &Rc<Self>, at_once: bool) {
+        let now = self.now();
+        self.expire(now);
+        {
+            let mut limbo = self.limbo.borrow_mut();
+            if limbo.strays.is_empty() || (!at_once && now < limbo.retry_at) {
+                return;
+            }
+            limbo.retry_at = now + PAUSE;
+        }
+        // What comes back while this runs waits for the next attempt.
+        let strays = std::mem::take(&mut self.limbo.borrow_mut().strays);
+        for stray in strays {
+            self.send_again(stray.waiter, stray.request, stray.last_error);
+        }
+    }
+
+    fn expire(&self, now: u64) {
+        let wait = self.settings.failover_wait.as_micros() as u64;
+        loop {
+            let expired = {
+                let mut limbo = self.limbo.borrow_mut();
+                let due = |stray: &Stray| now.saturating_sub(stray.waiter.since) >= wait;
+                // Almost in order of age; a stray behind a younger one leaves with it.
+                match limbo.strays.front() {
+                    Some(stray) if due(stray) => limbo.strays.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(stray) = expired else { break };
+            let error = stray.last_error.unwrap_or_else(|| {
+                let waited = common::config::format_duration(self.settings.failover_wait);
+                format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n")
+                    .into_bytes()
+            });
+            self.metrics.refused.inc();
+            self.finish(&stray.waiter, &error);
+        }
+        self.flush_clients();
+    }
+}

@@ -1,0 +1,116 @@
+//! The task of one upstream connection: connects, shakes hands, and reads until the end.
+
+use super::hub::Hub;
+use crate::upstream::{Handshake, Link, LinkError, Phase, Socket, connect};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Pause between attempts to connect for a client's own requests.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs the connection; what happens at its end is [`Hub::link_lost`]'s business.
+pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
+    let socket = match open(&hub, &link).await {
+        Ok(socket) => Rc::new(socket),
+        Err(error) => {
+            hub.metrics.connect_failures.inc();
+            return hub.link_lost(&link, &error);
+        }
+    };
+    if link.is_closed() {
+        return;
+    }
+    hub.metrics.upstreams.inc();
+    link.state.borrow_mut().phase = Phase::Up(Rc::clone(&socket));
+    hub.flush_link(&link);
+    let outcome = poll_fn(|cx| poll(&hub, &link, &socket, cx)).await;
+    hub.metrics.upstreams.dec();
+    if let Err(error) = outcome {
+        hub.link_lost(&link, &error);
+    }
+}
+
+async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
+    let started = hub.now();
+    loop {
+        let outcome = attempt(hub, link).await;
+        let waited = Duration::from_micros(hub.now() - started);
+        let retry = link.own.get() && !link.is_closed() && waited < hub.settings.failover_wait;
+        match outcome {
+            Ok(socket) => return Ok(socket),
+            Err(error @ LinkError::Refused(_)) => return Err(error),
+            Err(error) if !retry => return Err(error),
+            Err(error) => tracing::debug!(%error, "trying again to connect"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
+    if link.own.get() {
+        // The primary may have changed since the last attempt.
+        link.server.set(hub.primary().ok_or(LinkError::NoPrimary)?);
+    }
+    let address = hub.topology.borrow().address(link.server.get()).ok_or(LinkError::NoPrimary)?;
+    let user = link.profile.user as usize;
+    let credentials = hub.users.borrow().get(user).cloned().flatten();
+    let extras = {
+        let state = link.state.borrow();
+        state.owner.as_ref().map(|owner| owner.state.borrow().session.replay()).unwrap_or_default()
+    };
+    let handshake = Handshake { profile: link.profile, credentials, extras };
+    connect(&address, &handshake, hub.settings.connect_timeout).await
+}
+
+fn poll(
+    hub: &Rc<Hub>,
+    link: &Rc<Link>,
+    socket: &Socket,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), LinkError>> {
+    {
+        let mut state = link.state.borrow_mut();
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+    }
+    loop {
+        let (blocked, paused, closed) = {
+            let state = link.state.borrow();
+            (state.blocked, state.paused, matches!(state.phase, Phase::Closed))
+        };
+        if closed {
+            return Poll::Ready(Ok(()));
+        }
+        if blocked {
+            match socket.poll_writable(cx) {
+                Poll::Ready(Ok(())) => {
+                    link.state.borrow_mut().blocked = false;
+                    hub.flush_link(link);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(LinkError::Io(error))),
+                Poll::Pending => {}
+            }
+        }
+        if paused {
+            return Poll::Pending;
+        }
+        let mut scratch = hub.reply_scratch.take();
+        let read = socket.poll_read(cx, &mut scratch);
+        let outcome = match read {
+            Poll::Ready(Ok(0)) => Some(Poll::Ready(Err(LinkError::Closed))),
+            Poll::Ready(Ok(count)) => match hub.on_bytes(link, &scratch[..count]) {
+                Ok(()) => None,
+                Err(error) => Some(Poll::Ready(Err(error))),
+            },
+            Poll::Ready(Err(error)) => Some(Poll::Ready(Err(LinkError::Io(error)))),
+            Poll::Pending => Some(Poll::Pending),
+        };
+        hub.reply_scratch.replace(scratch);
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Connections of a client's own, and requests too large to be held whole.
+
+use super::client::{Client, ClientState, Mode};
+use super::hub::Hub;
+use super::link_task;
+use crate::command::{Classified, Effect, Kind, Request};
+use crate::resp::Step;
+use crate::session::Plan;
+use crate::upstream::{Link, Waiter};
+use std::rc::Rc;
+
+/// An incomplete request of more than this is passed on while it arrives.
+const STREAMED: usize = 64 << 10;
+/// A request that cannot be passed on while it arrives may be this large.
+const MAX_BUFFERED: usize = 64 << 20;
+/// At most this many own connections wait for their next owner.
+const MAX_IDLE: usize = 16;
+
+impl Hub {
+    /// The client's own connection to the primary, taken from those waiting or made.
+    fn own(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState) -> Rc<Link> {
+        if let Some(link) = &state.own {
+            return Rc::clone(link);
+        }
+        let profile = state.session.profile;
+        let primary = self.primary();
+        let fits =
+            |link: &Link| link.profile == profile && Some(link.server.get()) == primary && !link.is_closed();
+        // A connection that would have to be told more than its profile is better made new.
+        let plain = state.session.replay().is_empty();
+        let waiting = {
+            let mut idle = self.idle.borrow_mut();
+            let at = idle.iter().rposition(|(_, link)| plain && fits(link));
+            at.map(|at| idle.swap_remove(at).1)
+        };
+        let link = match waiting {
+            Some(link) => {
+                link.state.borrow_mut().owner = Some(Rc::clone(client));
+                link
+            }
+            None => {
+                let link = Link::new(primary.unwrap_or(0), profile, Some(Rc::clone(client)));
+                tokio::task::spawn_local(link_task::run(Rc::clone(self), Rc::clone(&link)));
+                link
+            }
+        };
+        state.own = Some(Rc::clone(&link));
+        link
+    }
+
+    /// Makes the shared connection that carried the client's writes its own; others get a new one.
+    pub(super) fn adopt_shared(&self, client: &Rc<Client>, state: &mut ClientState) {
+        let Some(server) = self.primary() else { return };
+        if state.own.is_some() {
+            return;
+        }
+        let link = {
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.get_mut(state.lane).and_then(|lane| lane.links.get_mut(server)).and_then(Option::take)
+        };
+        let Some(link) = link else { return };
+        {
+            let mut link_state = link.state.borrow_mut();
+            let sent = link_state.sent;
+            link_state.out.consume(sent);
+            link_state.sent = 0;
+            // Answers of others may still be due on it; their requests are no longer kept.
+            link_state.waiters.iter_mut().for_each(|waiter| waiter.len = 0);
+            link_state.owner = Some(Rc::clone(client));
+        }
+        link.own.set(true);
+        state.own = Some(link);
+    }
+
+    /// Sends a request over the client's own connection.
+    pub(super) fn send_own(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        classified: &Classified<'_>,
+        frame: &[u8],
+    ) {
+        self.fence_own(state, request, classified);
+        self.metrics.sent(false, classified.effect);
+        self.send_own_plain(client, state, frame);
+    }
+
+    pub(super) fn send_own_plain(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        frame: &[u8],
+    ) -> u64 {
+        let link = self.own(client, state);
+        let seq = state.push_slot(0, Mode::Neutral);
+        self.expect_own(client, state, &link, seq);
+        self.append_own(&link, frame);
+        seq
+    }
+
+    fn expect_own(&self, client: &Rc<Client>, state: &mut ClientState, link: &Rc<Link>, seq: u64) {
+        state.own_busy += 1;
+        link.outstanding.set(link.outstanding.get() + 1);
+        link.state.borrow_mut().waiters.push_back(Waiter {
+            client: Rc::clone(client),
+            seq,
+            len: 0,
+            since: self.clock(),
+            epoch: 0,
+            read: false,
+            anywhere: false,
+            script: false,
+            abandoned: false,
+            attempts: 0,
+        });
+    }
+
+    fn append_own(&self, link: &Rc<Link>, bytes: &[u8]) {
+        let mut state = link.state.borrow_mut();
+        state.out.extend(bytes);
+        if !state.dirty {
+            state.dirty = true;
+            drop(state);
+            self.mark_dirty(link);
+        }
+    }
+
+    /// Sends a request on a connection that from now on is a plain stream.
+    pub(super) fn send_raw(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        classified: &Classified<'_>,
+        frame: &[u8],
+    ) {
+        self.fence_own(state, request, classified);
+        self.metrics.sent(false, classified.effect);
+        let link = self.own(client, state);
+        {
+            let mut link_state = link.state.borrow_mut();
+            // Answers that are still due are in front of whatever the stream brings.
+            link_state.raw = true;
+            link_state.waiters.clear();
+        }
+        link.outstanding.set(0);
+        state.slots.clear();
+        state.own_busy = 0;
+        self.append_own(&link, frame);
+    }
+
+    /// Gives an own connection back when nothing needs it any more.
+    pub(super) fn release_own(&self, link: &Rc<Link>) {
+        let Some(owner) = link.state.borrow().owner.clone() else { return };
+        let mut state = owner.state.borrow_mut();
+        let mine = state.own.as_ref().is_some_and(|own| Rc::ptr_eq(own, link));
+        if !mine || state.own_busy > 0 || state.streaming || state.session.keeps_own() {
+            return;
+        }
+        state.own = None;
+        let clean = state.session.replay().is_empty() && state.session.profile == link.profile;
+        drop(state);
+        link.state.borrow_mut().owner = None;
+        let mut idle = self.idle.borrow_mut();
+        if clean && !link.is_closed() && idle.len() < MAX_IDLE && self.primary() == Some(link.server.get()) {
+            idle.push((self.now(), Rc::clone(link)));
+        } else {
+            link.close();
+        }
+    }
+
+    /// Looks at a request that has not wholly arrived: a large one is passed on as it comes. Returns the bytes that
+    /// are no longer needed.
+    pub(super) fn begin_stream(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        bytes: &[u8],
+    ) -> usize {
+        if bytes.len() < STREAMED {
+            return 0;
+        }
+        if bytes.len() > MAX_BUFFERED {
+            self.protocol_error(client, state, "Protocol error: request too large for this command");
+            return bytes.len();
+        }
+        let args: Vec<_> = state.framer.complete_args().to_vec();
+        if args.is_empty() {
+            return 0;
+        }
+        let request = Request::new(bytes, &args);
+        let table = self.table.borrow();
+        let classified = table.classify(&request);
+        let plain = matches!(classified.kind, Kind::Plain | Kind::Script | Kind::ReadScript | Kind::Bitfield)
+            || state.session.is_raw();
+        if !plain {
+            return 0;
+        }
+        if !state.session.is_raw() && state.slots.len() != state.own_busy as usize {
+            state.parked = true;
+            state.framer.reset();
+            return 0;
+        }
+        let plan = state.session.plan(&table, &request, &classified, true);
+        let link = self.own(client, state);
+        if plan != Plan::Raw {
+            let seq = state.push_slot(0, Mode::Neutral);
+            self.expect_own(client, state, &link, seq);
+            self.fence_own(state, &request, &classified);
+            self.metrics.sent(false, Effect::Write);
+        }
+        state.streaming = true;
+        let scanned = state.framer.discard_scanned();
+        self.append_own(&link, &bytes[..scanned]);
+        scanned
+    }
+
+    /// Passes on more of a large request and returns how many bytes that took.
+    pub(super) fn stream_on(self: &Rc<Self>, state: &mut ClientState, bytes: &[u8], step: Step) -> usize {
+        let (length, done) = match step {
+            Step::Request(length) => (length, true),
+            _ => (state.framer.discard_scanned(), false),
+        };
+        if let Some(link) = state.own.clone() {
+            self.append_own(&link, &bytes[..length]);
+        }
+        if done {
+            state.streaming = false;
+            state.framer.reset();
+        }
+        length
+    }
+}

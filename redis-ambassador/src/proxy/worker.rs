@@ -1,0 +1,209 @@
+//! One thread that moves data.
+
+use super::client::Client;
+use super::hub::Hub;
+use crate::config::Consistency;
+use crate::metrics::{Metrics, WorkerMetrics};
+use crate::resp::RequestLimits;
+use crate::route::Fence;
+use crate::topology::{Topology, WriteSignal};
+use crate::upstream::{Credentials, Socket};
+use common::shutdown::Shutdown;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, watch};
+
+/// What every worker is told.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerSettings {
+    pub(crate) failover_wait: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) limits: RequestLimits,
+    pub(crate) max_pipeline: usize,
+    pub(crate) client_output_limit: usize,
+    pub(crate) consistency: Consistency,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) signal: Arc<WriteSignal>,
+    pub(crate) probe_now: Arc<Notify>,
+    pub(crate) drain: Duration,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) enum Workload {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) connections: mpsc::Sender<Workload>,
+    pub(crate) ended: tokio::sync::oneshot::Receiver<()>,
+}
+
+/// Accepted connections waiting for their worker.
+const QUEUE: usize = 1024;
+/// How often counts are published and waiting requests are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// Tasks polled before the sockets are looked at again: one flush then serves all clients of a turn.
+const TURN: u32 = 512;
+/// An own connection without an owner is closed after this many microseconds.
+const IDLE: u64 = 30_000_000;
+
+impl Worker {
+    /// Starts a thread.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a runtime.
+    pub(crate) fn start(
+        index: usize,
+        settings: WorkerSettings,
+        metrics: Metrics,
+        topology: watch::Receiver<Arc<Topology>>,
+        shutdown: Shutdown,
+    ) -> io::Result<Self> {
+        let (connections, incoming) = mpsc::channel(QUEUE);
+        let (end, ended) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(TURN)
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(serve(settings, metrics, topology, incoming, shutdown)),
+                Err(error) => tracing::error!(%error, "cannot start a worker's runtime"),
+            }
+            let _ = end.send(());
+        })?;
+        Ok(Self { connections, ended })
+    }
+}
+
+async fn serve(
+    settings: WorkerSettings,
+    metrics: Metrics,
+    mut topology: watch::Receiver<Arc<Topology>>,
+    mut incoming: mpsc::Receiver<Workload>,
+    shutdown: Shutdown,
+) {
+    let credentials = settings.credentials.clone();
+    let hub = Hub::new(settings, WorkerMetrics::new(metrics), credentials);
+    hub.update(&Arc::clone(&topology.borrow_and_update()));
+    let flusher = Rc::clone(&hub);
+    tokio::task::spawn_local(poll_fn(move |cx| flusher.poll_flush(cx)));
+    let ticker = Rc::clone(&hub);
+    tokio::task::spawn_local(async move { ticker.tick().await });
+    loop {
+        tokio::select! {
+            accepted = incoming.recv() => match accepted {
+                Some(workload) => hub.admit(workload),
+                None => break,
+            },
+            changed = topology.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let latest = Arc::clone(&topology.borrow_and_update());
+                hub.update(&latest);
+            }
+            () = shutdown.triggered() => break,
+        }
+    }
+    hub.drain().await;
+}
+
+impl Hub {
+    fn admit(self: &Rc<Self>, workload: Workload) {
+        let socket = match workload {
+            Workload::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
+            Workload::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                self.metrics.clients.dec();
+                return tracing::warn!(%error, "cannot serve a client connection");
+            }
+        };
+        let id = self.next_client.get();
+        self.next_client.set(id + 1);
+        let client = Client::new(id, socket, self.settings.limits);
+        self.clients.borrow_mut().push(Rc::clone(&client));
+        tokio::task::spawn_local(client.run(Rc::clone(self)));
+    }
+
+    async fn tick(self: Rc<Self>) {
+        let mut ticks = 0u32;
+        loop {
+            tokio::time::sleep(TICK).await;
+            ticks = ticks.wrapping_add(1);
+            if self.in_limbo() {
+                self.retry_limbo(false);
+            }
+            if ticks.is_multiple_of(5) {
+                self.metrics.publish();
+                self.refresh_candidates();
+                self.expire_links();
+            }
+        }
+    }
+
+    /// Closes what nobody needs any more, and what was given up.
+    fn expire_links(self: &Rc<Self>) {
+        let now = self.now();
+        self.idle.borrow_mut().retain(|(since, link)| {
+            let keep = now.saturating_sub(*since) < IDLE && !link.is_closed();
+            if !keep {
+                link.close();
+            }
+            keep
+        });
+        let wait = self.settings.failover_wait.as_micros() as u64;
+        let given_up: Vec<_> = {
+            let detached = self.detached.borrow();
+            let old = |since: Option<u64>| since.is_some_and(|since| now.saturating_sub(since) > wait);
+            detached
+                .iter()
+                .filter(|link| old(link.detached.get()) && self.is_out_of_use(link))
+                .cloned()
+                .collect()
+        };
+        for link in given_up {
+            self.link_lost(&link, &crate::upstream::LinkError::Retired("it has not answered"));
+        }
+    }
+
+    fn is_out_of_use(&self, link: &crate::upstream::Link) -> bool {
+        let view = self.view.borrow();
+        !view.servers.get(link.server.get()).copied().unwrap_or_default().reachable
+    }
+
+    /// Finishes what is in flight: nothing new is read, and each client is closed when it has its answers.
+    async fn drain(self: Rc<Self>) {
+        self.draining.set(true);
+        let clients = self.clients.borrow().clone();
+        for client in clients {
+            let mut state = client.state.borrow_mut();
+            state.closing = true;
+            if let Some(waker) = &state.waker {
+                waker.wake_by_ref();
+            }
+        }
+        let deadline = tokio::time::Instant::now() + self.settings.drain;
+        while !self.clients.borrow().is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.metrics.publish();
+        let left = self.clients.borrow().len();
+        if left > 0 {
+            tracing::warn!(clients = left, "clients were still waiting for answers at the deadline");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Read your own writes: which keys were written lately, and which replicas have those writes.
+//!
+//! Writes are counted into epochs. A prober closes an epoch, waits until its writes are answered, asks the primary
+//! for its replication offset, which then cannot be below that of any of these writes, and asks the replicas for
+//! theirs. A replica that has passed the offset has *caught up* with the epoch. A read may go to a replica when every
+//! key it names was last written in an epoch the replica has caught up with.
+//!
+//! Keys are kept as hashes in a table of fixed size; two keys with one slot only cost a read its replica. One table
+//! serves all workers; its atomics are the only thing they share.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Slots of the table: at 8 bytes each, half a megabyte.
+const SLOTS: usize = 1 << 16;
+/// Epochs whose writes may be unanswered at one time.
+const UNSETTLED: u64 = 32;
+/// Servers with a number beyond this never catch up, so reads of fresh keys avoid them.
+const SERVERS: usize = 64;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Fence {
+    slots: Box<[AtomicU64]>,
+    /// The open epoch; the first is 1.
+    epoch: AtomicU64,
+    /// The last epoch with a write that may have touched any key.
+    global: AtomicU64,
+    /// The last epoch with any write.
+    last: AtomicU64,
+    unanswered: [AtomicU32; UNSETTLED as usize],
+    caught_up: [AtomicU64; SERVERS],
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            epoch: AtomicU64::new(1),
+            global: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            unanswered: std::array::from_fn(|_| AtomicU32::new(0)),
+            caught_up: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Fence {
+    /// Notes a write that is about to be sent and whose answer will be reported with [`Fence::answered`]. No keys
+    /// means that any may be touched. Returns its epoch.
+    #[inline]
+    pub fn write(&self, keys: Option<impl Iterator<Item = u32>>) -> u64 {
+        let epoch = loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            let unanswered = &self.unanswered[(epoch % UNSETTLED) as usize];
+            unanswered.fetch_add(1, Ordering::SeqCst);
+            // The prober closes an epoch before it looks at its count: one of us sees the other.
+            if self.epoch.load(Ordering::SeqCst) == epoch {
+                break epoch;
+            }
+            unanswered.fetch_sub(1, Ordering::SeqCst);
+        };
+        self.mark_in(epoch, keys);
+        epoch
+    }
+
+    /// The answer to a write of that epoch has come, or never will.
+    #[inline]
+    pub fn answered(&self, epoch: u64) {
+        self.unanswered[(epoch % UNSETTLED) as usize].fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Notes a write whose answer has come but is not yet passed on. Returns its epoch.
+    pub fn mark(&self, keys: Option<impl Iterator<Item = u32>>) -> u64 {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        self.mark_in(epoch, keys);
+        epoch
+    }
+
+    #[inline]
+    fn mark_in(&self, epoch: u64, keys: Option<impl Iterator<Item = u32>>) {
+        match keys {
+            Some(keys) => keys.for_each(|key| {
+                self.slots[key as usize % SLOTS].fetch_max(epoch, Ordering::Release);
+            }),
+            None => {
+                self.global.fetch_max(epoch, Ordering::Release);
+            }
+        }
+        if self.last.load(Ordering::Relaxed) < epoch {
+            self.last.fetch_max(epoch, Ordering::Release);
+        }
+    }
+
+    /// The epoch a replica has caught up with.
+    #[inline]
+    pub fn caught_up(&self, server: usize) -> u64 {
+        self.caught_up.get(server).map_or(0, |caught_up| caught_up.load(Ordering::Acquire))
+    }
+
+    /// Whether a replica has every write to these keys that was noted so far.
+    #[inline]
+    pub fn passed(&self, server: usize, mut keys: impl Iterator<Item = u32>) -> bool {
+        let caught_up = self.caught_up(server);
+        self.global.load(Ordering::Acquire) <= caught_up
+            && keys.all(|key| self.slots[key as usize % SLOTS].load(Ordering::Acquire) <= caught_up)
+    }
+
+    /// The last epoch in which anything was written; replicas need not be asked once they have caught up with it.
+    pub fn last_write(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// Prober: closes the open epoch, unless too many are unsettled, and returns the latest epoch up to which every
+    /// write is answered.
+    pub fn close_epoch(&self, settled: u64) -> u64 {
+        let mut open = self.epoch.load(Ordering::SeqCst);
+        if open < settled + UNSETTLED - 1 {
+            open = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        }
+        let mut now = settled;
+        while now + 1 < open && self.unanswered[((now + 1) % UNSETTLED) as usize].load(Ordering::SeqCst) == 0
+        {
+            now += 1;
+        }
+        now
+    }
+
+    /// Prober: a replica's offset has passed that of the epoch.
+    pub fn catch_up(&self, server: usize, epoch: u64) {
+        if let Some(caught_up) = self.caught_up.get(server) {
+            caught_up.fetch_max(epoch, Ordering::Release);
+        }
+    }
+
+    /// Forgets what is known of a server (it was empty, restarted, or follows another primary now).
+    pub fn forget(&self, server: usize) {
+        if let Some(caught_up) = self.caught_up.get(server) {
+            caught_up.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Offsets of settled epochs that some replica has not passed yet. Pure book-keeping of the prober.
+#[derive(Debug, Default)]
+pub struct Milestones {
+    /// Epoch and an offset of the primary that is not below any write of it; both grow.
+    marks: std::collections::VecDeque<(u64, u64)>,
+}
+
+/// More milestones than this are thinned out from the middle; replicas then catch up in larger steps.
+const MAX_MILESTONES: usize = 512;
+
+impl Milestones {
+    /// The primary's offset, read after all writes up to `epoch` were answered.
+    pub fn add(&mut self, epoch: u64, offset: u64) {
+        if self.marks.back().is_some_and(|(_, last)| *last > offset) {
+            // Another history (a new primary): old offsets mean nothing in it.
+            self.marks.clear();
+        }
+        match self.marks.back_mut() {
+            Some(back) if back.0 == epoch || back.1 == offset => back.0 = back.0.max(epoch),
+            _ => self.marks.push_back((epoch, offset)),
+        }
+        if self.marks.len() > MAX_MILESTONES {
+            let mut index = 0;
+            self.marks.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+        }
+    }
+
+    /// The latest epoch whose offset is not above `offset`.
+    pub fn reached(&self, offset: u64) -> u64 {
+        let passed = self.marks.partition_point(|(_, mark)| *mark <= offset);
+        passed.checked_sub(1).and_then(|at| self.marks.get(at)).map_or(0, |(epoch, _)| *epoch)
+    }
+
+    /// Drops what every replica has passed.
+    pub fn trim(&mut self, epoch: u64) {
+        while self.marks.len() > 1 && self.marks[1].0 <= epoch {
+            self.marks.pop_front();
+        }
+    }
+
+    /// A new primary: its offsets belong to another history.
+    pub fn clear(&mut self) {
+        self.marks.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(hash: u32) -> std::iter::Once<u32> {
+        std::iter::once(hash)
+    }
+
+    #[test]
+    fn a_read_waits_for_the_replica_to_pass_the_write() {
+        let fence = Fence::default();
+        assert!(fence.passed(1, key(7)));
+        let epoch = fence.write(Some(key(7)));
+        assert!(!fence.passed(1, key(7)) && fence.passed(1, key(8)));
+        assert_eq!(fence.close_epoch(0), 0, "the write is not answered yet");
+        fence.answered(epoch);
+        assert_eq!(fence.close_epoch(0), epoch + 1);
+        fence.catch_up(1, epoch);
+        assert!(fence.passed(1, key(7)) && !fence.passed(2, key(7)));
+    }
+
+    #[test]
+    fn a_write_without_keys_counts_for_all() {
+        let fence = Fence::default();
+        let epoch = fence.write(None::<std::iter::Empty<u32>>);
+        assert!(!fence.passed(1, key(3)));
+        fence.catch_up(1, epoch);
+        assert!(fence.passed(1, key(3)));
+        fence.forget(1);
+        assert!(!fence.passed(1, key(3)));
+    }
+
+    #[test]
+    fn unanswered_writes_hold_their_epoch_and_the_later_ones() {
+        let fence = Fence::default();
+        let first = fence.write(Some(key(1)));
+        let mut settled = 0;
+        for _ in 0..100 {
+            settled = fence.close_epoch(settled);
+        }
+        assert_eq!(settled, 0);
+        let second = fence.write(Some(key(2)));
+        assert!(second > first && second < UNSETTLED);
+        fence.answered(first);
+        settled = fence.close_epoch(settled);
+        assert_eq!(settled, second - 1);
+        fence.answered(second);
+        assert!(fence.close_epoch(settled) >= second);
+    }
+
+    #[test]
+    fn milestones_translate_offsets_to_epochs() {
+        let mut milestones = Milestones::default();
+        for (epoch, offset) in [(1, 100), (2, 100), (4, 250), (5, 300)] {
+            milestones.add(epoch, offset);
+        }
+        assert_eq!([99, 100, 249, 250, 1000].map(|offset| milestones.reached(offset)), [0, 2, 2, 4, 5]);
+        milestones.trim(4);
+        assert_eq!(milestones.reached(260), 4);
+        milestones.add(9, 50);
+        assert_eq!(milestones.reached(260), 9);
+        for epoch in 10..5000 {
+            milestones.add(epoch, epoch * 10);
+        }
+        assert!(milestones.marks.len() <= MAX_MILESTONES);
+        assert_eq!(milestones.reached(u64::MAX), 4999);
+    }
+}

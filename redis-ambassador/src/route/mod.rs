@@ -1,0 +1,71 @@
+//! Which server gets a request. Pure: the state of the servers comes in, a choice goes out.
+
+mod fence;
+
+pub use fence::{Fence, Milestones};
+
+/// What the topology says of one server. Servers are known by a small number that never changes its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// It may serve reads.
+    pub fit: bool,
+    /// It answers at all.
+    pub reachable: bool,
+}
+
+/// The servers as routing sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// The server that takes writes, when one is known.
+    pub primary: Option<usize>,
+    /// Indexed by server number.
+    pub servers: Vec<Standing>,
+}
+
+impl View {
+    /// The replicas that may serve reads.
+    pub fn replicas(&self) -> impl Iterator<Item = usize> + '_ {
+        let fit = self.servers.iter().enumerate().filter(|(_, standing)| standing.fit);
+        fit.map(|(server, _)| server).filter(|server| Some(*server) != self.primary)
+    }
+}
+
+/// Requests outstanding on one server count in steps of this size: those of one turn of the loop stay together, and
+/// are written and answered together, unless they are many.
+const STEP: u32 = 16;
+
+/// Picks the candidate with the least outstanding requests, in steps of [`STEP`]; `turn` says who is first among
+/// equals, so that they take turns.
+pub fn least_outstanding(
+    candidates: &[usize],
+    outstanding: impl Fn(usize) -> u32,
+    turn: usize,
+) -> Option<usize> {
+    let count = candidates.len();
+    (0..count)
+        .map(|offset| candidates[(turn + offset) % count])
+        .min_by_key(|&server| outstanding(server) / STEP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_primary_is_not_among_the_replicas() {
+        let up = Standing { fit: true, reachable: true };
+        let down = Standing::default();
+        let view = View { primary: Some(0), servers: vec![up, up, down, up] };
+        assert_eq!(view.replicas().collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn the_least_busy_wins_and_equals_take_turns() {
+        let busy = |server: usize| [70, 20, 31][server];
+        assert_eq!(least_outstanding(&[0, 1, 2], busy, 0), Some(1));
+        assert_eq!(least_outstanding(&[0, 1, 2], busy, 2), Some(2));
+        assert_eq!(least_outstanding(&[], busy, 0), None);
+        let turns: Vec<_> = (0..4).filter_map(|turn| least_outstanding(&[1, 2], |_| 0, turn)).collect();
+        assert_eq!(turns, [1, 2, 1, 2]);
+    }
+}

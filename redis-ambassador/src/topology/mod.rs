@@ -1,0 +1,72 @@
+//! Who is who among the servers: asked of the servers themselves, again and again.
+//!
+//! This is the only user of the `redis` crate, and never on the data path.
+
+mod commands;
+mod decide;
+mod monitor;
+mod observe;
+mod prober;
+
+pub(crate) use monitor::{Monitor, MonitorSettings, describe};
+pub(crate) use prober::WriteSignal;
+
+use crate::address::ServerAddr;
+use crate::command::Table;
+use crate::route::View;
+use std::sync::Arc;
+
+/// What a server said of itself when it was last asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Observation {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// It does not answer.
+    Unreachable(String),
+    /// It answers, but not this question (`NOAUTH`, `NOPERM`, an old server).
+    Silent(String),
+    /// It is loading its data.
+    Loading,
+    /// It is a primary.
+    Primary {
+        /// Its replication offset in bytes.
+        offset: u64,
+        /// Replicas connected to it.
+        replicas: usize,
+    },
+    /// It is a replica.
+    Replica {
+        /// Whom it follows, as it says: host and port.
+        primary: (String, u16),
+        /// State of that link: `connected`, `connect`, `connecting`, `sync`, …
+        link: String,
+        /// The offset it has applied, in bytes; `None` before the first synchronisation.
+        offset: Option<u64>,
+    },
+}
+
+/// The servers, their roles, and the commands they know.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    /// By server number; numbers keep their meaning.
+    pub servers: Vec<Arc<ServerAddr>>,
+    /// What routing needs.
+    pub view: View,
+    /// What the servers said, by server number.
+    pub observations: Vec<Observation>,
+    /// The primary's command table, when it told it.
+    pub table: Option<Arc<Table>>,
+}
+
+impl Topology {
+    /// A server's address as text.
+    pub fn name(&self, server: usize) -> String {
+        self.servers.get(server).map_or_else(|| "no server".to_owned(), ToString::to_string)
+    }
+
+    /// A server's address.
+    pub fn address(&self, server: usize) -> Option<Arc<ServerAddr>> {
+        self.servers.get(server).map(Arc::clone)
+    }
+}

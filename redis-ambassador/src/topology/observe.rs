@@ -1,0 +1,112 @@
+//! Asking one server.
+
+use super::Observation;
+use crate::address::ServerAddr;
+use crate::upstream::Credentials;
+use common::secret::ExposeSecret;
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value,
+};
+use std::time::Duration;
+
+/// Opens a connection for questions.
+pub(super) async fn connect(
+    address: &ServerAddr,
+    credentials: Option<&Credentials>,
+    timeout: Duration,
+) -> Result<MultiplexedConnection, RedisError> {
+    let address = match address {
+        ServerAddr::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        ServerAddr::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(credentials) = credentials {
+        settings = settings.set_password(credentials.password.expose_secret());
+        if credentials.user != "default" {
+            settings = settings.set_username(&credentials.user);
+        }
+    }
+    let client = Client::open(address.into_connection_info()?.set_redis_settings(settings))?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(Some(timeout));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Asks a server for its role.
+///
+/// # Errors
+/// The connection is of no use any more.
+pub(super) async fn role(connection: &mut MultiplexedConnection) -> Result<Observation, RedisError> {
+    match redis::cmd("ROLE").query_async::<Value>(connection).await {
+        Ok(value) => Ok(read_role(&value)),
+        Err(error) => match refusal(&error) {
+            Some(observation) => Ok(observation),
+            None => Err(error),
+        },
+    }
+}
+
+/// What an error says about a server that did answer; `None` when it did not.
+pub(super) fn refusal(error: &RedisError) -> Option<Observation> {
+    match error.code()? {
+        "LOADING" => Some(Observation::Loading),
+        code => Some(Observation::Silent(code.to_owned())),
+    }
+}
+
+fn read_role(value: &Value) -> Observation {
+    let Value::Array(items) = value else { return Observation::Silent("no array".to_owned()) };
+    match (items.first().and_then(text).as_deref(), items.as_slice()) {
+        (Some("master"), [_, offset, Value::Array(replicas), ..]) => {
+            Observation::Primary { offset: number(offset).unwrap_or(0), replicas: replicas.len() }
+        }
+        (Some("slave"), [_, host, port, link, offset, ..]) => Observation::Replica {
+            primary: (text(host).unwrap_or_default(), number(port).unwrap_or(0) as u16),
+            link: text(link).unwrap_or_default(),
+            offset: number(offset),
+        },
+        _ => Observation::Silent("not a primary nor a replica".to_owned()),
+    }
+}
+
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        Value::VerbatimString { text, .. } => Some(text.clone()),
+        Value::Okay => Some("OK".to_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn roles_are_read() {
+        let primary = Value::Array(vec![bulk("master"), Value::Int(42), Value::Array(vec![Value::Nil])]);
+        assert_eq!(read_role(&primary), Observation::Primary { offset: 42, replicas: 1 });
+        let replica =
+            Value::Array(vec![bulk("slave"), bulk("h"), Value::Int(1), bulk("sync"), Value::Int(-1)]);
+        let expected =
+            Observation::Replica { primary: ("h".to_owned(), 1), link: "sync".to_owned(), offset: None };
+        assert_eq!(read_role(&replica), expected);
+        for nonsense in [Value::Nil, Value::Array(vec![]), Value::Array(vec![bulk("sentinel"), Value::Nil])] {
+            assert!(matches!(read_role(&nonsense), Observation::Silent(_)));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Connections to servers: sockets, buffers, the hand-shake, and what is outstanding on each.
+
+mod buffer;
+mod handshake;
+mod link;
+mod socket;
+
+pub(crate) use buffer::Buffer;
+pub(crate) use handshake::{Credentials, Handshake, connect};
+pub(crate) use link::{Link, LinkError, LinkState, Phase, Waiter};
+pub(crate) use socket::Socket;

@@ -1,0 +1,60 @@
+//! One stream socket of any kind, usable through a shared reference.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+macro_rules! each {
+    ($self:expr, $socket:ident => $body:expr) => {
+        match $self {
+            Socket::Tcp($socket) => $body,
+            Socket::Unix($socket) => $body,
+        }
+    };
+}
+
+impl Socket {
+    /// Reads what is there; 0 is the end of the stream.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(each!(self, socket => socket.poll_read_ready(cx)))?;
+            match each!(self, socket => socket.try_read(buf)) {
+                Ok(count) => {
+                    if count > 0 && count < buf.len() {
+                        // The socket is drained: readiness is edge-triggered, so saying so now saves the system
+                        // call that would find it empty.
+                        let drained = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                        let _ = each!(self, socket => socket.try_io(Interest::READABLE, drained));
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Waits until a write may succeed.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, socket => socket.poll_write_ready(cx))
+    }
+
+    /// Writes what the kernel takes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing; otherwise the connection is broken.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, socket => socket.try_write(bytes))
+    }
+}

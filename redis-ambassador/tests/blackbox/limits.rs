@@ -1,0 +1,151 @@
+//! Large values, slow clients, and input that is no RESP.
+
+use crate::harness::{Trio, Value, encode, eventually};
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+#[test]
+fn large_values_are_streamed() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    let value = vec![b'x'; 64 << 20];
+    let idle = trio.ambassador.memory();
+    client.send_words(&[b"SET", b"big", &value]);
+    assert_eq!(client.read().text(), "OK");
+    client.send("GET big");
+    let Value::Bulk(back) = client.read() else { panic!("no bulk") };
+    assert!(back == value);
+    let after = trio.ambassador.memory();
+    assert!(after < idle + (24 << 20), "{idle} -> {after}");
+    assert_eq!(client.say("STRLEN big"), value.len().to_string());
+}
+
+#[test]
+fn a_million_elements_pass() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    client.send_words(&[b"EVAL", b"for i=1,1000000,5000 do local t={} for j=i,i+4999 do t[#t+1]=j end redis.call('RPUSH',KEYS[1],unpack(t)) end", b"1", b"l"]);
+    client.read();
+    assert_eq!(client.say("LLEN l"), "1000000");
+    client.send("LRANGE l 0 -1");
+    let Value::Array(items) = client.read() else { panic!("no array") };
+    assert_eq!((items.len(), items[999_999].text()), (1_000_000, "1000000".to_owned()));
+}
+
+#[test]
+fn a_slow_reader_slows_nobody_else() {
+    let trio = Trio::start(&[]);
+    let mut setup = trio.client();
+    setup.send_words(&[b"SET", b"big", &vec![b'x'; 8 << 20]]);
+    assert_eq!(setup.read().text(), "OK");
+    let mut slow: Vec<_> = (0..4).map(|_| trio.client()).collect();
+    for client in &mut slow {
+        for _ in 0..8 {
+            client.send("GET big");
+        }
+    }
+    let mut other = trio.client();
+    let start = Instant::now();
+    for round in 0..200 {
+        assert_eq!(other.say(&format!("SET a {round}")), "OK");
+        assert_eq!(other.say("GET a"), round.to_string());
+        assert_eq!(other.say("GET b"), "(nil)");
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(trio.ambassador.memory() < 200 << 20, "{}", trio.ambassador.memory());
+    for client in &mut slow {
+        for _ in 0..8 {
+            let Value::Bulk(bytes) = client.read() else { panic!("no bulk") };
+            assert_eq!(bytes.len(), 8 << 20);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_bounded() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    client.stream.get_ref().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let value = vec![b'v'; 10_000];
+    trio.client().send_words(&[b"SET", b"v", &value]);
+    let batch = encode(&[b"GET", b"v"]).repeat(1000);
+    for _ in 0..1000 {
+        if client.stream.get_mut().write_all(&batch).is_err() {
+            break;
+        }
+    }
+    assert!(trio.ambassador.memory() < 100 << 20, "{}", trio.ambassador.memory());
+    assert_eq!(trio.client().say("PING"), "PONG");
+}
+
+#[test]
+fn what_is_no_request_closes_its_client_alone() {
+    let trio = Trio::start(&[]);
+    let mut bystander = trio.client();
+    for (input, answer) in [
+        (&b"*x\r\n"[..], "ERR Protocol error: invalid multibulk length"),
+        (b"*1\r\nx", "ERR Protocol error: expected '$', got 'x'"),
+        (b"*1\r\n$-5\r\n", "ERR Protocol error: invalid bulk length"),
+        (b"*99999999\r\n", "ERR Protocol error: invalid multibulk length"),
+        (b"*1\r\n$99999999999\r\n", "ERR Protocol error: invalid bulk length"),
+        (b"SET \"a\r\n", "ERR Protocol error: unbalanced quotes in request"),
+    ] {
+        let mut client = trio.client();
+        client.send("PING");
+        client.send_raw(input);
+        assert_eq!(client.read().text(), "PONG");
+        assert_eq!(client.read().text(), answer);
+        assert!(client.is_closed());
+        assert_eq!(bystander.say("PING"), "PONG");
+    }
+    let mut client = trio.client();
+    client.send_raw(&vec![b'x'; 100_000]);
+    assert_eq!(client.read().text(), "ERR Protocol error: too big inline request");
+}
+
+#[test]
+fn too_many_clients_are_refused() {
+    let trio = Trio::start(&["--max-clients", "3"]);
+    let mut held: Vec<_> = (0..3).map(|_| trio.client()).collect();
+    for client in &mut held {
+        assert_eq!(client.say("PING"), "PONG");
+    }
+    assert_eq!(trio.client().read().text(), "ERR max number of clients reached");
+    held.pop();
+    eventually("there is room again", || {
+        let mut client = trio.client();
+        client.stream.get_mut().write_all(b"PING\r\n").is_ok()
+            && client.try_read() == Some(Value::Simple("PONG".into()))
+    });
+}
+
+#[test]
+fn termination_finishes_what_is_in_flight() {
+    let mut trio = Trio::start(&[]);
+    let mut client = trio.client();
+    client.send("DEBUG SLEEP 0.5");
+    std::thread::sleep(Duration::from_millis(100));
+    trio.ambassador.process.signal("-TERM");
+    assert_eq!(client.read().text(), "OK");
+    assert!(client.is_closed());
+    let status = trio.ambassador.process.child.wait().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let mut rest = Vec::new();
+    let _ = client.stream.read_to_end(&mut rest);
+}
+
+#[test]
+fn a_wrong_flag_is_named() {
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_redis-ambassador"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, text) = run(&["--primery", "a:1"]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("did you mean `--primary`"), "{text}");
+    assert_eq!(run(&[]).0, Some(2));
+    assert_eq!(run(&["--primary", "a:1", "--check-config"]).0, Some(0));
+}

@@ -1,0 +1,8 @@
+//! The binary in front of real Redis servers. Needs `redis-server` on the path.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
+mod failure;
+mod harness;
+mod limits;
+mod transparency;
