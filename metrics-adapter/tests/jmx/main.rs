@@ -380,6 +380,28 @@ probeTargets: ['127.0.0.1:*']
 }
 
 #[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn explaining_and_linting() {
+    let jvm = Jvm::plain(&[]);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let rules = "rules: [{pattern: Shapes.*Int, name: int}, {pattern: nowhere, name: x}]";
+    let only = "includeObjectNames: ['fixture:type=Shapes,*']";
+    writeln!(file, "hostPort: 127.0.0.1:{}\n{only}\n{rules}", jvm.port).unwrap();
+    let run = |mode: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_metrics-adapter"));
+        let output = command.args(["jmx", mode]).arg(file.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run("explain");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("fixture<type=Shapes, name=plain><>Int: -7\n  rule 1 -> int{} -7\n"), "{text}");
+    assert!(text.contains("- pattern: '^fixture<type=Shapes, name=plain><Point>x:'"), "{text}");
+    let (code, text) = run("lint");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("rule 2 never matches"), "{text}");
+}
+
+#[test]
 fn configurations_that_are_refused() {
     for (config, complaint) in [
         ("rules: []\n", "`hostPort`"),

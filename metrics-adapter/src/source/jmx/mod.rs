@@ -12,6 +12,8 @@
 
 mod basic_auth;
 mod config;
+mod explain;
+mod export;
 mod http;
 mod jvm;
 mod key_store;
@@ -30,6 +32,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 pub use self::config::ConfigError;
+pub use self::explain::{Explained, Explanation, Fate, explain};
 pub use self::http::{RunError, run};
 use self::settings::{Settings, TargetSettings};
 use self::target::{SharedTarget, Target};
