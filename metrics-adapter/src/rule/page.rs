@@ -30,8 +30,13 @@ struct Collected {
     name: String,
     help: String,
     kind: Kind,
-    samples: Vec<(Vec<(String, String)>, f64, String)>,
+    samples: Vec<Unwritten>,
+    /// Its name is not to be changed.
+    verbatim: bool,
 }
+
+/// Labels, value and rule input of a sample.
+type Unwritten = (Vec<(String, String)>, f64, String);
 
 impl Page {
     /// An empty page.
@@ -58,6 +63,7 @@ impl Page {
                     help: matched.help,
                     kind: matched.kind,
                     samples: Vec::new(),
+                    verbatim: false,
                 });
                 *entry.insert(self.families.len() - 1)
             }
@@ -67,6 +73,23 @@ impl Page {
             family.kind = Kind::Untyped;
         }
         family.samples.push((labels, matched.value, input));
+    }
+
+    /// Adds a constant 1 under a name that keeps its suffix.
+    pub fn push_verbatim(&mut self, name: &str, help: &str, mut labels: Vec<(String, String)>) {
+        labels.sort();
+        let index = *self.by_name.entry(format!("{name} verbatim")).or_insert_with(|| {
+            let (name, help) = (name.to_owned(), help.to_owned());
+            self.families.push(Collected {
+                name,
+                help,
+                kind: Kind::Gauge,
+                samples: Vec::new(),
+                verbatim: true,
+            });
+            self.families.len() - 1
+        });
+        self.families[index].samples.push((labels, 1.0, String::new()));
     }
 
     /// Number of samples so far.
@@ -102,7 +125,7 @@ impl Collected {
             // The same leaf twice, say through overlapping patterns: one of them is enough.
             self.samples.dedup_by(|later, earlier| later.0 == earlier.0);
         }
-        if self.kind == Kind::Counter && style == NameStyle::One {
+        if self.kind == Kind::Counter && style == NameStyle::One && !self.verbatim {
             self.name.push_str("_total");
         }
         let samples = self.samples.into_iter();

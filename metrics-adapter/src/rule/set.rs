@@ -180,10 +180,6 @@ impl RuleSet {
         self.rules.iter().any(|rule| rule.value.is_some() || rule.info)
     }
 
-    pub(super) fn linear_patterns(&self) -> impl Iterator<Item = Option<Option<&str>>> {
-        self.rules.iter().map(|rule| rule.pattern.as_ref().map(JavaRegex::linear))
-    }
-
     /// Applies the first rule that matches.
     ///
     /// # Errors
@@ -383,9 +379,9 @@ impl<'l> Texts<'l> {
             write_input(&mut text, leaf, snake);
             text.push_str(": ");
             if cache {
-                text.push_str("<cache>")
+                text.push_str("<cache>");
             } else {
-                leaf.value.write(&mut text)
+                leaf.value.write(&mut text);
             }
             text
         })

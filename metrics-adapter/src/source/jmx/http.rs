@@ -167,10 +167,10 @@ impl Handler for Page {
         let time = self.time;
         Box::pin(async move {
             let _permit = permit;
-            if let Some(auth) = auth {
-                if !authorized(auth, header).await {
-                    return secured(unauthorized(), with_tls);
-                }
+            if let Some(auth) = auth
+                && !authorized(auth, header).await
+            {
+                return secured(unauthorized(), with_tls);
             }
             let answer = match time {
                 None => answer.await,
@@ -277,12 +277,12 @@ fn page(request: &Request, mut families: Vec<&Family>) -> Response {
     writer.finish();
     let bytes = writer.take();
     let encodings = header_text(request.headers(), header::ACCEPT_ENCODING);
-    if Compression::negotiate(&encodings) == Compression::Gzip {
-        if let Ok(packed) = gzip(&bytes) {
-            let mut response = respond(StatusCode::OK, content_type(format), packed);
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            return response;
-        }
+    if Compression::negotiate(&encodings) == Compression::Gzip
+        && let Ok(packed) = gzip(&bytes)
+    {
+        let mut response = respond(StatusCode::OK, content_type(format), packed);
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        return response;
     }
     respond(StatusCode::OK, content_type(format), bytes)
 }

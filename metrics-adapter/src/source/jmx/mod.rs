@@ -12,7 +12,10 @@
 
 mod basic_auth;
 mod config;
+mod explain;
+mod export;
 mod http;
+mod jvm;
 mod key_store;
 mod own;
 mod settings;
@@ -29,6 +32,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 pub use self::config::ConfigError;
+pub use self::explain::{Explained, Explanation, Fate, explain};
 pub use self::http::{RunError, run};
 use self::settings::{Settings, TargetSettings};
 use self::target::{SharedTarget, Target};
@@ -222,7 +226,7 @@ impl JmxSource {
         for target in &current.targets {
             let mut target = target.lock().await;
             target.scrape(collection, Some(deadline), &mut page).await;
-            reports.push((target.settings.labels.clone(), target.last.clone(), target.known_beans()));
+            reports.push(target.report());
         }
         let mut families = page.finish();
         families.extend(own::scrape_families(&reports));
@@ -251,7 +255,7 @@ impl JmxSource {
             return Err(ScrapeError::Timeout(limit));
         }
         let mut families = page.finish();
-        families.extend(own::scrape_families(&[(Vec::new(), target.last.clone(), target.known_beans())]));
+        families.extend(own::scrape_families(&[target.report()]));
         Ok(families)
     }
 

@@ -4,15 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::explain::Explained;
+use super::export::export;
+use super::jvm;
 use super::settings::{Collection, TargetSettings};
 use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
 use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
-use crate::jmx::value::Value;
-use crate::rule::leaf::{text_of, walk};
-use crate::rule::name::safe;
 use crate::rule::page::Page;
-use crate::rule::set::{Outcome, write_input};
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
@@ -33,11 +32,14 @@ pub(super) struct Target {
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
+    /// What became of each leaf, while somebody wants to know.
+    pub(super) trace: Option<Vec<Explained>>,
 }
 
 /// What one scrape came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
+    pub(super) labels: Vec<(String, String)>,
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
     pub(super) beans: usize,
@@ -46,31 +48,38 @@ pub(super) struct Report {
 
 /// What is known about one bean.
 #[derive(Debug)]
-struct Bean {
-    name: ObjectName,
+pub(super) struct Bean {
+    pub(super) name: ObjectName,
     class: String,
-    attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Attribute>,
     immutable: bool,
     described: Instant,
     suspended_until: Option<Instant>,
     /// Attributes whose values cannot be exported or read; kept while the bean is registered.
-    excluded: HashSet<String>,
+    pub(super) excluded: HashSet<String>,
 }
 
 #[derive(Debug)]
-struct Attribute {
-    name: String,
-    description: String,
+pub(super) struct Attribute {
+    pub(super) name: String,
+    pub(super) description: String,
 }
 
 impl Target {
     pub(super) fn new(settings: TargetSettings) -> Self {
-        Self { settings, client: None, beans: HashMap::new(), last: Report::default(), logged: None }
+        Self {
+            settings,
+            client: None,
+            beans: HashMap::new(),
+            last: Report::default(),
+            logged: None,
+            trace: None,
+        }
     }
 
-    /// Number of beans whose description is remembered.
-    pub(super) fn known_beans(&self) -> usize {
-        self.beans.len()
+    /// The last scrape, for the page.
+    pub(super) fn report(&self) -> Report {
+        self.last.clone()
     }
 
     /// Adds the samples of all beans to `page`. An error is logged and reported; what was read before it
@@ -86,7 +95,7 @@ impl Target {
         let result = self.read(collection, deadline, page).await;
         let error = match result {
             Ok(problem) => problem,
-            Err(error) => Some(crate_chain(&error)),
+            Err(error) => Some(chain(&error)),
         };
         if error != self.logged {
             match &error {
@@ -96,6 +105,7 @@ impl Target {
             self.logged.clone_from(&error);
         }
         self.last = Report {
+            labels: self.settings.labels.clone(),
             error,
             duration: start.elapsed(),
             beans: self.beans.len(),
@@ -152,6 +162,10 @@ impl Target {
             let found = instances.len();
             problem =
                 Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
+        }
+        if collection.jvm_metrics {
+            let names: Vec<String> = client.query_names(Some("java.*:*")).await?;
+            jvm::add(client, &names, &self.settings.labels, page).await?;
         }
         let names = self.describe(client, collection, instances).await?;
         for names in names.chunks(BEANS_PER_CALL) {
@@ -216,7 +230,8 @@ impl Target {
             self.beans.remove(name.as_str());
             return;
         };
-        let texts = collection.rules.uses_texts() || !collection.customizers.is_empty();
+        let texts =
+            self.trace.is_some() || collection.rules.uses_texts() || !collection.customizers.is_empty();
         let wanted = info.attributes.into_iter().filter(|attribute| {
             attribute.readable
                 && collection.filter.wants_attribute(name, &attribute.name)
@@ -273,7 +288,8 @@ impl Target {
                         tracing::info!(bean = name, attribute, "left out: the JVM cannot serialize it");
                         bean.excluded.insert(attribute);
                     }
-                    let new = export(bean, collection, &self.settings.labels, &result.values, page);
+                    let labels = &self.settings.labels;
+                    let new = export(bean, collection, labels, &result.values, page, self.trace.as_mut());
                     problem = problem.or(new.map(|new| format!("{}: {new}", self.settings.name)));
                 }
                 // It has gone between the question and the answer.
@@ -314,68 +330,8 @@ fn may_export(class: &str, texts: bool) -> bool {
     }
 }
 
-/// Walks over the values of one bean. Returns the first error of a rule.
-fn export(
-    bean: &mut Bean,
-    collection: &Collection,
-    target_labels: &[(String, String)],
-    values: &[(String, Value)],
-    page: &mut Page,
-) -> Option<String> {
-    let customizer = collection.customizers.iter().find(|customizer| customizer.applies_to(&bean.name));
-    let labels = customizer.map_or_else(Vec::new, |customizer| {
-        let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
-        let present = wanted.filter(|(_, value)| *value != Value::Null);
-        present.map(|(name, value)| (safe(name), text_of(value))).collect::<Vec<_>>()
-    });
-    let mut problem = None;
-    let mut one = |attribute: &str, description: &str, value: &Value| {
-        walk(&bean.name, attribute, description, value, &mut |leaf| match collection
-            .rules
-            .apply(leaf, &labels)
-        {
-            Ok(Outcome::Sample(_, mut matched)) => {
-                for (name, value) in target_labels {
-                    if !matched.labels.iter().any(|(known, _)| known == name) {
-                        matched.labels.push((name.clone(), value.clone()));
-                    }
-                }
-                let mut input = String::new();
-                write_input(&mut input, leaf, false);
-                page.push(matched, input);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                problem.get_or_insert(error.to_string());
-            }
-        });
-    };
-    let mut exclude = Vec::new();
-    for (name, value) in values {
-        let Some(attribute) = bean.attributes.iter().find(|attribute| attribute.name == *name) else {
-            continue;
-        };
-        if collection.auto_exclude && is_unexportable(value) {
-            exclude.push(name.clone());
-            continue;
-        }
-        one(name, &attribute.description, value);
-    }
-    if !values.is_empty() {
-        for (name, value, description) in customizer.map_or(&[][..], |customizer| &customizer.extra) {
-            one(name, description, value);
-        }
-    }
-    bean.excluded.extend(exclude);
-    problem
-}
-
-fn is_unexportable(value: &Value) -> bool {
-    matches!(value, Value::Char(_) | Value::List(_) | Value::Map(_) | Value::ObjectName(_) | Value::Other(_))
-}
-
 /// An error and its causes in one line; each level prints only itself.
-fn crate_chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
