@@ -172,7 +172,7 @@ impl Loop {
                 match status {
                     Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),
                     _ => {
-                        tracing::info!(hash = %report.commit, took_ms = took.as_millis(), "updated successfully")
+                        tracing::info!(hash = %report.commit, took_ms = took.as_millis(), "updated successfully");
                     }
                 }
                 next

@@ -18,6 +18,9 @@ pub struct Config {
     pub depth: u32,
     /// What to do about submodules.
     pub submodules: Submodules,
+    /// Let a repository from the network have submodules on this machine's paths
+    /// (`protocol.file.allow`).
+    pub allow_local_submodules: bool,
     /// Patterns of what to check out.
     pub sparse_checkout_file: Option<PathBuf>,
     /// Working directory.
@@ -55,6 +58,8 @@ pub struct Config {
     pub tidy: bool,
     /// Settings of HTTP remotes.
     pub transport: crate::transport::HttpOptions,
+    /// Keys and known hosts of SSH remotes.
+    pub ssh: crate::transport::SshOptions,
 }
 
 /// What to do about submodules.
@@ -172,6 +177,7 @@ impl Config {
             reference: "HEAD".to_owned(),
             depth: 1,
             submodules: Submodules::Recursive,
+            allow_local_submodules: false,
             sparse_checkout_file: None,
             root: root.into(),
             touch_file: None,
@@ -189,6 +195,7 @@ impl Config {
             http: None,
             tidy: true,
             transport: crate::transport::HttpOptions::default(),
+            ssh: crate::transport::SshOptions::default(),
         }
     }
 }

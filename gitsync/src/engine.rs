@@ -2,31 +2,24 @@
 //! [`crate::transport`].
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::credential::Keyring;
 use crate::error::SyncError;
+use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
 use crate::metrics::Metrics;
-use crate::protocol::{FetchEvent, FetchRequest, INFINITE_DEPTH, ObjectId, ref_prefixes, resolve};
+use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
-use crate::repo::{
-    CheckoutOptions, Layout, LocalSource, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
-};
-use crate::transport::{GitRemote, HttpRemote, Remote, RemoteUrl};
+use crate::repo::{CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
+use crate::submodule;
 
 /// Files looked at for changes in one poll: about a millisecond of `lstat`.
 const PATROL_FILES: usize = 1_000;
-/// Pieces of a pack between network and disk.
-const PACK_QUEUE: usize = 16;
 
 /// What an attempt did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,17 +32,13 @@ pub(crate) struct Report {
     pub(crate) settled: bool,
 }
 
-enum Source {
-    Local(PathBuf),
-    Network(Remote),
-}
-
 /// Owns the root.
 pub(crate) struct Engine {
     config: Arc<Config>,
     layout: Layout,
     link: Link,
     source: Source,
+    fetcher: Fetcher,
     keyring: Keyring,
     hooks: Hooks,
     metrics: Metrics,
@@ -70,18 +59,8 @@ impl Engine {
         hooks: Hooks,
         metrics: Metrics,
     ) -> Result<Self, SyncError> {
-        let source = match RemoteUrl::parse(&config.repo)? {
-            RemoteUrl::Local(path) => Source::Local(path),
-            RemoteUrl::Git { host, port, path } => {
-                Source::Network(Remote::Git(GitRemote::new(host, port, path)))
-            }
-            RemoteUrl::Http(url) => {
-                Source::Network(Remote::Http(Box::new(HttpRemote::new(url, &config.transport)?)))
-            }
-            RemoteUrl::Ssh { .. } => {
-                return Err(SyncError::Credential("ssh isn't supported by this version".to_owned()));
-            }
-        };
+        let fetcher = Fetcher::new(Arc::clone(&config), metrics.clone());
+        let source = fetcher.source(&config.repo)?;
         let link = Link::new(&layout, &config.link);
         let keyring = Keyring::new(&config, &metrics)?;
         let engine = Self {
@@ -89,6 +68,7 @@ impl Engine {
             layout,
             link,
             source,
+            fetcher,
             keyring,
             hooks,
             metrics,
@@ -120,9 +100,7 @@ impl Engine {
             self.lock = Some(RootLock::take(&self.layout)?);
         }
         self.keyring.refresh(cancel).await?;
-        if let Source::Network(Remote::Http(remote)) = &mut self.source {
-            remote.set_credentials(self.keyring.for_url(&self.config.repo));
-        }
+        self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
         if !self.first && self.is_current(wanted).await? {
             return Ok(self.report(wanted, false));
@@ -150,17 +128,7 @@ impl Engine {
         if let Ok(hash) = name.parse() {
             return Ok(hash);
         }
-        let names = ref_prefixes(&name);
-        let refs = match &mut self.source {
-            Source::Local(path) => {
-                let path = path.clone();
-                blocking(move || LocalSource::open(&path)?.refs(&names)).await?
-            }
-            Source::Network(remote) => tokio::select! {
-                refs = remote.refs(&names) => refs?,
-                () = cancel.cancelled() => return Err(RepoError::Cancelled.into()),
-            },
-        };
+        let refs = self.source.refs(ref_prefixes(&name), cancel).await?;
         resolve(&name, &refs).map(crate::protocol::RemoteRef::target).ok_or(SyncError::UnknownRef { name })
     }
 
@@ -216,14 +184,12 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<(ObjectId, bool), SyncError> {
         let old = self.link.current();
-        let prepared = self.prepare(wanted, afresh, cancel).await?;
-        let (store, request) = (prepared.store, prepared.request);
-        let store = match request {
-            Some(request) => self.fetch(store, request, wanted, cancel).await?,
-            None => store,
-        };
-        let made = self.check_out(store, wanted, cancel).await?;
+        let store = self.prepare(afresh, cancel).await?;
+        let (source, keyring) = (&mut self.source, &self.keyring);
+        let store = self.fetcher.fetch(source, store, wanted, keyring, &self.config.repo, cancel).await?;
+        let mut made = self.check_out(store, wanted, cancel).await?;
         let commit = made.commit;
+        made.store = self.submodules(made.store, commit, cancel).await?;
         let published = self.link.leads_to(&self.layout, commit);
         let changed = made.written || !published;
         if changed {
@@ -238,16 +204,11 @@ impl Engine {
         Ok((commit, changed))
     }
 
-    async fn prepare(
-        &self,
-        wanted: ObjectId,
-        afresh: bool,
-        cancel: &CancellationToken,
-    ) -> Result<Prepared, SyncError> {
+    async fn prepare(&self, afresh: bool, cancel: &CancellationToken) -> Result<Store, SyncError> {
         let (layout, link, config) = (self.layout.clone(), self.link.clone(), Arc::clone(&self.config));
         let first = self.first;
         let cancel = cancel.clone();
-        let prepared = blocking(move || {
+        let store = blocking(move || {
             let keep = link.current();
             let (store, preparation) = Store::open(layout, &config.repo, keep)?;
             if preparation == Preparation::Initialised {
@@ -263,59 +224,30 @@ impl Engine {
             } else {
                 store.verify_packs(&cancel)?;
             }
-            let request = request(&store, &config, wanted)?;
-            Ok(Prepared { store, request })
+            Ok(store)
         })
         .await?;
         if first && let Some(lock) = &self.lock {
             lock.sign(&self.layout);
         }
-        Ok(prepared)
+        Ok(store)
     }
 
-    async fn fetch(
-        &mut self,
+    async fn submodules(
+        &self,
         store: Store,
-        request: FetchRequest,
-        wanted: ObjectId,
+        commit: ObjectId,
         cancel: &CancellationToken,
     ) -> Result<Store, SyncError> {
-        let depth = self.config.depth;
-        match &mut self.source {
-            Source::Local(path) => {
-                let (path, cancel) = (path.clone(), cancel.clone());
-                let store = blocking(move || {
-                    let limit = (depth > 0).then_some(depth);
-                    LocalSource::open(&path)?.fetch(&store, wanted, limit, &cancel)?;
-                    store.set_fetched_depth(depth)?;
-                    Ok(store)
-                });
-                store.await
-            }
-            Source::Network(remote) => {
-                let (sender, receiver) = mpsc::channel(PACK_QUEUE);
-                let token = cancel.clone();
-                let taking = blocking(move || take(store, receiver, depth, &token));
-                let sending = async {
-                    tokio::select! {
-                        result = remote.fetch(&request, sender) => result.map_err(SyncError::from),
-                        () = cancel.cancelled() => Err(RepoError::Cancelled.into()),
-                    }
-                };
-                let (sent, taken) = tokio::join!(sending, taking);
-                match (sent, taken) {
-                    // The reason is with the side that stopped taking.
-                    (Err(SyncError::Transport(crate::transport::TransportError::SinkClosed)), Err(error)) => {
-                        Err(error)
-                    }
-                    (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-                    (Ok(()), Ok((store, bytes))) => {
-                        self.metrics.fetched(bytes);
-                        Ok(store)
-                    }
-                }
-            }
-        }
+        let update = submodule::Update {
+            layout: &self.layout,
+            fetcher: &self.fetcher,
+            keyring: &self.keyring,
+            mode: self.config.submodules,
+            allow_local: self.config.allow_local_submodules,
+            cancel,
+        };
+        update.run(store, &self.config.repo, commit).await
     }
 
     async fn check_out(
@@ -415,79 +347,11 @@ impl Engine {
     }
 }
 
-struct Prepared {
-    store: Store,
-    request: Option<FetchRequest>,
-}
-
 struct Made {
     store: Store,
     commit: ObjectId,
     written: bool,
     restored: usize,
-}
-
-/// What has to be fetched, if anything.
-fn request(store: &Store, config: &Config, wanted: ObjectId) -> Result<Option<FetchRequest>, RepoError> {
-    let here = store.commit_behind(wanted)?.is_some();
-    if here && store.fetched_depth() == Some(config.depth) {
-        return Ok(None);
-    }
-    let shallow = store.shallow()?;
-    let depth = match config.depth {
-        0 if shallow.is_empty() => None,
-        0 => Some(INFINITE_DEPTH),
-        depth => Some(depth),
-    };
-    let haves = store.haves()?;
-    Ok(Some(FetchRequest { wants: vec![wanted], haves, shallow, depth, filter: None }))
-}
-
-/// Takes in what a fetch brings.
-fn take(
-    store: Store,
-    mut events: mpsc::Receiver<FetchEvent>,
-    depth: u32,
-    cancel: &CancellationToken,
-) -> Result<(Store, u64), RepoError> {
-    let (mut shallow, mut unshallow) = (Vec::new(), Vec::new());
-    let mut first = loop {
-        match events.blocking_recv() {
-            Some(FetchEvent::Shallow(id)) => shallow.push(id),
-            Some(FetchEvent::Unshallow(id)) => unshallow.push(id),
-            Some(FetchEvent::Progress(_)) => {}
-            Some(FetchEvent::Pack(bytes)) => break Some(bytes),
-            Some(FetchEvent::Done) | None => break None,
-        }
-    };
-    if first.is_none() {
-        return Err(RepoError::BadPack("it never came".to_owned()));
-    }
-    store.add_shallow(&shallow)?;
-    let mut complete = false;
-    let next = || -> Option<Bytes> {
-        if let Some(bytes) = first.take() {
-            return Some(bytes);
-        }
-        loop {
-            match events.blocking_recv()? {
-                FetchEvent::Pack(bytes) => return Some(bytes),
-                FetchEvent::Done => {
-                    complete = true;
-                    return None;
-                }
-                FetchEvent::Progress(_) | FetchEvent::Shallow(_) | FetchEvent::Unshallow(_) => {}
-            }
-        }
-    };
-    let stats = store.take_pack(next, cancel)?;
-    if !complete {
-        return Err(RepoError::Cancelled);
-    }
-    store.remove_shallow(&unshallow)?;
-    store.set_fetched_depth(depth)?;
-    tracing::debug!(bytes = stats.bytes, objects = stats.objects, "fetched");
-    Ok((store, stats.bytes))
 }
 
 /// Makes room by removing what only a stale reader could still want.
@@ -521,16 +385,5 @@ fn touch(path: &std::path::Path) {
     });
     if let Err(error) = touched {
         tracing::error!(path = %path.display(), %error, "can't touch the touch file");
-    }
-}
-
-async fn blocking<T, F>(work: F) -> Result<T, SyncError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, RepoError> + Send + 'static,
-{
-    match spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(SyncError::Internal(error.to_string())),
     }
 }

@@ -56,6 +56,11 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
+        config.ssh.keys = settings.list("ssh-key-file")?;
+        config.ssh.known_hosts = match settings.value("ssh-known-hosts")? {
+            true => path(settings, "ssh-known-hosts-file"),
+            false => None,
+        };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
             "always" | "auto" | "aggressive" => true,
             "off" => false,

@@ -23,11 +23,13 @@
 //! hooks are drivers; `engine` is one attempt, `app` the loop around it.
 
 mod app;
+pub mod auth;
 mod config;
 mod credential;
 mod endpoint;
 mod engine;
 mod error;
+mod fetcher;
 mod from_settings;
 mod hook;
 mod metrics;
@@ -36,6 +38,8 @@ pub mod publish;
 mod redact;
 pub mod repo;
 mod settings;
+pub mod ssh;
+mod submodule;
 pub mod sync;
 pub mod transport;
 mod view;

@@ -494,3 +494,67 @@ fn wrong_flags_name_the_nearest() {
     assert_eq!(finish(Command::new(support::BINARY).arg("--version")).status.code(), Some(0));
     assert_eq!(finish(&mut Command::new(support::BINARY)).status.code(), Some(1));
 }
+
+#[test]
+fn submodules_at_every_level() {
+    let (site, lib, deep) = (Site::new(), Site::new(), Site::new());
+    deep.push(&[("d", "deep")]);
+    lib.push(&[("l", "lib")]);
+    git(
+        &lib.work(),
+        &[
+            "-c",
+            "protocol.file.allow=always",
+            "submodule",
+            "--quiet",
+            "add",
+            deep.bare().to_str().unwrap(),
+            "deep",
+        ],
+    );
+    lib.commit();
+    site.push(&[("a", "1")]);
+    // One by absolute path with a path of its own, one relative to the parent.
+    let relative = "../second.git";
+    run(Command::new("cp").arg("-r").arg(lib.bare()).arg(site.dir.path().join("second.git")));
+    let add = |url: &str, path: &str| {
+        git(&site.work(), &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, path]);
+    };
+    add(lib.bare().to_str().unwrap(), "sub/lib");
+    add(relative, "second");
+    site.commit();
+    let tree = |path: &str| fs::read_to_string(site.link().join(path)).ok();
+    succeed(&mut site.sync(&["--one-time"]));
+    for (path, content) in
+        [("sub/lib/l", "lib"), ("second/l", "lib"), ("sub/lib/deep/d", "deep"), ("second/deep/d", "deep")]
+    {
+        assert_eq!(tree(path).as_deref(), Some(content), "{path}");
+    }
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    git(&site.link().join("sub/lib"), &["fsck"]);
+    assert_eq!(git(&site.link().join("sub/lib"), &["rev-list", "--count", "HEAD"]).trim(), "1");
+    let status = git(&site.link(), &["submodule", "status"]);
+    assert!(!status.contains('-') || status.lines().all(|line| line.starts_with(' ')), "{status}");
+    // The submodule moves on.
+    lib.push(&[("l", "newer")]);
+    git(&site.work().join("sub/lib"), &["-c", "protocol.file.allow=always", "pull", "-q", "origin", "main"]);
+    site.commit();
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(tree("sub/lib/l").as_deref(), Some("newer"));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    for (mode, lib_there, deep_there) in [("shallow", true, false), ("off", false, false)] {
+        fs::remove_dir_all(site.root()).unwrap();
+        succeed(&mut site.sync(&["--one-time", &format!("--submodules={mode}")]));
+        assert_eq!(
+            (tree("sub/lib/l").is_some(), tree("sub/lib/deep/d").is_some()),
+            (lib_there, deep_there),
+            "{mode}"
+        );
+    }
+    // From the network, a local path is a trick.
+    let http = Http::serve(&site, "");
+    fs::remove_dir_all(site.root()).unwrap();
+    let output = finish(&mut site.sync_from(&http.url(), &["--one-time"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("local path"), "{}", text(&output));
+}

@@ -181,6 +181,12 @@ fn rules(name: &str) -> Result<Vec<Value>> {
 }
 
 fn check(name: &str, dashboard: &str, ports: &[u16]) -> Result<()> {
+    for port in ports {
+        // The probes of every manifest.
+        for path in ["/livez", "/readyz"] {
+            eventually(path, || http::page(*port, path))?;
+        }
+    }
     let prometheus = Prometheus::scraping(ports)?;
     let mut all = Vec::new();
     for (path, json) in dashboards(name)? {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::protocol::ObjectId;
-use crate::repo::{Layout, RepoError};
+use crate::repo::{Layout, RepoError, relative};
 
 /// The symlink that consumers follow.
 #[derive(Debug, Clone)]
@@ -97,13 +97,6 @@ impl Link {
         }
         Ok(healed)
     }
-}
-
-/// The way from the directory `from` to `to`, both absolute and resolved.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(shared).map(|_| Component::ParentDir);
-    up.chain(to.components().skip(shared)).collect()
 }
 
 /// Resolves `.` and `..` by name only.

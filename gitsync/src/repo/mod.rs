@@ -24,16 +24,20 @@ mod objects;
 mod packfile;
 mod source;
 mod store;
+mod submodule;
 mod tree;
 mod worktree;
 
 pub use drift::{Patrol, Sighting};
 pub use error::RepoError;
 pub use layout::Layout;
+pub(crate) use layout::relative;
 pub use lock::RootLock;
 pub use objects::PackStats;
 pub use source::LocalSource;
 pub use store::{Preparation, Store};
+pub use submodule::Wanted;
+pub(crate) use submodule::place as submodule_place;
 pub use worktree::{CheckoutOptions, CheckoutStats};
 
 use std::sync::Once;

@@ -31,7 +31,7 @@ pub struct CheckoutStats {
     pub files: usize,
 }
 
-struct Plain;
+pub(crate) struct Plain;
 
 impl Convert for Plain {
     fn convert(&self, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {

@@ -1,7 +1,9 @@
-//! Drivers: move the bytes of [`crate::protocol`] over HTTP and TCP.
+//! Drivers: move the bytes of [`crate::protocol`] over HTTP, SSH and TCP.
 
 mod git;
 mod http;
+mod known_hosts;
+mod ssh;
 mod stream;
 mod url;
 
@@ -12,6 +14,7 @@ use tokio::sync::mpsc;
 
 pub use git::GitRemote;
 pub use http::{HttpOptions, HttpRemote};
+pub use ssh::{SshOptions, SshRemote};
 pub use url::{RemoteUrl, UrlError};
 
 use crate::protocol::{FetchEvent, FetchRequest, ProtocolError, RemoteRef};
@@ -75,6 +78,14 @@ pub enum TransportError {
         /// How.
         source: ProtocolError,
     },
+    /// The SSH layer refused, or was refused.
+    #[error("{address}: {reason}")]
+    Ssh {
+        /// With whom.
+        address: String,
+        /// Why.
+        reason: String,
+    },
     /// TLS settings that can't be used.
     #[error("TLS: {0}")]
     Tls(String),
@@ -98,6 +109,8 @@ pub enum Remote {
     Git(GitRemote),
     /// `http://` and `https://`
     Http(Box<HttpRemote>),
+    /// `ssh://` and `host:path`
+    Ssh(SshRemote),
 }
 
 impl Remote {
@@ -109,6 +122,7 @@ impl Remote {
         match self {
             Self::Git(remote) => remote.refs(names).await,
             Self::Http(remote) => remote.refs(names).await,
+            Self::Ssh(remote) => remote.refs(names).await,
         }
     }
 
@@ -121,6 +135,7 @@ impl Remote {
         match self {
             Self::Git(remote) => remote.fetch(request, sink).await,
             Self::Http(remote) => remote.fetch(request, sink).await,
+            Self::Ssh(remote) => remote.fetch(request, sink).await,
         }
     }
 }

@@ -8,16 +8,20 @@ use crate::protocol::{
     RefsReader, RemoteRef, encode_flush, encode_ls_refs,
 };
 
+/// Bytes read at once.
+const READ_BUFFER: usize = 64 * 1024;
+
 /// One run of upload-pack on the other side.
 pub(super) struct Conversation<S> {
     stream: S,
     address: String,
     decoder: Decoder,
+    buffer: Vec<u8>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     pub(super) fn new(stream: S, address: String) -> Self {
-        Self { stream, address, decoder: Decoder::default() }
+        Self { stream, address, decoder: Decoder::default(), buffer: vec![0; READ_BUFFER] }
     }
 
     /// Asks for refs, by whatever version the server speaks.
@@ -105,15 +109,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             if let Some(packet) = self.decoder.next_packet().map_err(|e| self.protocol(e))? {
                 return Ok(packet);
             }
-            let mut buffer = [0; 16 * 1024];
-            let read = match tokio::time::timeout(STALL, self.stream.read(&mut buffer)).await {
+            let read = match tokio::time::timeout(STALL, self.stream.read(&mut self.buffer)).await {
                 Ok(result) => result.map_err(|source| self.io("reading from", source))?,
                 Err(_) => return Err(self.silent(what)),
             };
             if read == 0 {
                 return Err(self.protocol(ProtocolError::UnexpectedEnd(what)));
             }
-            self.decoder.push(&buffer[..read]);
+            self.decoder.push(&self.buffer[..read]);
         }
     }
 

@@ -127,6 +127,9 @@ fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Ro
         .route("/metrics", metrics(source))
         .route("/-/healthy", async |_: Request| text(StatusCode::OK, "Exporter is healthy."))
         .route("/-/ready", async |_: Request| text(StatusCode::OK, "Exporter is ready."))
+        // The paths of the other containers here, so that one probe fits all.
+        .route("/livez", async |_: Request| text(StatusCode::OK, "ok\n"))
+        .route("/readyz", async |_: Request| text(StatusCode::OK, "ok\n"))
         .route("/", move |_: Request| {
             let status = Arc::clone(&status);
             async move { landing(&status).await }
@@ -146,6 +149,11 @@ fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Ro
 
 impl Handler for Page {
     fn call(&self, request: Request) -> ResponseFuture {
+        // Probes of Kubernetes carry no password and must not compete with scrapes. A JVM that is not there
+        // yet is no reason to be unready: as a native sidecar this starts before it.
+        if matches!(request.uri().path(), "/livez" | "/readyz") {
+            return Box::pin(std::future::ready(secured(text(StatusCode::OK, "ok\n"), self.tls.is_some())));
+        }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.source.counts.rejected.fetch_add(1, Ordering::Relaxed);
             let busy = secured(text(StatusCode::TOO_MANY_REQUESTS, "too many requests at a time\n"), false);
