@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::name::without_reserved_suffix;
+use super::name::remove_reserved_suffixes;
 use super::set::Matched;
 use crate::family::{Family, Kind, Sample, Value};
 
@@ -48,10 +48,10 @@ impl Page {
     /// Adds one sample. `input` is the rule input up to the value; it tells samples apart that would
     /// otherwise be the same.
     pub fn push(&mut self, matched: Matched, input: String) {
-        let name = match self.style {
-            NameStyle::One => without_reserved_suffix(&matched.name).into_owned(),
-            NameStyle::Zero => matched.name,
-        };
+        let mut name = matched.name;
+        if self.style == NameStyle::One {
+            remove_reserved_suffixes(&mut name);
+        }
         let mut labels = matched.labels;
         labels.sort();
         let index = match self.by_name.entry(name) {

@@ -180,6 +180,14 @@ impl RuleSet {
         self.rules.iter().any(|rule| rule.value.is_some() || rule.info)
     }
 
+    /// The translated patterns of all rules, if all of them have one that automata can run on the plain input.
+    pub(super) fn linear_sources(&self) -> Option<Vec<&str>> {
+        self.rules
+            .iter()
+            .map(|rule| rule.pattern.as_ref().filter(|_| rule.sees_plain_input())?.linear())
+            .collect()
+    }
+
     /// Applies the first rule that matches.
     ///
     /// # Errors

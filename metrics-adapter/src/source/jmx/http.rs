@@ -267,15 +267,10 @@ fn page(request: &Request, mut families: Vec<&Family>) -> Response {
         Some("prometheus-protobuf") => Format::Protobuf,
         _ => Format::negotiate(&accept),
     };
-    let mut writer: Box<dyn Writer> = format.writer();
-    for family in families {
-        writer.family(&family.name, &family.help, family.kind);
-        for sample in &family.samples {
-            writer.sample(Labels::Pairs(&sample.labels), &sample.value);
-        }
-    }
-    writer.finish();
-    let bytes = writer.take();
+    let bytes = match format {
+        Format::Text => super::text::write(&families).into_bytes(),
+        other => written(other, &families),
+    };
     let encodings = header_text(request.headers(), header::ACCEPT_ENCODING);
     if Compression::negotiate(&encodings) == Compression::Gzip
         && let Ok(packed) = gzip(&bytes)
@@ -285,6 +280,18 @@ fn page(request: &Request, mut families: Vec<&Family>) -> Response {
         return response;
     }
     respond(StatusCode::OK, content_type(format), bytes)
+}
+
+fn written(format: Format, families: &[&Family]) -> Vec<u8> {
+    let mut writer: Box<dyn Writer> = format.writer();
+    for family in families {
+        writer.family(&family.name, &family.help, family.kind);
+        for sample in &family.samples {
+            writer.sample(Labels::Pairs(&sample.labels), &sample.value);
+        }
+    }
+    writer.finish();
+    writer.take()
 }
 
 fn content_type(format: Format) -> &'static str {

@@ -20,6 +20,7 @@ mod key_store;
 mod own;
 mod settings;
 mod target;
+mod text;
 mod tls;
 
 use std::collections::HashMap;

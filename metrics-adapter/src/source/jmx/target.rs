@@ -11,7 +11,10 @@ use super::settings::{Collection, TargetSettings};
 use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
 use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
+use crate::rule::leaf::{Leaf, LeafValue};
 use crate::rule::page::Page;
+use crate::rule::prune::Pruner;
+use crate::rule::set::write_input;
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
@@ -32,6 +35,8 @@ pub(super) struct Target {
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
+    /// Knows which attributes no rule can match; made with the first description.
+    pruner: Option<Option<Pruner>>,
     /// What became of each leaf, while somebody wants to know.
     pub(super) trace: Option<Vec<Explained>>,
 }
@@ -73,6 +78,7 @@ impl Target {
             beans: HashMap::new(),
             last: Report::default(),
             logged: None,
+            pruner: None,
             trace: None,
         }
     }
@@ -232,10 +238,14 @@ impl Target {
         };
         let texts =
             self.trace.is_some() || collection.rules.uses_texts() || !collection.customizers.is_empty();
+        // Labels may come from any attribute, and an explanation wants to see all of them.
+        let prunable = self.trace.is_none() && collection.customizers.is_empty();
+        let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
         let wanted = info.attributes.into_iter().filter(|attribute| {
             attribute.readable
                 && collection.filter.wants_attribute(name, &attribute.name)
                 && may_export(&attribute.class, texts)
+                && (!prunable || !is_plain(&attribute.class) || may_match(pruner, name, &attribute.name))
         });
         let attributes =
             wanted.map(|attribute| Attribute { name: attribute.name, description: attribute.description });
@@ -318,6 +328,31 @@ async fn query(client: &mut Client, collection: &Collection) -> Result<Vec<Objec
         instances.extend(found.into_iter().filter(|instance| seen.insert(instance.name.clone())));
     }
     Ok(instances)
+}
+
+/// Whether every value of this declared type is a number, a boolean or null.
+fn is_plain(class: &str) -> bool {
+    let boxed = class.strip_prefix("java.lang.");
+    matches!(class, "byte" | "short" | "int" | "long" | "float" | "double" | "boolean")
+        || boxed.is_some_and(|class| {
+            matches!(class, "Byte" | "Short" | "Integer" | "Long" | "Float" | "Double" | "Boolean")
+        })
+}
+
+fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str) -> bool {
+    let Some(pruner) = pruner else { return true };
+    let leaf = Leaf {
+        domain: bean.domain(),
+        properties: bean.properties(),
+        path: &[],
+        name: attribute,
+        description: "",
+        value: LeafValue::Boolean(false),
+    };
+    let mut input = String::with_capacity(128);
+    write_input(&mut input, &leaf, false);
+    input.push_str(": ");
+    pruner.may_match(&input)
 }
 
 /// Whether a value of this declared type can become a sample. Only types that rule it out for every value
