@@ -42,7 +42,7 @@ down: ## remove pods and processes that a demo or test left behind
 	@images/pods/play.sh down
 
 setup: ## install what build, images, tests and demo need
-	@images/setup.sh build images apps test
+	@images/setup.sh build apps test
 
 # --- the checks of `make test`, each usable by itself ---
 

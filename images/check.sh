@@ -105,7 +105,7 @@ check_adapter() {
 
 main() {
   local binary
-  have podman || die 'the images are run with podman, which is missing (images/setup.sh images)'
+  have podman || die 'the images are run with podman, which is missing (images/setup.sh pods)'
   use_podman "$(image gitsync)" || die "podman cannot run containers here: $PODMAN_WHY"
   rm -rf "$WORK"
   mkdir -p "$WORK"

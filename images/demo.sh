@@ -349,7 +349,7 @@ choose_mode() {
 
 try_pods() {
   PODMAN_WHY='container tools are missing'
-  images/setup.sh images || return 1
+  images/setup.sh pods || return 1
   have podman || { PODMAN_WHY='podman is not installed'; return 1; }
   ENGINE=podman images/build.sh || die 'the images could not be built'
   ENGINE=podman images/apps/build.sh || die 'the application images could not be built'

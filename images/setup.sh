@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a make target needs on Debian or Ubuntu, and only what is missing.
 #
-#   images/setup.sh GROUP...      groups: build lint images apps test bench
+#   images/setup.sh GROUP...      groups: build lint images pods apps test bench
 #
 # Root installs directly, anyone else through sudo. Where neither works, or the machine
 # has no apt, it names exactly what is missing and exits 1. Services that come with the
@@ -16,21 +16,25 @@ needs() {
   case $1 in
     build) echo gcc=gcc /usr/include/stdlib.h=libc6-dev make=make git=git \
       /etc/ssl/certs/ca-certificates.crt=ca-certificates ;;
-    images) echo 'podman|docker=podman' /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt=ca-certificates
-      # podman's companions are needed only where podman is, or is about to be, the engine.
-      if have podman || ! have docker; then
-        echo buildah=buildah 'runc|crun=runc' 'catatonit|/usr/libexec/podman/catatonit=catatonit' conmon=conmon
-        [ "$(id -u)" = 0 ] && echo iptables=iptables ||
-          echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
+    images) echo /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt=ca-certificates
+      # A docker client without its daemon builds nothing.
+      if ! have buildah && ! { have docker && docker info >/dev/null 2>&1; }; then echo podman=podman buildah=buildah; fi ;;
+    pods) needs images
+      echo podman=podman 'runc|crun=runc' 'catatonit|/usr/libexec/podman/catatonit=catatonit' conmon=conmon
+      if [ "$(id -u)" = 0 ]; then
+        echo iptables=iptables
+      else
+        echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
       fi ;;
     apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
       git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
-    test) needs lint; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus
+    test) needs lint; needs pods; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus \
+      '/usr/bin/kill|/bin/kill=procps'
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
-    *) die "unknown group '$1' (build lint images apps test bench)" ;;
+    *) die "unknown group '$1' (build lint images pods apps test bench)" ;;
   esac
 }
 
@@ -109,7 +113,10 @@ install() {
 # Names resolve between pods only with the companion of whichever network backend podman uses.
 podman_dns_package() {
   have podman || return 0
-  case $(podman info --format '{{.Host.NetworkBackend}}' 2>/dev/null) in
+  local backend=cni
+  if [ -e /usr/lib/podman/netavark ] || [ -e /usr/libexec/podman/netavark ]; then backend=netavark; fi
+  backend=$(podman info --format '{{.Host.NetworkBackend}}' 2>/dev/null || echo $backend)
+  case $backend in
     cni) [ -e /usr/lib/cni/dnsname ] || echo golang-github-containernetworking-plugin-dnsname ;;
     netavark) [ -e /usr/lib/podman/aardvark-dns ] || [ -e /usr/libexec/podman/aardvark-dns ] || echo aardvark-dns ;;
   esac
@@ -137,7 +144,7 @@ main() {
     needs "$group" >/dev/null
   done
   ensure missing_packages "$@"
-  case " $* " in *" images "*) ensure podman_dns_package ;; esac
+  case " $* " in *" pods "* | *" test "*) ensure podman_dns_package ;; esac
   local left
   left=$(missing_packages "$@" | tr '\n' ' ')
   case $left in '' | 'python3-venv ') ;; *) die "still missing after installing: $left" ;; esac

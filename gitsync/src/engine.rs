@@ -233,7 +233,12 @@ impl Engine {
         Ok(store)
     }
 
-    async fn submodules(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) -> Result<Store, SyncError> {
+    async fn submodules(
+        &self,
+        store: Store,
+        commit: ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<Store, SyncError> {
         let update = submodule::Update {
             layout: &self.layout,
             fetcher: &self.fetcher,

@@ -23,6 +23,7 @@
 //! hooks are drivers; `engine` is one attempt, `app` the loop around it.
 
 mod app;
+pub mod auth;
 mod config;
 mod credential;
 mod endpoint;
@@ -37,6 +38,7 @@ pub mod publish;
 mod redact;
 pub mod repo;
 mod settings;
+pub mod ssh;
 mod submodule;
 pub mod sync;
 pub mod transport;

@@ -73,7 +73,9 @@ impl Update<'_> {
     async fn one(&self, parent: &Parent, top_commit: ObjectId, wanted: Wanted) -> Result<(), SyncError> {
         let names: Vec<String> = parent.names.iter().cloned().chain([wanted.name.clone()]).collect();
         if names.len() > MAX_NESTING {
-            return Err(RepoError::TooMuch { what: "submodules inside submodules", limit: MAX_NESTING }.into());
+            return Err(
+                RepoError::TooMuch { what: "submodules inside submodules", limit: MAX_NESTING }.into()
+            );
         }
         let url = absolute(&parent.url, &wanted.url);
         self.refuse_local(parent, &url)?;
@@ -85,7 +87,10 @@ impl Update<'_> {
             Store::open(layout, &origin, None).map(|(store, _)| store)
         });
         let mut source = self.fetcher.source(&url)?;
-        let store = self.fetcher.fetch(&mut source, open.await?, wanted.commit, self.keyring, &url, self.cancel).await?;
+        let store = self
+            .fetcher
+            .fetch(&mut source, open.await?, wanted.commit, self.keyring, &url, self.cancel)
+            .await?;
         let top = submodule_place(&parent.top, &wanted.path);
         let git_dir = self.layout.submodule_git_dir(top_commit, &names);
         let config = match parent.names.is_empty() {
@@ -110,7 +115,11 @@ impl Update<'_> {
     fn refuse_local(&self, parent: &Parent, url: &str) -> Result<(), SyncError> {
         let is_local = |url: &str| matches!(RemoteUrl::parse(url), Ok(RemoteUrl::Local(_)));
         if is_local(url) && !is_local(&parent.url) && !self.allow_local {
-            return Err(RepoError::Hostile { path: url.to_owned(), reason: "a submodule that points to a local path" }.into());
+            return Err(RepoError::Hostile {
+                path: url.to_owned(),
+                reason: "a submodule that points to a local path",
+            }
+            .into());
         }
         Ok(())
     }

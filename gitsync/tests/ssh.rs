@@ -20,7 +20,10 @@ impl Sshd {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let keygen = |kind: &str, name: &str, more: &[&str]| {
-            run(Command::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-f"]).arg(path(name)).args(more));
+            run(Command::new("ssh-keygen")
+                .args(["-q", "-N", "", "-t", kind, "-f"])
+                .arg(path(name))
+                .args(more));
         };
         for kind in ["ed25519", "ecdsa", "rsa"] {
             keygen(kind, &format!("host_{kind}"), &[]);
@@ -28,10 +31,13 @@ impl Sshd {
         }
         keygen("rsa", "pem", &["-m", "PEM"]);
         keygen("ed25519", "ca", &[]);
-        run(Command::new("ssh-keygen").args(["-q", "-h", "-I", "host", "-n", "127.0.0.1", "-V", "+1d", "-s"])
-            .arg(path("ca")).arg(path("host_ed25519.pub")));
-        let keys: String =
-            ["ed25519", "ecdsa", "rsa", "pem"].map(|n| fs::read_to_string(path(&format!("{n}.pub"))).unwrap()).concat();
+        run(Command::new("ssh-keygen")
+            .args(["-q", "-h", "-I", "host", "-n", "127.0.0.1", "-V", "+1d", "-s"])
+            .arg(path("ca"))
+            .arg(path("host_ed25519.pub")));
+        let keys: String = ["ed25519", "ecdsa", "rsa", "pem"]
+            .map(|n| fs::read_to_string(path(&format!("{n}.pub"))).unwrap())
+            .concat();
         fs::write(path("authorized"), keys).unwrap();
         let port = free_port();
         let config = format!(

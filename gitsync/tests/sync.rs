@@ -500,7 +500,18 @@ fn submodules_at_every_level() {
     let (site, lib, deep) = (Site::new(), Site::new(), Site::new());
     deep.push(&[("d", "deep")]);
     lib.push(&[("l", "lib")]);
-    git(&lib.work(), &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", deep.bare().to_str().unwrap(), "deep"]);
+    git(
+        &lib.work(),
+        &[
+            "-c",
+            "protocol.file.allow=always",
+            "submodule",
+            "--quiet",
+            "add",
+            deep.bare().to_str().unwrap(),
+            "deep",
+        ],
+    );
     lib.commit();
     site.push(&[("a", "1")]);
     // One by absolute path with a path of its own, one relative to the parent.
@@ -514,7 +525,9 @@ fn submodules_at_every_level() {
     site.commit();
     let tree = |path: &str| fs::read_to_string(site.link().join(path)).ok();
     succeed(&mut site.sync(&["--one-time"]));
-    for (path, content) in [("sub/lib/l", "lib"), ("second/l", "lib"), ("sub/lib/deep/d", "deep"), ("second/deep/d", "deep")] {
+    for (path, content) in
+        [("sub/lib/l", "lib"), ("second/l", "lib"), ("sub/lib/deep/d", "deep"), ("second/deep/d", "deep")]
+    {
         assert_eq!(tree(path).as_deref(), Some(content), "{path}");
     }
     assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
@@ -532,7 +545,11 @@ fn submodules_at_every_level() {
     for (mode, lib_there, deep_there) in [("shallow", true, false), ("off", false, false)] {
         fs::remove_dir_all(site.root()).unwrap();
         succeed(&mut site.sync(&["--one-time", &format!("--submodules={mode}")]));
-        assert_eq!((tree("sub/lib/l").is_some(), tree("sub/lib/deep/d").is_some()), (lib_there, deep_there), "{mode}");
+        assert_eq!(
+            (tree("sub/lib/l").is_some(), tree("sub/lib/deep/d").is_some()),
+            (lib_there, deep_there),
+            "{mode}"
+        );
     }
     // From the network, a local path is a trick.
     let http = Http::serve(&site, "");

@@ -53,7 +53,7 @@ render() { # MANIFEST "hostport ...", one for each containerPort in the order of
 }
 
 require_podman() {
-  have podman || die 'podman is not installed (images/setup.sh images)'
+  have podman || die 'podman is not installed (images/setup.sh pods)'
   podman image inspect "$IMAGE_PREFIX/gitsync:latest" >/dev/null 2>&1 || die 'the images are not built: make images app-images'
   use_podman "$IMAGE_PREFIX/gitsync:latest" || die "podman cannot run containers here: $PODMAN_WHY"
 }
@@ -61,7 +61,7 @@ require_podman() {
 ensure_network() {
   podman network exists "$NETWORK" || podman network create --label pattern-containers=1 "$NETWORK" >/dev/null
   podman network inspect "$NETWORK" | grep -q '"dns_enabled": true' ||
-    die "pods cannot find each other by name: the DNS companion of podman's network backend is missing (images/setup.sh images)"
+    die "pods cannot find each other by name: the DNS companion of podman's network backend is missing (images/setup.sh pods)"
 }
 
 up_manifest() {

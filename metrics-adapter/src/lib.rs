@@ -45,6 +45,13 @@ use common::shutdown::Shutdown;
 pub enum Config {
     /// The StatsD mode.
     Statsd(Box<source::statsd::Config>),
+    /// The JMX mode.
+    Jmx {
+        /// What to read, and how.
+        config: Box<source::jmx::Config>,
+        /// Where to serve the page: `host:port` or `:port`.
+        listen: String,
+    },
 }
 
 /// Why a mode did not start.
@@ -54,6 +61,9 @@ pub enum Error {
     /// The StatsD mode.
     #[error("the statsd mode did not start")]
     Statsd(#[from] source::statsd::Error),
+    /// The JMX mode.
+    #[error("the jmx mode did not start")]
+    Jmx(#[from] source::jmx::RunError),
 }
 
 /// Runs a mode until shutdown.
@@ -63,5 +73,6 @@ pub enum Error {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     match config {
         Config::Statsd(config) => Ok(source::statsd::run(*config, shutdown).await?),
+        Config::Jmx { config, listen } => Ok(source::jmx::run(*config, &listen, shutdown).await?),
     }
 }

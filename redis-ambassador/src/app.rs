@@ -7,7 +7,7 @@ use crate::proxy::{Worker, WorkerSettings, Workload};
 use crate::resp::RequestLimits;
 use crate::route::Fence;
 use crate::status;
-use crate::topology::{Monitor, MonitorSettings, WriteSignal};
+use crate::topology::{Monitor, MonitorSettings, SentinelSettings, WriteSignal, follow_sentinels};
 use crate::upstream::Credentials;
 use common::admin::{self, Readiness};
 use common::shutdown::Shutdown;
@@ -45,18 +45,29 @@ pub async fn run_with(
     let readiness = Readiness::new();
     let (has_primary, accepting) = (readiness.condition("primary"), readiness.condition("listening"));
 
-    let credentials = credentials(&config)?;
+    let credentials = credentials(config.upstream_user.as_ref(), config.upstream_password_file.as_deref())?;
+    let sentinels = SentinelSettings {
+        sentinels: config.sentinels.clone(),
+        name: config.sentinel_name.clone(),
+        credentials: self::credentials(
+            config.sentinel_user.as_ref(),
+            config.sentinel_password_file.as_deref(),
+        )?,
+    };
     let fence = Arc::new(Fence::default());
     let (signal, probe_now) = (Arc::new(WriteSignal::default()), Arc::new(Notify::new()));
     let monitor_settings = MonitorSettings {
-        servers: std::iter::once(&config.primary).chain(&config.replicas).cloned().collect(),
+        servers: config.primary.iter().chain(&config.replicas).chain(&config.seeds).cloned().collect(),
+        primary_configured: config.primary.is_some(),
+        explore: !config.seeds.is_empty(),
         credentials: credentials.clone(),
         interval: config.probe_interval,
         timeout: config.probe_timeout,
         probe_now: Arc::clone(&probe_now),
     };
     let followed = config.consistency.uses_fence().then(|| Arc::clone(&fence));
-    let monitor = Monitor::new(monitor_settings, counts.clone(), followed, Arc::clone(&signal));
+    let monitor =
+        Monitor::new(monitor_settings, counts.clone(), followed, Arc::clone(&signal), shutdown.clone());
 
     // Bound before anything is started, so that a wrong address ends the process at once.
     let listeners = bind(&config).await?;
@@ -71,7 +82,8 @@ pub async fn run_with(
         client: listeners.iter().find_map(Listener::port),
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port()),
     });
-    monitor.start(&shutdown);
+    monitor.start();
+    follow_sentinels(&monitor, &sentinels);
 
     let settings = WorkerSettings {
         failover_wait: config.failover_wait,
@@ -146,10 +158,10 @@ pub struct Listening {
     pub admin: Option<u16>,
 }
 
-fn credentials(config: &Config) -> Result<Option<Credentials>, Error> {
-    let Some(path) = &config.upstream_password_file else { return Ok(None) };
+fn credentials(user: Option<&String>, path: Option<&Path>) -> Result<Option<Credentials>, Error> {
+    let Some(path) = path else { return Ok(None) };
     let password = common::secret::read(path).map_err(Error::Secret)?;
-    let user = config.upstream_user.clone().unwrap_or_else(|| "default".to_owned());
+    let user = user.cloned().unwrap_or_else(|| "default".to_owned());
     Ok(Some(Credentials { user, password }))
 }
 

@@ -75,6 +75,15 @@ const SETTINGS: &[Setting] = &[
     Setting::text("primary", "ADDR", "The server that takes writes: host:port or unix:/path")
         .group("Servers"),
     Setting::list("replica", "ADDR", "A server that may answer reads; repeatable").group("Servers"),
+    Setting::list("seed", "ADDR", "A server of unknown role; those it names are asked as well; repeatable")
+        .group("Servers"),
+    Setting::list("sentinel", "ADDR", "A Sentinel that knows the primary and its replicas; repeatable")
+        .group("Servers"),
+    Setting::text("sentinel-name", "NAME", "What the Sentinels call the primary")
+        .default("mymaster")
+        .group("Servers"),
+    Setting::text("sentinel-user", "NAME", "User at the Sentinels").group("Servers"),
+    Setting::text("sentinel-password-file", "FILE", "File with that user's password").group("Servers"),
     Setting::text("upstream-user", "NAME", "User for clients that have not authenticated themselves")
         .group("Servers"),
     Setting::text("upstream-password-file", "FILE", "File with that user's password").group("Servers"),
@@ -123,10 +132,20 @@ const SETTINGS: &[Setting] = &[
 pub struct Config {
     /// Where clients connect.
     pub listen: Vec<Listen>,
-    /// The server that takes writes.
-    pub primary: ServerAddr,
+    /// The server that takes writes, unless seeds or Sentinels tell.
+    pub primary: Option<ServerAddr>,
     /// Servers that may answer reads.
     pub replicas: Vec<ServerAddr>,
+    /// Servers of unknown role, explored.
+    pub seeds: Vec<ServerAddr>,
+    /// Sentinels.
+    pub sentinels: Vec<ServerAddr>,
+    /// What the Sentinels call the primary.
+    pub sentinel_name: String,
+    /// User at the Sentinels.
+    pub sentinel_user: Option<String>,
+    /// File with that user's password.
+    pub sentinel_password_file: Option<PathBuf>,
     /// User for clients that have not authenticated themselves.
     pub upstream_user: Option<String>,
     /// File with that user's password.
@@ -164,8 +183,13 @@ impl Config {
     pub fn new(primary: ServerAddr, replicas: Vec<ServerAddr>) -> Self {
         Self {
             listen: vec![Listen::Tcp(ListenAddr { host: "127.0.0.1".to_owned(), port: 6379 })],
-            primary,
+            primary: Some(primary),
             replicas,
+            seeds: Vec::new(),
+            sentinels: Vec::new(),
+            sentinel_name: "mymaster".to_owned(),
+            sentinel_user: None,
+            sentinel_password_file: None,
             upstream_user: None,
             upstream_password_file: None,
             consistency: Consistency::default(),
@@ -206,8 +230,13 @@ impl Config {
         let size = |name: &'static str| settings.value::<common::config::ByteSize>(name).map(|size| size.0);
         let config = Self {
             listen: settings.list("listen")?,
-            primary: settings.value("primary")?,
+            primary: settings.optional("primary")?,
             replicas: settings.list("replica")?,
+            seeds: settings.list("seed")?,
+            sentinels: settings.list("sentinel")?,
+            sentinel_name: settings.value("sentinel-name")?,
+            sentinel_user: settings.optional("sentinel-user")?,
+            sentinel_password_file: settings.optional("sentinel-password-file")?,
             upstream_user: settings.optional("upstream-user")?,
             upstream_password_file: settings.optional("upstream-password-file")?,
             consistency: settings.value("consistency")?,
@@ -235,12 +264,18 @@ impl Config {
         if self.threads > 64 {
             return Err(settings.invalid("threads", "more than 64 threads"));
         }
-        let mut seen = vec![&self.primary];
+        if self.primary.is_none() && self.seeds.is_empty() && self.sentinels.is_empty() {
+            return Err(settings.missing("primary"));
+        }
+        let mut seen: Vec<&ServerAddr> = self.primary.iter().collect();
         for replica in &self.replicas {
             if seen.contains(&replica) {
                 return Err(settings.invalid("replica", &format!("{replica} is named twice")));
             }
             seen.push(replica);
+        }
+        if self.sentinel_user.is_some() && self.sentinel_password_file.is_none() {
+            return Err(settings.invalid("sentinel-user", "needs --sentinel-password-file"));
         }
         if self.upstream_user.is_some() && self.upstream_password_file.is_none() {
             return Err(settings.invalid("upstream-user", "needs --upstream-password-file"));

@@ -4,9 +4,9 @@ use crate::command::Effect;
 use crate::topology::Observation;
 use common::metrics::prometheus::local::LocalHistogram;
 use common::metrics::prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-use common::metrics::{LATENCY_SECONDS, register};
+use common::metrics::{LATENCY_SECONDS, WORK_SECONDS, register};
 use std::cell::{Cell, RefCell};
 
 /// Handles on all families. Clones share them.
@@ -34,6 +34,7 @@ pub struct Metrics {
     pub(crate) error_replies: IntCounter,
     pub(crate) failovers: IntCounter,
     pub(crate) primary_known: IntGauge,
+    pub(crate) outage: Histogram,
 }
 
 const PREFIX: &str = "redis_ambassador";
@@ -63,6 +64,12 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
 fn histograms(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
     let opts = HistogramOpts::new(format!("{PREFIX}_{name}"), help).buckets(LATENCY_SECONDS.to_vec());
     HistogramVec::new(opts, labels).unwrap()
+}
+
+#[expect(clippy::unwrap_used, reason = "constant names, checked by every test that makes a Metrics")]
+fn histogram(name: &str, help: &str) -> Histogram {
+    let opts = HistogramOpts::new(format!("{PREFIX}_{name}"), help).buckets(WORK_SECONDS.to_vec());
+    Histogram::with_opts(opts).unwrap()
 }
 
 impl Default for Metrics {
@@ -114,6 +121,7 @@ impl Default for Metrics {
             error_replies: counter("error_replies_total", "Error answers from servers."),
             failovers: counter("failovers_total", "Changes of the primary."),
             primary_known: gauge("primary_known", "Whether a writable primary is known."),
+            outage: histogram("primary_outage_seconds", "How long no writable primary was known."),
         }
     }
 }
@@ -141,6 +149,7 @@ impl Metrics {
         [&self.clients, &self.upstreams, &self.primary_known]
             .into_iter()
             .for_each(|gauge| register(registry, gauge.clone()));
+        register(registry, self.outage.clone());
         register(registry, self.commands.clone());
         register(registry, self.answers.clone());
         register(registry, self.latency.clone());

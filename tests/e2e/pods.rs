@@ -27,7 +27,8 @@ impl Pods {
         let setting = play(&["env"])?.trim().to_owned();
         let mut pods = Self { pattern, ports: BTreeMap::new(), setting };
         for line in play(&["up", pattern])?.lines() {
-            let (name, address) = line.split_once('=').with_context(|| format!("unexpected line {line:?}"))?;
+            let (name, address) =
+                line.split_once('=').with_context(|| format!("unexpected line {line:?}"))?;
             let port = address.rsplit(':').next().unwrap_or_default().parse()?;
             ensure!(address.starts_with("127.0.0.1:"), "published beyond loopback: {line}");
             pods.ports.insert(name.to_owned(), port);
@@ -87,7 +88,8 @@ fn page_contains(port: u16, path: &str, text: &str) -> Result<String> {
 
 /// The value of a sample on a page of metrics.
 fn sample(page: &str, series: &str) -> Result<f64> {
-    let value = page.lines().find_map(|line| line.strip_prefix(series)?.trim().split(' ').next()?.parse().ok());
+    let value =
+        page.lines().find_map(|line| line.strip_prefix(series)?.trim().split(' ').next()?.parse().ok());
     value.with_context(|| format!("no {series} in:\n{page}"))
 }
 
@@ -111,7 +113,8 @@ fn a_push_changes_the_page_of_the_nginx_pod() -> Result<()> {
         std::fs::write(clone.join("index.html"), text)?;
         git_in(&clone, ["commit", "-q", "-a", "-m", text])?;
         git_in(&clone, ["push", "-q", "origin", "HEAD:main"])?;
-        eventually(text, || page_contains(page, "/", text)).with_context(|| pods.logs("gitsync-nginx-gitsync"))?;
+        eventually(text, || page_contains(page, "/", text))
+            .with_context(|| pods.logs("gitsync-nginx-gitsync"))?;
     }
     // The link's target names the commit; the neighbour sees it through its own mount.
     let hash = git_in(&clone, ["rev-parse", "HEAD"])?;
@@ -149,9 +152,11 @@ fn the_application_of_the_redis_pod_sees_one_plain_redis() -> Result<()> {
     let replicas = [pods.port("redis-replica-1")?, pods.port("redis-replica-2")?];
     is(&["SET", "greeting", "hello"], "OK")?;
     for replica in replicas {
-        eventually("replication", || match RespClient::connect(replica)?.command(&["GET", "greeting"])?.as_str() {
-            "hello" => Ok(()),
-            other => bail!("{other}"),
+        eventually("replication", || {
+            match RespClient::connect(replica)?.command(&["GET", "greeting"])?.as_str() {
+                "hello" => Ok(()),
+                other => bail!("{other}"),
+            }
         })?;
     }
     let reads = || -> Result<u64> { Ok(calls(replicas[0], "get")? + calls(replicas[1], "get")?) };

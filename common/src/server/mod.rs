@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper::{Method, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::ListenAddr;
@@ -163,6 +163,22 @@ pub async fn bind(address: &ListenAddr) -> io::Result<TcpListener> {
 /// A failing `accept` (too many open files) is logged and retried; it never ends the server.
 /// Cancel safe: dropping it closes the listener and all connections.
 pub async fn serve(listener: TcpListener, handler: Arc<dyn Handler>, limits: Limits, shutdown: Shutdown) {
+    serve_over(listener, |stream| std::future::ready(Ok(stream)), handler, limits, shutdown).await;
+}
+
+/// [`serve`] over whatever `secure` makes of an accepted connection (a TLS handshake), which has
+/// `limits.head` of time. A connection that it refuses is closed and logged at debug level.
+pub async fn serve_over<W, F, S>(
+    listener: TcpListener,
+    secure: W,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    shutdown: Shutdown,
+) where
+    W: Fn(TcpStream) -> F,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let permits = Arc::new(Semaphore::new(limits.connections));
     let connections = shutdown.child();
     loop {
@@ -183,9 +199,13 @@ pub async fn serve(listener: TcpListener, handler: Arc<dyn Handler>, limits: Lim
             }
         };
         let _ = stream.set_nodelay(true);
-        let connection = serve_connection(stream, Arc::clone(&handler), limits, connections.clone());
+        let (secured, handler, token) = (secure(stream), Arc::clone(&handler), connections.clone());
         connections.spawn(async move {
-            connection.await;
+            match tokio::time::timeout(limits.head, secured).await {
+                Ok(Ok(stream)) => serve_connection(stream, handler, limits, token).await,
+                Ok(Err(error)) => tracing::debug!(%error, "HTTP connection refused"),
+                Err(_) => tracing::debug!("HTTP connection refused: no handshake in time"),
+            }
             drop(permit);
         });
     }

@@ -36,8 +36,8 @@ pub use lock::RootLock;
 pub use objects::PackStats;
 pub use source::LocalSource;
 pub use store::{Preparation, Store};
-pub(crate) use submodule::place as submodule_place;
 pub use submodule::Wanted;
+pub(crate) use submodule::place as submodule_place;
 pub use worktree::{CheckoutOptions, CheckoutStats};
 
 use std::sync::Once;

@@ -36,7 +36,8 @@ pub struct Wanted {
 impl Layout {
     /// The store of a submodule, named by the names on the way to it.
     pub fn submodule_store(&self, names: &[String]) -> Layout {
-        let path = names.iter().fold(self.git_dir().join("modules"), |path, name| path.join(name).join("store"));
+        let path =
+            names.iter().fold(self.git_dir().join("modules"), |path, name| path.join(name).join("store"));
         Layout::new(path)
     }
 
@@ -115,7 +116,13 @@ impl Store {
         wanted(top, &gitlinks(index))
     }
 
-    fn write_git_dir(&self, commit: ObjectId, top: &Path, git_dir: &Path, index: &[IndexEntry]) -> Result<(), RepoError> {
+    fn write_git_dir(
+        &self,
+        commit: ObjectId,
+        top: &Path,
+        git_dir: &Path,
+        index: &[IndexEntry],
+    ) -> Result<(), RepoError> {
         for directory in ["objects/info", "objects/pack", "refs/heads"] {
             let path = git_dir.join(directory);
             fs::create_dir_all(&path).map_err(RepoError::io("creating", &path))?;
@@ -127,7 +134,10 @@ impl Store {
             (git_dir.join("HEAD"), format!("{commit}\n")),
             (
                 git_dir.join("config"),
-                format!("[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = \"{}\"\n", quoted(&worktree)),
+                format!(
+                    "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = \"{}\"\n",
+                    quoted(&worktree)
+                ),
             ),
             (git_dir.join("objects/info/alternates"), format!("{}\n", objects.display())),
             (top.join(".git"), format!("gitdir: {}\n", relative(top, git_dir).display())),
@@ -167,14 +177,15 @@ fn wanted(top: &Path, links: &[(Vec<u8>, ObjectId)]) -> Result<Vec<Wanted>, Repo
     super::init_libgit2();
     let config = git2::Config::open(&file).map_err(RepoError::git("reading .gitmodules"))?;
     let mut found = Vec::new();
-    let mut entries = config
-        .entries(Some(r"^submodule\..*\.path$"))
-        .map_err(RepoError::git("reading .gitmodules"))?;
+    let mut entries =
+        config.entries(Some(r"^submodule\..*\.path$")).map_err(RepoError::git("reading .gitmodules"))?;
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(RepoError::git("reading .gitmodules"))?;
         let (Ok(key), Ok(path)) = (entry.name(), entry.value()) else { continue };
         let path = path.trim_end_matches('/');
-        let Some(name) = key.strip_prefix("submodule.").and_then(|rest| rest.strip_suffix(".path")) else { continue };
+        let Some(name) = key.strip_prefix("submodule.").and_then(|rest| rest.strip_suffix(".path")) else {
+            continue;
+        };
         let Some((path, commit)) = links.iter().find(|(link, _)| link == path.as_bytes()) else { continue };
         let Ok(url) = config.get_string(&format!("submodule.{name}.url")) else { continue };
         refuse_name(name)?;

@@ -86,7 +86,9 @@ impl SshRemote {
         };
         match tokio::time::timeout(STALL, opening).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::Silent { what: "logging in", address: self.address(), limit: STALL }),
+            Err(_) => {
+                Err(TransportError::Silent { what: "logging in", address: self.address(), limit: STALL })
+            }
         }
     }
 
@@ -94,12 +96,14 @@ impl SshRemote {
         let known = match &self.options.known_hosts {
             None => None,
             Some(path) => {
-                let text = tokio::fs::read_to_string(path)
-                    .await
-                    .map_err(|e| self.refuse(format!("can't read the known hosts {}: {e}", path.display())))?;
+                let text = tokio::fs::read_to_string(path).await.map_err(|e| {
+                    self.refuse(format!("can't read the known hosts {}: {e}", path.display()))
+                })?;
                 let keys = HostKeys::read(&text, &self.host, self.port);
                 if keys.is_empty() {
-                    return Err(self.refuse(format!("the host isn't among the known hosts in {}", path.display())));
+                    return Err(
+                        self.refuse(format!("the host isn't among the known hosts in {}", path.display()))
+                    );
                 }
                 Some(keys)
             }
@@ -112,7 +116,11 @@ impl SshRemote {
                 source,
             })?,
             Err(_) => {
-                return Err(TransportError::Silent { what: "connecting", address: self.address(), limit: CONNECT });
+                return Err(TransportError::Silent {
+                    what: "connecting",
+                    address: self.address(),
+                    limit: CONNECT,
+                });
             }
         };
         let _ = stream.set_nodelay(true);
@@ -193,10 +201,10 @@ fn preferred(known: Option<&HostKeys>) -> Preferred {
     let mut preferred = Preferred::DEFAULT;
     let Some(known) = known else { return preferred };
     let algorithms = known.algorithms();
-    let is_known = |algorithm: &Algorithm| {
-        algorithms.iter().any(|a| a == algorithm || (is_rsa(a) && is_rsa(algorithm)))
-    };
-    let (mut first, rest): (Vec<Algorithm>, Vec<Algorithm>) = preferred.key.iter().cloned().partition(is_known);
+    let is_known =
+        |algorithm: &Algorithm| algorithms.iter().any(|a| a == algorithm || (is_rsa(a) && is_rsa(algorithm)));
+    let (mut first, rest): (Vec<Algorithm>, Vec<Algorithm>) =
+        preferred.key.iter().cloned().partition(is_known);
     if !known.authorities.is_empty() {
         preferred.host_key_certificates = Cow::Owned(preferred.key.to_vec());
     }
@@ -235,19 +243,21 @@ impl client::Handler for Guard {
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         let Some(known) = &self.known else { return Ok(true) };
         Ok(match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => {
-                known.accepts(key)
-                    || self.refuse("the host's key isn't the known one; somebody may be in between, or the key was changed")
-            }
+            PublicKeyOrCertificate::PublicKey { key, .. } => known.accepts(key)
+                || self.refuse(
+                    "the host's key isn't the known one; somebody may be in between, or the key was changed",
+                ),
             PublicKeyOrCertificate::Certificate(certificate) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 let authorities: Vec<_> =
                     known.authorities.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
                 let revoked = known.revoked.iter().any(|key| {
-                    key.key_data() == certificate.public_key() || key.key_data() == certificate.signature_key()
+                    key.key_data() == certificate.public_key()
+                        || key.key_data() == certificate.signature_key()
                 });
                 let names = certificate.valid_principals();
-                let named = names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(&self.host));
+                let named =
+                    names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(&self.host));
                 (certificate.cert_type().is_host()
                     && !revoked
                     && named

@@ -96,7 +96,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Request, String> {
             Some((flag, value)) if flag.starts_with("--") => (flag.to_owned(), Some(value.to_owned())),
             _ => (argument.clone(), None),
         };
-        let mut value = || inline.clone().or_else(|| arguments.next()).ok_or(format!("`{flag}` needs a value"));
+        let mut value =
+            || inline.clone().or_else(|| arguments.next()).ok_or(format!("`{flag}` needs a value"));
         match flag.as_str() {
             "-h" | "--help" => request.help = true,
             "--check-config" => request.check = true,
@@ -133,9 +134,12 @@ mod tests {
 
     #[test]
     fn addresses() {
-        for (text, expected) in
-            [("9404", "0.0.0.0:9404"), ("127.0.0.1:1", "127.0.0.1:1"), ("::1:5", "[::1]:5"), ("[::1]:5", "[::1]:5")]
-        {
+        for (text, expected) in [
+            ("9404", "0.0.0.0:9404"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("::1:5", "[::1]:5"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
             assert_eq!(listen_address(text), expected);
         }
     }

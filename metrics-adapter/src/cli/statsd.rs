@@ -9,6 +9,7 @@ use common::config::nearest;
 use common::{runtime, telemetry};
 use metrics_adapter::mapping::Mapping;
 use metrics_adapter::source::statsd::{APP, Config, Reload};
+use metrics_adapter::web;
 
 use super::explain;
 
@@ -47,10 +48,15 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return refuse(&format!("unknown command `{other}`{hint}"));
         }
     }
-    if invocation.check_config {
-        return check(&config);
+    // Said as a usage error, before any socket is opened.
+    match read_files(&config) {
+        Err(code) => code,
+        Ok(rules) if invocation.check_config => {
+            println!("the configuration is good ({rules} mapping rules)");
+            ExitCode::SUCCESS
+        }
+        Ok(_) => start(config, &invocation),
     }
-    start(config, &invocation)
 }
 
 /// Says what is wrong with the command line or a file it names.
@@ -59,29 +65,20 @@ fn refuse(problem: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-fn check(config: &Config) -> ExitCode {
-    match config.mapping.as_deref().map(Mapping::load) {
-        Some(Err(error)) => {
-            eprintln!("{}: error: {}", APP.name, runtime::chain(&error));
-            ExitCode::from(USAGE)
-        }
-        Some(Ok(mapping)) => {
-            println!("the configuration is good ({} mapping rules)", mapping.rules.len());
-            ExitCode::SUCCESS
-        }
-        None => {
-            println!("the configuration is good");
-            ExitCode::SUCCESS
-        }
+/// Reads every file the configuration names; the number of mapping rules, or the exit status.
+fn read_files(config: &Config) -> Result<usize, ExitCode> {
+    let fail = |error: &(dyn std::error::Error + 'static)| {
+        eprintln!("{}: error: {}", APP.name, runtime::chain(error));
+        ExitCode::from(USAGE)
+    };
+    if let Some(path) = &config.web_config {
+        web::check(path).map_err(|error| fail(&error))?;
     }
+    let Some(path) = &config.mapping else { return Ok(0) };
+    Mapping::load(path).map(|mapping| mapping.rules.len()).map_err(|error| fail(&error))
 }
 
 fn start(config: Config, invocation: &Invocation) -> ExitCode {
-    // Said here as a usage error, before any socket is opened.
-    if let Some(Err(error)) = config.mapping.as_deref().map(Mapping::load) {
-        eprintln!("{}: error: {}", APP.name, runtime::chain(&error));
-        return ExitCode::from(USAGE);
-    }
     let build = common::build!();
     let changed = invocation.settings.changed();
     tracing::info!(version = build.version, revision = build.revision, settings = ?changed, "starting");

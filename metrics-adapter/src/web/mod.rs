@@ -1,8 +1,11 @@
 //! The HTTP side: the metrics page, lifecycle, health, status.
 
+mod auth;
+mod config;
 mod metrics;
 mod page;
 mod server;
 
+pub use config::WebConfigError;
 pub use page::Page;
-pub use server::{Server, WebError};
+pub use server::{Server, WebError, check};

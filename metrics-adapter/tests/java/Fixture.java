@@ -172,6 +172,9 @@ public class Fixture {
             switch (arguments[i]) {
                 case "beans": beans = Integer.parseInt(arguments[++i]); break;
                 case "churn": churn = true; break;
+                case "registry":
+                    java.rmi.registry.LocateRegistry.createRegistry(Integer.parseInt(arguments[++i]));
+                    break;
                 case "hang": server.registerMBean(new Hang(), new ObjectName("fixture:type=Hang")); break;
                 default: throw new IllegalArgumentException(arguments[i]);
             }

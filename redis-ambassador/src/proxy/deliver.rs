@@ -184,7 +184,7 @@ impl Hub {
             return;
         }
         self.suspend(link.server.get());
-        self.settings.probe_now.notify_one();
+        self.settings.probe_now.notify_waiters();
         if waiter.anywhere && self.primary() != Some(link.server.get()) {
             self.send_again(waiter, request, Some(error));
         } else {

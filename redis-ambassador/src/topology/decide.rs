@@ -3,9 +3,25 @@
 use super::Observation;
 use crate::route::{Standing, View};
 
-/// Decides. `previous` is the primary so far; server 0 is the one that the configuration calls primary.
-pub(super) fn decide(previous: Option<usize>, observations: &[Observation]) -> View {
-    let primary = primary(previous, observations);
+/// What is known besides the servers' own words.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evidence {
+    /// The primary so far.
+    pub(super) previous: Option<usize>,
+    /// The server that the configuration calls primary.
+    pub(super) configured: Option<usize>,
+    /// Whom the Sentinels name.
+    pub(super) appointed: Option<usize>,
+    /// A synchronised replica that was just seen turning into a primary.
+    pub(super) promoted: Option<usize>,
+    /// The Sentinels are about to promote somebody: the previous primary gets no more writes.
+    pub(super) switching: bool,
+}
+
+/// Decides.
+pub(super) fn decide(evidence: Evidence, observations: &[Observation]) -> View {
+    let primary = primary(evidence, observations)
+        .filter(|primary| !(evidence.switching && evidence.previous == Some(*primary)));
     let servers = observations
         .iter()
         .enumerate()
@@ -14,11 +30,24 @@ pub(super) fn decide(previous: Option<usize>, observations: &[Observation]) -> V
     View { primary, servers }
 }
 
-fn primary(previous: Option<usize>, observations: &[Observation]) -> Option<usize> {
+fn primary(evidence: Evidence, observations: &[Observation]) -> Option<usize> {
+    let Evidence { previous, appointed, promoted, .. } = evidence;
     let claims = |server: usize| match observations.get(server) {
-        Some(Observation::Primary { replicas, .. }) => Some(*replicas),
+        Some(Observation::Primary { replicas, .. }) => Some(replicas.len()),
         _ => None,
     };
+    if let Some(promoted) = promoted.filter(|promoted| claims(*promoted).is_some()) {
+        return Some(promoted);
+    }
+    if let Some(appointed) = appointed {
+        if claims(appointed).is_some() {
+            return Some(appointed);
+        }
+        // The Sentinels have moved on; whatever the previous one says, writes to it would be lost.
+        if previous.is_some() && previous != Some(appointed) {
+            return None;
+        }
+    }
     let others = (0..observations.len()).filter(|server| Some(*server) != previous);
     // Of several, the one that replicas follow.
     let best = others
@@ -32,7 +61,7 @@ fn primary(previous: Option<usize>, observations: &[Observation]) -> Option<usiz
         },
         (_, Some((_, other))) => Some(other),
         (previous, None) => {
-            let configured = previous.or((!observations.is_empty()).then_some(0))?;
+            let configured = previous.or(evidence.configured)?;
             match observations.get(configured) {
                 // Nobody contradicts the configuration: clients learn what it says itself.
                 Some(Observation::Silent(_) | Observation::Loading) => Some(configured),
@@ -62,7 +91,7 @@ mod tests {
     use super::*;
 
     fn primary_with(replicas: usize) -> Observation {
-        Observation::Primary { offset: 1, replicas }
+        Observation::Primary { offset: 1, replicas: vec![("r".to_owned(), 1); replicas] }
     }
 
     fn replica(link: &str) -> Observation {
@@ -77,42 +106,65 @@ mod tests {
         view.replicas().collect()
     }
 
+    fn after(previous: Option<usize>) -> Evidence {
+        Evidence { previous, configured: Some(0), ..Evidence::default() }
+    }
+
+    #[test]
+    fn sentinels_are_believed_once_the_server_agrees() {
+        let evidence = Evidence { appointed: Some(1), ..after(Some(0)) };
+        assert_eq!(decide(evidence, &[primary_with(1), primary_with(0)]).primary, Some(1));
+        assert_eq!(decide(evidence, &[primary_with(1), replica("connected")]).primary, None);
+        let evidence = Evidence { appointed: Some(0), ..after(Some(0)) };
+        assert_eq!(decide(evidence, &[gone(), primary_with(0)]).primary, Some(1));
+    }
+
+    #[test]
+    fn a_promotion_ends_writes_to_the_old_primary() {
+        let both = [primary_with(2), primary_with(0)];
+        let evidence = Evidence { appointed: Some(0), promoted: Some(1), ..after(Some(0)) };
+        assert_eq!(decide(evidence, &both).primary, Some(1));
+        let evidence = Evidence { switching: true, ..after(Some(0)) };
+        assert_eq!(decide(evidence, &[primary_with(2), replica("connected")]).primary, None);
+        assert_eq!(decide(Evidence { promoted: Some(1), ..evidence }, &both).primary, Some(1));
+    }
+
     #[test]
     fn roles_come_from_the_servers() {
-        let view = decide(None, &[replica("connected"), primary_with(1), replica("connected")]);
+        let view = decide(after(None), &[replica("connected"), primary_with(1), replica("connected")]);
         assert_eq!((view.primary, fit(&view)), (Some(1), vec![0, 2]));
     }
 
     #[test]
     fn a_lost_primary_leaves_its_replicas_reading() {
-        let view = decide(Some(0), &[gone(), replica("connect"), replica("sync")]);
+        let view = decide(after(Some(0)), &[gone(), replica("connect"), replica("sync")]);
         assert_eq!((view.primary, fit(&view)), (None, vec![1]));
-        let view = decide(Some(0), &[primary_with(1), replica("connected"), replica("connect")]);
+        let view = decide(after(Some(0)), &[primary_with(1), replica("connected"), replica("connect")]);
         assert_eq!(fit(&view), [1]);
     }
 
     #[test]
     fn a_promoted_replica_takes_over() {
-        let view = decide(Some(0), &[gone(), primary_with(1), replica("connected")]);
+        let view = decide(after(Some(0)), &[gone(), primary_with(1), replica("connected")]);
         assert_eq!(view.primary, Some(1));
-        let view = decide(Some(0), &[replica("connect"), primary_with(0), replica("sync")]);
+        let view = decide(after(Some(0)), &[replica("connect"), primary_with(0), replica("sync")]);
         assert_eq!(view.primary, Some(1));
     }
 
     #[test]
     fn of_two_primaries_the_followed_one_is_used() {
-        assert_eq!(decide(Some(0), &[primary_with(0), primary_with(1)]).primary, Some(1));
-        assert_eq!(decide(Some(0), &[primary_with(1), primary_with(1)]).primary, Some(0));
-        assert_eq!(decide(Some(0), &[primary_with(0), primary_with(0)]).primary, Some(0));
-        assert_eq!(decide(None, &[primary_with(0), primary_with(2)]).primary, Some(1));
+        assert_eq!(decide(after(Some(0)), &[primary_with(0), primary_with(1)]).primary, Some(1));
+        assert_eq!(decide(after(Some(0)), &[primary_with(1), primary_with(1)]).primary, Some(0));
+        assert_eq!(decide(after(Some(0)), &[primary_with(0), primary_with(0)]).primary, Some(0));
+        assert_eq!(decide(after(None), &[primary_with(0), primary_with(2)]).primary, Some(1));
     }
 
     #[test]
     fn a_server_that_does_not_tell_is_what_the_configuration_says() {
         let silent = || Observation::Silent("NOAUTH".to_owned());
-        let view = decide(None, &[silent(), silent()]);
+        let view = decide(after(None), &[silent(), silent()]);
         assert_eq!((view.primary, fit(&view)), (Some(0), vec![1]));
-        assert_eq!(decide(None, &[]).primary, None);
-        assert_eq!(decide(None, &[Observation::Unknown]).primary, None);
+        assert_eq!(decide(after(None), &[]).primary, None);
+        assert_eq!(decide(after(None), &[Observation::Unknown]).primary, None);
     }
 }

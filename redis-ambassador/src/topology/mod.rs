@@ -7,9 +7,11 @@ mod decide;
 mod monitor;
 mod observe;
 mod prober;
+mod sentinel;
 
 pub(crate) use monitor::{Monitor, MonitorSettings, describe};
 pub(crate) use prober::WriteSignal;
+pub(crate) use sentinel::{SentinelSettings, start as follow_sentinels};
 
 use crate::address::ServerAddr;
 use crate::command::Table;
@@ -32,8 +34,8 @@ pub enum Observation {
     Primary {
         /// Its replication offset in bytes.
         offset: u64,
-        /// Replicas connected to it.
-        replicas: usize,
+        /// Replicas connected to it, by host and port.
+        replicas: Vec<(String, u16)>,
     },
     /// It is a replica.
     Replica {

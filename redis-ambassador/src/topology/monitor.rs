@@ -1,5 +1,6 @@
 //! One watcher per server asks for its role; what they learn becomes a [`Topology`] that everybody can watch.
 
+use super::decide::Evidence;
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
@@ -10,14 +11,27 @@ use common::shutdown::Shutdown;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+
+/// More servers than this are not taken in.
+const MAX_SERVERS: usize = 256;
+/// Pause between questions while something is going on.
+const HURRY: Duration = Duration::from_millis(20);
+/// How long that lasts.
+const ALERT: Duration = Duration::from_secs(5);
+/// How long writes wait for a switch that a Sentinel has announced.
+const HOLD: Duration = Duration::from_secs(5);
 
 /// How servers are asked.
 #[derive(Debug, Clone)]
 pub(crate) struct MonitorSettings {
-    /// The configured primary first.
+    /// The configured primary first, when there is one.
     pub(crate) servers: Vec<ServerAddr>,
+    /// Whether the first server is a configured primary.
+    pub(crate) primary_configured: bool,
+    /// Whether servers that others name are asked as well.
+    pub(crate) explore: bool,
     pub(crate) credentials: Option<Credentials>,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
@@ -28,7 +42,7 @@ pub(crate) struct MonitorSettings {
 /// The shared state of the watchers.
 pub(crate) struct Monitor {
     settings: MonitorSettings,
-    servers: Vec<Arc<ServerAddr>>,
+    shutdown: Shutdown,
     state: Mutex<State>,
     publish: watch::Sender<Arc<Topology>>,
     metrics: Metrics,
@@ -39,9 +53,20 @@ pub(crate) struct Monitor {
 }
 
 struct State {
+    servers: Vec<Arc<ServerAddr>>,
     observations: Vec<Observation>,
     connections: Vec<Option<MultiplexedConnection>>,
-    primary: Option<usize>,
+    /// Offsets that servers last had as replicas.
+    replica_offsets: Vec<Option<u64>>,
+    evidence: Evidence,
+    /// What each Sentinel says: configuration epoch and server.
+    opinions: Vec<(u64, usize)>,
+    /// Until then everybody is asked often.
+    alert_until: Option<Instant>,
+    /// Until then the previous primary gets no writes.
+    switching_until: Option<Instant>,
+    /// When the primary was lost.
+    lost_at: Option<Instant>,
     table: Option<Arc<crate::command::Table>>,
     table_from: Option<usize>,
 }
@@ -53,22 +78,27 @@ impl Monitor {
         metrics: Metrics,
         fence: Option<Arc<Fence>>,
         signal: Arc<prober::WriteSignal>,
+        shutdown: Shutdown,
     ) -> Arc<Self> {
-        let servers: Vec<_> = settings.servers.iter().cloned().map(Arc::new).collect();
-        let observations = vec![Observation::Unknown; servers.len()];
-        let topology = Topology {
-            servers: servers.clone(),
-            view: decide::decide(None, &observations),
-            observations: observations.clone(),
+        let configured = settings.primary_configured.then_some(0);
+        let state = State {
+            servers: Vec::new(),
+            observations: Vec::new(),
+            connections: Vec::new(),
+            replica_offsets: Vec::new(),
+            evidence: Evidence { configured, ..Evidence::default() },
+            opinions: Vec::new(),
+            alert_until: None,
+            switching_until: None,
+            lost_at: None,
             table: None,
+            table_from: None,
         };
-        let connections = servers.iter().map(|_| None).collect();
-        let state = State { observations, connections, primary: None, table: None, table_from: None };
         Arc::new(Self {
             settings,
-            servers,
+            shutdown,
             state: Mutex::new(state),
-            publish: watch::Sender::new(Arc::new(topology)),
+            publish: watch::Sender::new(Arc::new(Topology::default())),
             metrics,
             fence,
             signal,
@@ -87,54 +117,138 @@ impl Monitor {
     }
 
     /// Starts the watchers.
-    pub(crate) fn start(self: &Arc<Self>, shutdown: &Shutdown) {
-        for server in 0..self.servers.len() {
-            let (monitor, stop) = (Arc::clone(self), shutdown.clone());
-            shutdown.spawn(async move {
-                tokio::select! {
-                    () = monitor.watch(server) => {}
-                    () = stop.triggered() => {}
-                }
-            });
+    pub(crate) fn start(self: &Arc<Self>) {
+        for address in self.settings.servers.clone() {
+            self.add(&address);
         }
         if let Some(fence) = self.fence.clone() {
-            let (monitor, stop) = (Arc::clone(self), shutdown.clone());
-            shutdown.spawn(async move {
-                tokio::select! {
-                    () = prober::run(monitor, fence) => {}
-                    () = stop.triggered() => {}
-                }
-            });
+            self.spawn(prober::run(Arc::clone(self), fence));
         }
     }
 
-    async fn watch(&self, server: usize) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.shutdown.clone();
+        self.shutdown.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.triggered() => {}
+            }
+        });
+    }
+
+    /// The number of a server; one that is new is asked from now on.
+    pub(super) fn add(self: &Arc<Self>, address: &ServerAddr) -> Option<usize> {
+        let server = {
+            let mut state = self.lock();
+            if let Some(known) = state.servers.iter().position(|known| **known == *address) {
+                return Some(known);
+            }
+            if state.servers.len() >= MAX_SERVERS {
+                return None;
+            }
+            state.servers.push(Arc::new(address.clone()));
+            state.observations.push(Observation::Unknown);
+            state.connections.push(None);
+            state.replica_offsets.push(None);
+            self.decide(&mut state);
+            state.servers.len() - 1
+        };
+        let (monitor, address) = (Arc::clone(self), Arc::new(address.clone()));
+        self.spawn(async move { monitor.watch(server, &address).await });
+        Some(server)
+    }
+
+    /// What a Sentinel says: who is primary, as of which configuration epoch.
+    pub(super) fn appoint(self: &Arc<Self>, sentinel: usize, epoch: u64, address: &ServerAddr) {
+        let Some(server) = self.add(address) else { return };
+        let mut state = self.lock();
+        if state.opinions.len() <= sentinel {
+            state.opinions.resize(sentinel + 1, (0, server));
+        }
+        state.opinions[sentinel] = (epoch, server);
+        let appointed = state.opinions.iter().max_by_key(|(epoch, _)| *epoch).map(|(_, server)| *server);
+        if appointed != state.evidence.appointed {
+            tracing::info!(primary = %address, epoch, "the Sentinels name the primary");
+            state.evidence.appointed = appointed;
+            self.decide(&mut state);
+            drop(state);
+            self.alert();
+        }
+    }
+
+    /// Something is going on: everybody is asked often for a while.
+    pub(super) fn alert(&self) {
+        self.lock().alert_until = Some(Instant::now() + ALERT);
+        self.settings.probe_now.notify_waiters();
+    }
+
+    /// The Sentinels are about to promote a replica.
+    pub(super) fn hold_writes(&self) {
+        let mut state = self.lock();
+        tracing::warn!("a Sentinel is switching the primary; writes wait");
+        state.switching_until = Some(Instant::now() + HOLD);
+        self.decide(&mut state);
+        drop(state);
+        self.alert();
+    }
+
+    /// The switch did not happen.
+    pub(super) fn release_writes(&self) {
+        let mut state = self.lock();
+        state.switching_until = None;
+        self.decide(&mut state);
+    }
+
+    async fn watch(self: Arc<Self>, server: usize, address: &ServerAddr) {
         let mut connection = None;
         loop {
             let limit = self.settings.timeout;
-            let observation = match tokio::time::timeout(limit, self.ask(server, &mut connection)).await {
+            let observation = match tokio::time::timeout(limit, self.ask(address, &mut connection)).await {
                 Ok(observation) => observation,
                 Err(_) => {
                     connection = None;
                     Observation::Unreachable(format!("no answer within {limit:?}"))
                 }
             };
+            if self.settings.explore {
+                self.explore(&observation);
+            }
             if self.learn(server, observation, connection.clone())
                 && let Some(connection) = &mut connection
             {
                 self.learn_commands(server, connection).await;
             }
             tokio::select! {
-                () = tokio::time::sleep(self.settings.interval) => {}
+                () = tokio::time::sleep(self.pause()) => {}
                 () = self.settings.probe_now.notified() => {}
             }
         }
     }
 
-    async fn ask(&self, server: usize, connection: &mut Option<MultiplexedConnection>) -> Observation {
+    /// How long until a server is asked again: not long while no primary is known.
+    fn pause(&self) -> Duration {
+        let state = self.lock();
+        let lost = self.publish.borrow().view.primary.is_none();
+        let alert = state.alert_until.is_some_and(|until| Instant::now() < until);
+        if alert || lost { HURRY.min(self.settings.interval) } else { self.settings.interval }
+    }
+
+    /// Takes in servers that others know.
+    fn explore(self: &Arc<Self>, observation: &Observation) {
+        let named = match observation {
+            Observation::Replica { primary, .. } => std::slice::from_ref(primary),
+            Observation::Primary { replicas, .. } => replicas.as_slice(),
+            _ => &[],
+        };
+        for (host, port) in named.iter().filter(|(host, port)| *port != 0 && !host.is_empty()) {
+            self.add(&ServerAddr::Tcp { host: host.clone(), port: *port });
+        }
+    }
+
+    async fn ask(&self, address: &ServerAddr, connection: &mut Option<MultiplexedConnection>) -> Observation {
         if connection.is_none() {
             let credentials = self.settings.credentials.as_ref();
-            match observe::connect(&self.servers[server], credentials, self.settings.timeout).await {
+            match observe::connect(address, credentials, self.settings.timeout).await {
                 Ok(fresh) => *connection = Some(fresh),
                 Err(error) => {
                     return refusal(&error).unwrap_or_else(|| Observation::Unreachable(error.to_string()));
@@ -160,48 +274,86 @@ impl Monitor {
     ) -> bool {
         let mut state = self.lock();
         state.connections[server] = connection;
-        let observation = carry_over(&state.observations[server], observation);
-        self.metrics.observed(&self.servers[server].to_string(), &observation);
-        let changed = role_changed(&state.observations[server], &observation);
-        if changed {
-            tracing::info!(server = %self.servers[server], role = %describe(&observation), "server role");
+        let address = Arc::clone(&state.servers[server]);
+        let before = &state.observations[server];
+        let observation = carry_over(before, observation);
+        self.metrics.observed(&address.to_string(), &observation);
+        if role_changed(before, &observation) {
+            tracing::info!(server = %address, role = %describe(&observation), "server role");
         }
+        let is_primary = matches!(observation, Observation::Primary { .. });
+        if is_promotion(state.replica_offsets[server], before, &observation) {
+            state.evidence.promoted = Some(server);
+            state.switching_until = None;
+        } else if !is_primary && state.evidence.promoted == Some(server) {
+            state.evidence.promoted = None;
+        }
+        state.replica_offsets[server] = match &observation {
+            Observation::Replica { offset, .. } => *offset,
+            Observation::Primary { .. } => None,
+            _ => state.replica_offsets[server],
+        };
         state.observations[server] = observation;
-        let view = decide::decide(state.primary, &state.observations);
-        if view.primary.is_some() && view.primary != state.primary {
-            if let Some(previous) = state.primary {
-                let (from, to) =
-                    (&self.servers[previous], view.primary.map(|primary| &self.servers[primary]));
-                tracing::warn!(%from, to = to.map(ToString::to_string), "primary changed");
-                self.metrics.failovers.inc();
-            }
-            state.primary = view.primary;
-            self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            if let Some(fence) = &self.fence {
-                // Offsets start over: every key counts as just written.
-                fence.mark(None::<std::iter::Empty<u32>>);
-                self.signal.raise();
+        self.decide(&mut state);
+        self.publish.borrow().view.primary == Some(server) && state.table_from != Some(server)
+    }
+
+    /// Draws the conclusions from what is known now, and publishes them.
+    fn decide(&self, state: &mut State) {
+        state.evidence.switching = state.switching_until.is_some_and(|until| Instant::now() < until);
+        if state.evidence.appointed.is_some() && state.evidence.appointed == state.evidence.promoted {
+            // The Sentinels have caught up with what was seen; from here on they lead.
+            state.evidence.promoted = None;
+        }
+        let view = decide::decide(state.evidence, &state.observations);
+        match view.primary {
+            Some(primary) if state.evidence.previous != Some(primary) => self.change_primary(state, primary),
+            Some(_) => self.regained(state),
+            None => {
+                state.lost_at.get_or_insert_with(Instant::now);
             }
         }
-        let published = self.publish.borrow().view.clone();
+        self.metrics.primary_known.set(i64::from(view.primary.is_some()));
         let topology = Topology {
-            servers: self.servers.clone(),
+            servers: state.servers.clone(),
             observations: state.observations.clone(),
             table: state.table.clone(),
             view,
         };
-        self.metrics.primary_known.set(i64::from(topology.view.primary.is_some()));
-        let ask = topology.view.primary == Some(server) && state.table_from != Some(server);
-        if topology.view != published {
-            self.publish.send_replace(Arc::new(topology));
-        } else {
-            // Nobody has to act on it, but who looks sees the latest.
-            self.publish.send_if_modified(|current| {
-                *current = Arc::new(topology);
-                false
-            });
+        let changed = {
+            let published = self.publish.borrow();
+            topology.view != published.view || topology.servers.len() != published.servers.len()
+        };
+        self.publish.send_if_modified(|current| {
+            // Who looks sees the latest; who waits is woken only when there is something to act on.
+            *current = Arc::new(topology);
+            changed
+        });
+    }
+
+    fn change_primary(&self, state: &mut State, primary: usize) {
+        if let Some(previous) = state.evidence.previous {
+            let (from, to) = (&state.servers[previous], &state.servers[primary]);
+            tracing::warn!(%from, %to, "primary changed");
+            self.metrics.failovers.inc();
         }
-        ask
+        self.regained(state);
+        state.switching_until = None;
+        state.evidence.previous = Some(primary);
+        self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if let Some(fence) = &self.fence {
+            // Offsets start over: every key counts as just written.
+            fence.mark(None::<std::iter::Empty<u32>>);
+            self.signal.raise();
+        }
+    }
+
+    fn regained(&self, state: &mut State) {
+        if let Some(lost) = state.lost_at.take()
+            && state.evidence.previous.is_some()
+        {
+            self.metrics.outage.observe(lost.elapsed().as_secs_f64());
+        }
     }
 
     async fn learn_commands(&self, server: usize, connection: &mut MultiplexedConnection) {
@@ -209,14 +361,14 @@ impl Monitor {
         let table = match answer {
             Ok(value) => commands::read_table(&value),
             Err(error) => {
-                tracing::warn!(server = %self.servers[server], %error, "no command table from the server; using the built-in one");
+                tracing::warn!(server, %error, "no command table from the server; using the built-in one");
                 None
             }
         };
         let mut state = self.lock();
         state.table_from = Some(server);
         let Some(table) = table else { return };
-        tracing::info!(server = %self.servers[server], commands = table.len(), "command table read");
+        tracing::info!(server = %state.servers[server], commands = table.len(), "command table read");
         state.table = Some(Arc::new(table));
         let topology = Topology { table: state.table.clone(), ..Topology::clone(&self.publish.borrow()) };
         self.publish.send_replace(Arc::new(topology));
@@ -248,6 +400,17 @@ fn carry_over(before: &Observation, mut after: Observation) -> Observation {
     after
 }
 
+/// Whether a synchronised replica has become a primary, with the data that it had. A Sentinel cuts our connection
+/// when it promotes, so the replica may have been out of sight in between; a server that was restarted empty has
+/// fallen behind its former offset.
+fn is_promotion(known: Option<u64>, before: &Observation, after: &Observation) -> bool {
+    match (known, before, after) {
+        (Some(_), Observation::Replica { .. }, Observation::Primary { .. }) => true,
+        (Some(known), _, Observation::Primary { offset, .. }) => known > 0 && *offset >= known,
+        _ => false,
+    }
+}
+
 fn role_changed(before: &Observation, after: &Observation) -> bool {
     match (before, after) {
         (Observation::Primary { .. }, Observation::Primary { .. }) => false,
@@ -266,7 +429,7 @@ pub(crate) fn describe(observation: &Observation) -> String {
         Observation::Unreachable(why) => format!("unreachable: {why}"),
         Observation::Silent(why) => format!("does not tell its role ({why})"),
         Observation::Loading => "loading its data".to_owned(),
-        Observation::Primary { replicas, .. } => format!("primary with {replicas} replicas"),
+        Observation::Primary { replicas, .. } => format!("primary with {} replicas", replicas.len()),
         Observation::Replica { primary: (host, port), link, .. } => {
             format!("replica of {host}:{port}, link {link}")
         }

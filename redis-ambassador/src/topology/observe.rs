@@ -4,7 +4,7 @@ use super::Observation;
 use crate::address::ServerAddr;
 use crate::upstream::Credentials;
 use common::secret::ExposeSecret;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value,
 };
@@ -16,6 +16,24 @@ pub(super) async fn connect(
     credentials: Option<&Credentials>,
     timeout: Duration,
 ) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(Some(timeout));
+    client(address, credentials)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Opens a connection for events.
+pub(super) async fn subscribe(
+    address: &ServerAddr,
+    credentials: Option<&Credentials>,
+    timeout: Duration,
+) -> Result<PubSub, RedisError> {
+    let client = client(address, credentials)?;
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    tokio::time::timeout(timeout, client.get_async_pubsub()).await.map_err(|_| late())?
+}
+
+fn client(address: &ServerAddr, credentials: Option<&Credentials>) -> Result<Client, RedisError> {
     let address = match address {
         ServerAddr::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
         ServerAddr::Unix(path) => ConnectionAddr::Unix(path.clone()),
@@ -27,11 +45,7 @@ pub(super) async fn connect(
             settings = settings.set_username(&credentials.user);
         }
     }
-    let client = Client::open(address.into_connection_info()?.set_redis_settings(settings))?;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(Some(timeout));
-    client.get_multiplexed_async_connection_with_config(&config).await
+    Client::open(address.into_connection_info()?.set_redis_settings(settings))
 }
 
 /// Asks a server for its role.
@@ -59,15 +73,23 @@ pub(super) fn refusal(error: &RedisError) -> Option<Observation> {
 fn read_role(value: &Value) -> Observation {
     let Value::Array(items) = value else { return Observation::Silent("no array".to_owned()) };
     match (items.first().and_then(text).as_deref(), items.as_slice()) {
-        (Some("master"), [_, offset, Value::Array(replicas), ..]) => {
-            Observation::Primary { offset: number(offset).unwrap_or(0), replicas: replicas.len() }
-        }
+        (Some("master"), [_, offset, Value::Array(replicas), ..]) => Observation::Primary {
+            offset: number(offset).unwrap_or(0),
+            replicas: replicas.iter().filter_map(follower).collect(),
+        },
         (Some("slave"), [_, host, port, link, offset, ..]) => Observation::Replica {
             primary: (text(host).unwrap_or_default(), number(port).unwrap_or(0) as u16),
             link: text(link).unwrap_or_default(),
             offset: number(offset),
         },
         _ => Observation::Silent("not a primary nor a replica".to_owned()),
+    }
+}
+
+fn follower(value: &Value) -> Option<(String, u16)> {
+    match value {
+        Value::Array(items) => Some((text(items.first()?)?, u16::try_from(number(items.get(1)?)?).ok()?)),
+        _ => None,
     }
 }
 
@@ -98,8 +120,13 @@ mod tests {
 
     #[test]
     fn roles_are_read() {
-        let primary = Value::Array(vec![bulk("master"), Value::Int(42), Value::Array(vec![Value::Nil])]);
-        assert_eq!(read_role(&primary), Observation::Primary { offset: 42, replicas: 1 });
+        let primary = Value::Array(vec![
+            bulk("master"),
+            Value::Int(42),
+            Value::Array(vec![Value::Nil, Value::Array(vec![bulk("r"), bulk("7")])]),
+        ]);
+        let expected = Observation::Primary { offset: 42, replicas: vec![("r".to_owned(), 7)] };
+        assert_eq!(read_role(&primary), expected);
         let replica =
             Value::Array(vec![bulk("slave"), bulk("h"), Value::Int(1), bulk("sync"), Value::Int(-1)]);
         let expected =

@@ -224,6 +224,39 @@ impl Server {
     }
 }
 
+/// A redis-sentinel that watches a primary as `mymaster`, with a quorum of 2.
+pub(crate) struct Sentinel {
+    pub(crate) port: u16,
+    _process: Process,
+    _directory: tempfile::TempDir,
+}
+
+impl Sentinel {
+    pub(crate) fn start(primary: &Server) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = directory.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {} 2\n\
+             sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n",
+            directory.path().display(),
+            primary.port
+        );
+        std::fs::write(&file, text).unwrap();
+        let child = Command::new("redis-sentinel").arg(&file).stdout(Stdio::null()).spawn().unwrap();
+        let sentinel = Self { port, _process: Process { child }, _directory: directory };
+        eventually("the Sentinel knows both replicas", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+                && sentinel.client().say("SENTINEL MASTER mymaster").contains("num-slaves 2")
+        });
+        sentinel
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+}
+
 /// The binary under test.
 pub(crate) struct Ambassador {
     pub(crate) port: u16,
@@ -233,20 +266,19 @@ pub(crate) struct Ambassador {
 
 impl Ambassador {
     pub(crate) fn start(primary: &Server, replicas: &[&Server], more: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-ambassador"));
-        command.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-            "--primary",
-            &primary.address(),
-        ]);
-        command.args(["--log-format", "json", "--log-level", "debug", "--probe-interval", "50ms"]);
+        let mut arguments = vec!["--primary".to_owned(), primary.address()];
         for replica in replicas {
-            command.args(["--replica", &replica.address()]);
+            arguments.extend(["--replica".to_owned(), replica.address()]);
         }
-        let mut child = command.args(more).stderr(Stdio::piped()).spawn().unwrap();
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        Self::with_arguments(&arguments)
+    }
+
+    pub(crate) fn with_arguments(arguments: &[String]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_redis-ambassador"));
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        command.args(["--log-format", "json", "--log-level", "debug", "--probe-interval", "50ms"]);
+        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (lines, found) = mpsc::channel();
         std::thread::spawn(move || {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
+mod consistency;
+mod failover;
 mod failure;
 mod harness;
 mod limits;

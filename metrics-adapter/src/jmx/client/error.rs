@@ -76,6 +76,20 @@ pub enum Error {
         /// The TLS library's reason.
         source: io::Error,
     },
+    /// The server's stub asks for TLS, and the client has no settings for it.
+    #[error("{address}: the JVM wants TLS, but no TLS settings are configured")]
+    TlsNotConfigured {
+        /// `host:port`
+        address: String,
+    },
+    /// TLS is configured, but the server's stub asks for a plain connection.
+    #[error(
+        "{address}: TLS is configured, but the JVM wants a plain connection; credentials are not sent over it"
+    )]
+    PlainStub {
+        /// `host:port`
+        address: String,
+    },
     /// The host name cannot be checked against a certificate.
     #[error("{address}: not a name that a certificate can carry")]
     ServerName {

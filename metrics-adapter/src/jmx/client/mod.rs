@@ -199,10 +199,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection failed, so that none of the answers can be had.
-    pub async fn attributes(
-        &mut self,
-        requests: &[AttributeRequest<'_>],
-    ) -> Result<Vec<BeanAnswer>, Error> {
+    pub async fn attributes(&mut self, requests: &[AttributeRequest<'_>]) -> Result<Vec<BeanAnswer>, Error> {
         self.pipelined_attributes(requests).await
     }
 
@@ -268,7 +265,7 @@ impl Client {
     async fn take_connection(&mut self) -> Result<Connection, Error> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => match Connection::open(&dial(&self.options, &self.session)).await {
+            None => match Connection::open(&dial(&self.options, &self.session)?).await {
                 Ok(connection) => Ok(connection),
                 Err(error) => {
                     self.reopen(&error).await?;
@@ -291,23 +288,29 @@ impl Client {
 }
 
 /// Where the object of a stub is looked for.
-fn dial(options: &Options, reference: &RemoteReference) -> Dial {
+fn dial(options: &Options, reference: &RemoteReference) -> Result<Dial, Error> {
     let host = match options.stub_host {
         StubHost::Ignored => &options.registry.host,
         StubHost::Followed => &reference.host,
     };
-    Dial {
+    let mut dial = Dial {
         host: host.clone(),
         port: options.stub_port.unwrap_or(reference.port),
-        tls: reference.tls.then(|| options.tls.clone().unwrap_or_default()),
+        tls: None,
         timeouts: options.timeouts,
         limits: options.limits,
+    };
+    match (&options.tls, reference.tls) {
+        (None, true) => return Err(Error::TlsNotConfigured { address: dial.address() }),
+        (Some(_), false) => return Err(Error::PlainStub { address: dial.address() }),
+        (tls, _) => dial.tls.clone_from(tls),
     }
+    Ok(dial)
 }
 
 async fn open(options: &Options) -> Result<(RemoteReference, Connection), Error> {
     let server = lookup(options).await?;
-    let target = dial(options, &server);
+    let target = dial(options, &server)?;
     let mut connection = Connection::open(&target).await?;
     let mut request = Vec::new();
     let credentials = options.credentials.as_ref();
@@ -321,7 +324,7 @@ async fn open(options: &Options) -> Result<(RemoteReference, Connection), Error>
     if session.port == server.port && session.tls == server.tls {
         return Ok((session, connection));
     }
-    let connection = Connection::open(&dial(options, &session)).await?;
+    let connection = Connection::open(&dial(options, &session)?).await?;
     Ok((session, connection))
 }
 
@@ -372,7 +375,7 @@ async fn lookup_over(options: &Options, tls: bool) -> Result<RemoteReference, Er
     let dial = Dial {
         host: registry.host.clone(),
         port: registry.port,
-        tls: tls.then(|| options.tls.clone().unwrap_or_default()),
+        tls: if tls { options.tls.clone() } else { None },
         timeouts: options.timeouts,
         limits: options.limits,
     };

@@ -103,7 +103,9 @@ impl Client {
             results.push(match answer {
                 Answer::Got(values) => BeanAnswer::Values(AttributeResult { values, unreadable: Vec::new() }),
                 Answer::TimedOut => BeanAnswer::TimedOut,
-                Answer::Threw(exception) if exception.involves("javax.management.InstanceNotFoundException") => {
+                Answer::Threw(exception)
+                    if exception.involves("javax.management.InstanceNotFoundException") =>
+                {
                     BeanAnswer::Threw(exception)
                 }
                 // As a whole it failed, so perhaps only one attribute is at fault.

@@ -43,18 +43,6 @@ impl std::fmt::Debug for TlsSettings {
     }
 }
 
-impl Default for TlsSettings {
-    /// Trusts nobody: for a stub that demands TLS while none is configured.
-    fn default() -> Self {
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let config = match builder {
-            Ok(builder) => builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-            Err(error) => unreachable!("the built-in provider supports the default versions: {error}"),
-        };
-        Self { config: Arc::new(config) }
-    }
-}
-
 /// Which versions and cipher suites may be agreed on.
 #[derive(Clone, Debug)]
 pub struct Suites {
@@ -90,7 +78,8 @@ impl TlsSettings {
     ) -> Result<Self, TlsError> {
         let provider = Arc::clone(&suites.provider);
         let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&suites.versions)?;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(&suites.versions)?;
         let builder = match name_check {
             NameCheck::Required => builder.with_root_certificates(roots),
             NameCheck::Skipped => {

@@ -61,7 +61,9 @@ impl BasicAuth {
             return true;
         }
         let encoded = header.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
-        let Some(decoded) = encoded.and_then(|(_, text)| STANDARD.decode(text.trim()).ok()) else { return false };
+        let Some(decoded) = encoded.and_then(|(_, text)| STANDARD.decode(text.trim()).ok()) else {
+            return false;
+        };
         let Ok(decoded) = String::from_utf8(decoded) else { return false };
         let Some((username, password)) = decoded.split_once(':') else { return false };
         let right = same(username.as_bytes(), self.username.as_bytes()) & self.check.accepts(password);
@@ -84,7 +86,9 @@ impl Check {
     fn accepts(&self, password: &str) -> bool {
         match self {
             Self::Plain(expected) => same(password.as_bytes(), expected.as_bytes()),
-            Self::Salted { hash, salt, expected } => same(&hash(format!("{salt}:{password}").as_bytes()), expected),
+            Self::Salted { hash, salt, expected } => {
+                same(&hash(format!("{salt}:{password}").as_bytes()), expected)
+            }
             Self::Derived { derive, salt, iterations, expected } => {
                 let mut key = vec![0; expected.len()];
                 derive(password.as_bytes(), salt.as_bytes(), *iterations, &mut key);
@@ -111,18 +115,27 @@ fn derived(file: &Basic, derive: Derive, iterations: u32) -> Result<Check, Strin
     if bits / 8 != expected.len() && bits != expected.len() {
         return Err(format!("`passwordHash` has {} bytes, `keyLength` is {bits} bits", expected.len()));
     }
-    Ok(Check::Derived { derive, salt: salt(file)?, iterations: file.iterations.unwrap_or(iterations).max(1), expected })
+    Ok(Check::Derived {
+        derive,
+        salt: salt(file)?,
+        iterations: file.iterations.unwrap_or(iterations).max(1),
+        expected,
+    })
 }
 
 fn salt(file: &Basic) -> Result<String, String> {
-    file.salt.as_ref().map(|salt| salt.0.clone()).ok_or_else(|| "`authentication.basic` needs a `salt`".to_owned())
+    file.salt
+        .as_ref()
+        .map(|salt| salt.0.clone())
+        .ok_or_else(|| "`authentication.basic` needs a `salt`".to_owned())
 }
 
 /// Hexadecimal, any case, colons allowed.
 fn expected(file: &Basic) -> Result<Vec<u8>, String> {
     let text = file.password_hash.as_deref().ok_or("`authentication.basic` needs a `passwordHash`")?;
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
-    let byte = |pair: &[char]| Some(pair.first()?.to_digit(16)? as u8 * 16 + pair.get(1)?.to_digit(16)? as u8);
+    let byte =
+        |pair: &[char]| Some(pair.first()?.to_digit(16)? as u8 * 16 + pair.get(1)?.to_digit(16)? as u8);
     let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
     bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| "`passwordHash` is not hexadecimal".to_owned())
 }

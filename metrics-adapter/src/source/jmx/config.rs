@@ -251,7 +251,10 @@ pub(super) struct CertificateAlias {
 ///
 /// # Errors
 /// See [`ConfigError`].
-pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
+pub(super) fn load(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
     let mut file = read(path)?;
     let mut rules = Vec::new();
     include(&mut rules, path, &file.includes, MAX_INCLUDES)?;
@@ -259,11 +262,19 @@ pub(super) fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) ->
         rules.extend(file.rules.take().unwrap_or_default());
         file.rules = Some(rules);
     }
-    Settings::new(file, path, environment)
-        .map_err(|reason| ConfigError { path: path.to_owned(), line: None, reason })
+    Settings::new(file, path, environment).map_err(|reason| ConfigError {
+        path: path.to_owned(),
+        line: None,
+        reason,
+    })
 }
 
-fn include(rules: &mut Vec<RuleConfig>, from: &Path, files: &[PathBuf], depth: usize) -> Result<(), ConfigError> {
+fn include(
+    rules: &mut Vec<RuleConfig>,
+    from: &Path,
+    files: &[PathBuf],
+    depth: usize,
+) -> Result<(), ConfigError> {
     for name in files {
         let path = from.parent().unwrap_or(Path::new("")).join(name);
         if depth == 0 {

@@ -127,6 +127,9 @@ fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Ro
         .route("/metrics", metrics(source))
         .route("/-/healthy", async |_: Request| text(StatusCode::OK, "Exporter is healthy."))
         .route("/-/ready", async |_: Request| text(StatusCode::OK, "Exporter is ready."))
+        // The paths of the other containers here, so that one probe fits all.
+        .route("/livez", async |_: Request| text(StatusCode::OK, "ok\n"))
+        .route("/readyz", async |_: Request| text(StatusCode::OK, "ok\n"))
         .route("/", move |_: Request| {
             let status = Arc::clone(&status);
             async move { landing(&status).await }
@@ -172,7 +175,10 @@ impl Handler for Page {
             let answer = match time {
                 None => answer.await,
                 Some(limit) => tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
-                    text(StatusCode::SERVICE_UNAVAILABLE, "the request took longer than maximumRequestSeconds\n")
+                    text(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the request took longer than maximumRequestSeconds\n",
+                    )
                 }),
             };
             secured(answer, with_tls)
@@ -367,4 +373,3 @@ async fn landing(source: &JmxSource) -> Response {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
-

@@ -68,8 +68,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn load_with(path: &Path, properties: HashMap<String, String>) -> Result<Self, ConfigError> {
         let modified = std::fs::metadata(path).and_then(|data| data.modified()).ok();
-        let environment =
-            |name: &str| properties.get(name).cloned().or_else(|| std::env::var(name).ok());
+        let environment = |name: &str| properties.get(name).cloned().or_else(|| std::env::var(name).ok());
         let settings = config::load(path, &environment)?;
         Ok(Self { path: path.to_owned(), modified, properties, settings })
     }
@@ -295,8 +294,8 @@ impl Source for JmxSource {
     fn collect(&self, deadline: Instant) -> Collecting<'_> {
         Box::pin(async move {
             let scraped = self.scrape(Some(deadline)).await;
-            let families =
-                scraped.map_err(|error| CollectError { source_name: "jmx".to_owned(), cause: Box::new(error) })?;
+            let families = scraped
+                .map_err(|error| CollectError { source_name: "jmx".to_owned(), cause: Box::new(error) })?;
             let mut families = families.as_ref().clone();
             families.extend(self.own_families());
             let walk: Box<dyn crate::family::Walk> = Box::new(Families::sorted(families));

@@ -11,8 +11,11 @@ pub(super) fn scrape_families(reports: &[(Vec<(String, String)>, Report, usize)]
     let mut duration =
         Family::new("jmx_scrape_duration_seconds", "Time this JMX scrape took, in seconds.", Kind::Gauge);
     let mut error = Family::new("jmx_scrape_error", "Non-zero if this scrape failed.", Kind::Gauge);
-    let mut beans =
-        Family::new("jmx_scrape_cached_beans", "Number of beans whose description is remembered.", Kind::Gauge);
+    let mut beans = Family::new(
+        "jmx_scrape_cached_beans",
+        "Number of beans whose description is remembered.",
+        Kind::Gauge,
+    );
     for (labels, report, known) in reports {
         duration.push(labels.clone(), report.duration.as_secs_f64());
         error.push(labels.clone(), if report.error.is_some() { 1.0 } else { 0.0 });
@@ -30,9 +33,21 @@ pub(super) fn process_families(counts: &Counts) -> Vec<Family> {
     };
     let version = env!("CARGO_PKG_VERSION");
     vec![
-        counter("jmx_config_reload_success_total", "Number of times configuration have successfully been reloaded.", &counts.reloads),
-        counter("jmx_config_reload_failure_total", "Number of times configuration have failed to be reloaded.", &counts.failed_reloads),
-        counter("jmx_scrape_timeout_total", "Scrapes that took longer than scrapeTimeoutSeconds.", &counts.timeouts),
+        counter(
+            "jmx_config_reload_success_total",
+            "Number of times configuration have successfully been reloaded.",
+            &counts.reloads,
+        ),
+        counter(
+            "jmx_config_reload_failure_total",
+            "Number of times configuration have failed to be reloaded.",
+            &counts.failed_reloads,
+        ),
+        counter(
+            "jmx_scrape_timeout_total",
+            "Scrapes that took longer than scrapeTimeoutSeconds.",
+            &counts.timeouts,
+        ),
         counter("jmx_http_requests_rejected_total", "HTTP requests answered with 429.", &counts.rejected),
         Family::new("jmx_exporter_build_info", "Build information about the JMX exporter.", Kind::Gauge)
             .with(&[("name", env!("CARGO_PKG_NAME")), ("version", version)], 1.0),

@@ -110,8 +110,15 @@ impl Settings {
         }
         let threads = file.http_server.threads.as_ref();
         if let Some(threads) = threads {
-            if threads.minimum > threads.maximum || threads.maximum > 256 || threads.maximum == 0 || threads.keep_alive_time == 0 {
-                return Err("`httpServer.threads`: 1 <= maximum <= 256, minimum <= maximum, keepAliveTime >= 1".to_owned());
+            if threads.minimum > threads.maximum
+                || threads.maximum > 256
+                || threads.maximum == 0
+                || threads.keep_alive_time == 0
+            {
+                return Err(
+                    "`httpServer.threads`: 1 <= maximum <= 256, minimum <= maximum, keepAliveTime >= 1"
+                        .to_owned(),
+                );
             }
         }
         let server = &file.http_server;
@@ -134,7 +141,9 @@ impl Settings {
 
 fn metrics_path(path: Option<&str>) -> Result<Option<String>, String> {
     match path {
-        Some(path) if !path.starts_with('/') => Err(format!("`httpServer.metrics.path`: `{path}` does not start with `/`")),
+        Some(path) if !path.starts_with('/') => {
+            Err(format!("`httpServer.metrics.path`: `{path}` does not start with `/`"))
+        }
         path => Ok(path.map(str::to_owned)),
     }
 }
@@ -188,14 +197,18 @@ fn options(file: &File, path: &Path, environment: Environment<'_>) -> Result<Opt
         if file.verify_host_name.unwrap_or(true) { NameCheck::Required } else { NameCheck::Skipped };
     let tls: Option<TlsSettings> = match &file.ssl {
         None | Some(Ssl::Switch(false)) => None,
-        Some(Ssl::Switch(true)) => Some(tls::client(&super::config::SslFile::default(), path, environment, name_check)?),
+        Some(Ssl::Switch(true)) => {
+            Some(tls::client(&super::config::SslFile::default(), path, environment, name_check)?)
+        }
         Some(Ssl::Settings(settings)) if settings.enabled.unwrap_or(true) => {
             Some(tls::client(settings, path, environment, name_check)?)
         }
         Some(Ssl::Settings(_)) => None,
     };
-    let plain_registry = environment("RMI_REGISTRY_SSL_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let credentials = credentials(&file.username, &file.password, file.password_file.as_deref(), path, environment)?;
+    let plain_registry =
+        environment("RMI_REGISTRY_SSL_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let credentials =
+        credentials(&file.username, &file.password, file.password_file.as_deref(), path, environment)?;
     Ok(Options {
         registry: RegistryAddress::new("", 0),
         credentials,
@@ -229,16 +242,28 @@ fn targets(
             (Some(_), Some(_)) => return Err("`hostPort` and `jmxUrl` exclude each other".to_owned()),
             (Some(address), None) => RegistryAddress::from_host_port(&resolve(address, environment)?),
             (None, Some(url)) => RegistryAddress::from_service_url(&resolve(url, environment)?),
-            (None, None) => return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned()),
+            (None, None) => {
+                return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned());
+            }
         };
         let registry = registry.map_err(|error| error.to_string())?;
         let mut options = Options { registry, ..template.clone() };
-        let own = credentials(&target.username, &target.password, target.password_file.as_deref(), path, environment)?;
+        let own = credentials(
+            &target.username,
+            &target.password,
+            target.password_file.as_deref(),
+            path,
+            environment,
+        )?;
         if own.is_some() {
             options.credentials = own;
         }
         let name = format!("{}:{}", options.registry.host, options.registry.port);
-        targets.push(TargetSettings { name, options, labels: labels(&[&file.labels, &target.labels], environment)? });
+        targets.push(TargetSettings {
+            name,
+            options,
+            labels: labels(&[&file.labels, &target.labels], environment)?,
+        });
     }
     if targets.len() > 1 {
         distinct_labels(&mut targets);
@@ -257,7 +282,10 @@ fn distinct_labels(targets: &mut [TargetSettings]) {
     }
 }
 
-fn labels(maps: &[&BTreeMap<String, Text>], environment: Environment<'_>) -> Result<Vec<(String, String)>, String> {
+fn labels(
+    maps: &[&BTreeMap<String, Text>],
+    environment: Environment<'_>,
+) -> Result<Vec<(String, String)>, String> {
     let mut labels = BTreeMap::new();
     for (name, value) in maps.iter().copied().flatten() {
         if safe(name) != *name || name.contains(':') {
@@ -317,9 +345,12 @@ impl Filter {
         let parse = |names: &[String]| -> Result<Vec<ObjectName>, String> {
             names.iter().map(|name| name.parse().map_err(|error| format!("{error}"))).collect()
         };
-        let attributes = |map: &BTreeMap<String, Vec<String>>| -> Result<Vec<(ObjectName, Vec<String>)>, String> {
-            map.iter().map(|(name, list)| Ok((name.parse().map_err(|error| format!("{error}"))?, list.clone()))).collect()
-        };
+        let attributes =
+            |map: &BTreeMap<String, Vec<String>>| -> Result<Vec<(ObjectName, Vec<String>)>, String> {
+                map.iter()
+                    .map(|(name, list)| Ok((name.parse().map_err(|error| format!("{error}"))?, list.clone())))
+                    .collect()
+            };
         let includes = file.include_object_names.as_ref().or(file.whitelist_object_names.as_ref());
         let excludes = file.exclude_object_names.as_ref().or(file.blacklist_object_names.as_ref());
         Ok(Self {

@@ -75,7 +75,12 @@ impl Target {
 
     /// Adds the samples of all beans to `page`. An error is logged and reported; what was read before it
     /// stays on the page.
-    pub(super) async fn scrape(&mut self, collection: &Collection, deadline: Option<Instant>, page: &mut Page) {
+    pub(super) async fn scrape(
+        &mut self,
+        collection: &Collection,
+        deadline: Option<Instant>,
+        page: &mut Page,
+    ) {
         let start = Instant::now();
         let before = page.len();
         let result = self.read(collection, deadline, page).await;
@@ -145,7 +150,8 @@ impl Target {
         let mut problem = None;
         if instances.len() > MAX_BEANS {
             let found = instances.len();
-            problem = Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
+            problem =
+                Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
         }
         let names = self.describe(client, collection, instances).await?;
         for names in names.chunks(BEANS_PER_CALL) {
@@ -216,10 +222,8 @@ impl Target {
                 && collection.filter.wants_attribute(name, &attribute.name)
                 && may_export(&attribute.class, texts)
         });
-        let attributes = wanted.map(|attribute| Attribute {
-            name: attribute.name,
-            description: attribute.description,
-        });
+        let attributes =
+            wanted.map(|attribute| Attribute { name: attribute.name, description: attribute.description });
         let known = self.beans.remove(name.as_str()).filter(|bean| bean.class == class);
         let bean = Bean {
             name: name.clone(),
@@ -277,7 +281,8 @@ impl Target {
                 BeanAnswer::TimedOut => {
                     bean.suspended_until = Some(now + SUSPENSION);
                     let target = &self.settings.name;
-                    problem = Some(format!("{target}: reading {name} timed out; left out for {SUSPENSION:?}"));
+                    problem =
+                        Some(format!("{target}: reading {name} timed out; left out for {SUSPENSION:?}"));
                 }
             }
         }
@@ -325,28 +330,31 @@ fn export(
     });
     let mut problem = None;
     let mut one = |attribute: &str, description: &str, value: &Value| {
-        walk(&bean.name, attribute, description, value, &mut |leaf| {
-            match collection.rules.apply(leaf, &labels) {
-                Ok(Outcome::Sample(_, mut matched)) => {
-                    for (name, value) in target_labels {
-                        if !matched.labels.iter().any(|(known, _)| known == name) {
-                            matched.labels.push((name.clone(), value.clone()));
-                        }
+        walk(&bean.name, attribute, description, value, &mut |leaf| match collection
+            .rules
+            .apply(leaf, &labels)
+        {
+            Ok(Outcome::Sample(_, mut matched)) => {
+                for (name, value) in target_labels {
+                    if !matched.labels.iter().any(|(known, _)| known == name) {
+                        matched.labels.push((name.clone(), value.clone()));
                     }
-                    let mut input = String::new();
-                    write_input(&mut input, leaf, false);
-                    page.push(matched, input);
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    problem.get_or_insert(error.to_string());
-                }
+                let mut input = String::new();
+                write_input(&mut input, leaf, false);
+                page.push(matched, input);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                problem.get_or_insert(error.to_string());
             }
         });
     };
     let mut exclude = Vec::new();
     for (name, value) in values {
-        let Some(attribute) = bean.attributes.iter().find(|attribute| attribute.name == *name) else { continue };
+        let Some(attribute) = bean.attributes.iter().find(|attribute| attribute.name == *name) else {
+            continue;
+        };
         if collection.auto_exclude && is_unexportable(value) {
             exclude.push(name.clone());
             continue;

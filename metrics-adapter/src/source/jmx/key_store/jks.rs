@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
-use super::{KeyEntry, KeyStore};
+use super::{KeyEntry, KeyStore, der};
 
 const MAGIC: u32 = 0xFEED_FEED;
 const DIGEST: usize = 20;
@@ -35,7 +35,8 @@ pub(super) fn parse(bytes: &[u8], password: &str) -> Result<KeyStore, JksError> 
     let password = utf16(password);
     // Without a password Java skips the check too; certificates need none.
     if !password.is_empty() {
-        let expected = Sha1::new_with_prefix(&password).chain_update("Mighty Aphrodite").chain_update(content);
+        let expected =
+            Sha1::new_with_prefix(&password).chain_update("Mighty Aphrodite").chain_update(content);
         if expected.finalize().as_slice() != digest {
             return Err(JksError::Password);
         }
@@ -53,7 +54,8 @@ pub(super) fn parse(bytes: &[u8], password: &str) -> Result<KeyStore, JksError> 
         match tag {
             1 => {
                 let hidden = fields.long_bytes()?;
-                let chain = (0..fields.count()?).map(|_| fields.certificate(version)).collect::<Result<_, _>>()?;
+                let chain =
+                    (0..fields.count()?).map(|_| fields.certificate(version)).collect::<Result<_, _>>()?;
                 let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(reveal(hidden, &password)?));
                 store.keys.push(KeyEntry { alias, chain, key });
             }
@@ -108,9 +110,10 @@ impl<'a> Fields<'a> {
 
 /// Takes the protection off: an `EncryptedPrivateKeyInfo` whose data are salt, hidden key and check digest.
 fn reveal(info: &[u8], password: &[u8]) -> Result<Vec<u8>, JksError> {
-    let (_, sequence) = der(info, 0x30)?;
-    let (after_algorithm, _) = der(sequence, 0x30)?;
-    let (_, data) = der(after_algorithm, 0x04)?;
+    let data = der::split(info, 0x30)
+        .and_then(|(_, sequence)| der::split(sequence, 0x30))
+        .and_then(|(after_algorithm, _)| der::split(after_algorithm, 0x04));
+    let (_, data) = data.ok_or(JksError::Unknown)?;
     let length = data.len().checked_sub(2 * DIGEST).ok_or(JksError::Truncated)?;
     let (salt, rest) = data.split_at(DIGEST);
     let (hidden, check) = rest.split_at(length);
@@ -122,23 +125,6 @@ fn reveal(info: &[u8], password: &[u8]) -> Result<Vec<u8>, JksError> {
     }
     let found = Sha1::new_with_prefix(password).chain_update(&key).finalize();
     if found.as_slice() == check { Ok(key) } else { Err(JksError::Password) }
-}
-
-/// Splits a DER value with this tag off: what follows it, and its content.
-fn der(bytes: &[u8], tag: u8) -> Result<(&[u8], &[u8]), JksError> {
-    let (&[found, first], rest) = bytes.split_first_chunk().ok_or(JksError::Truncated)?;
-    if found != tag {
-        return Err(JksError::Unknown);
-    }
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let width = usize::from(first & 0x7F);
-        let (digits, rest) = rest.split_at_checked(width).filter(|_| width <= 4).ok_or(JksError::Truncated)?;
-        (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-    };
-    let (content, after) = rest.split_at_checked(length).ok_or(JksError::Truncated)?;
-    Ok((after, content))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Certificates and keys from the stores that Java operators have: PKCS #12, JKS, and PEM files.
 
+mod der;
 mod jks;
 
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use p12_keystore::{KeyStore as Pkcs12, KeyStoreEntry, Pkcs12ImportPolicy};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ParsedCertificate;
 use thiserror::Error;
 
 /// Largest store that is read, in bytes.
@@ -28,6 +30,18 @@ pub(super) struct KeyEntry {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
+impl KeyEntry {
+    /// Adds the public key to an EC key that lacks it.
+    fn complete(&mut self) {
+        let (PrivateKeyDer::Pkcs8(key), Some(certificate)) = (&self.key, self.chain.first()) else { return };
+        let Ok(certificate) = ParsedCertificate::try_from(certificate) else { return };
+        let spki = certificate.subject_public_key_info();
+        if let Some(key) = der::with_public_key(key.secret_pkcs8_der(), spki.as_ref()) {
+            self.key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+        }
+    }
+}
+
 /// The content of a store.
 #[derive(Debug, Default)]
 pub(super) struct KeyStore {
@@ -44,13 +58,15 @@ impl KeyStore {
             return Err(fail(format!("{size} bytes; a store has at most {MAX_BYTES}")));
         }
         let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-        if jks::is_jks(&bytes) {
-            jks::parse(&bytes, password).map_err(|error| fail(error.to_string()))
+        let mut store = if jks::is_jks(&bytes) {
+            jks::parse(&bytes, password).map_err(|error| fail(error.to_string()))?
         } else if bytes.windows(11).any(|window| window == b"-----BEGIN ") {
-            pem(&bytes).map_err(fail)
+            pem(&bytes).map_err(fail)?
         } else {
-            pkcs12(&bytes, password).map_err(fail)
-        }
+            pkcs12(&bytes, password).map_err(fail)?
+        };
+        store.keys.iter_mut().for_each(KeyEntry::complete);
+        Ok(store)
     }
 
     /// The entry of this alias (Java ignores the case), or the only one there is.
@@ -64,7 +80,8 @@ impl KeyStore {
 }
 
 fn pem(bytes: &[u8]) -> Result<KeyStore, String> {
-    let certificates: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let certificates: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_slice_iter(bytes).collect();
     let chain = certificates.map_err(|error| error.to_string())?;
     match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) => {
@@ -87,7 +104,11 @@ fn pkcs12(bytes: &[u8], password: &str) -> Result<KeyStore, String> {
             }
             KeyStoreEntry::PrivateKeyChain(chain) => store.keys.push(KeyEntry {
                 alias: alias.clone(),
-                chain: chain.certs().iter().map(|cert| CertificateDer::from(cert.as_der().to_vec())).collect(),
+                chain: chain
+                    .certs()
+                    .iter()
+                    .map(|cert| CertificateDer::from(cert.as_der().to_vec()))
+                    .collect(),
                 key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(chain.key().as_der().to_vec())),
             }),
             KeyStoreEntry::Secret(_) => {}
@@ -95,9 +116,12 @@ fn pkcs12(bytes: &[u8], password: &str) -> Result<KeyStore, String> {
     }
     if store.trusted.is_empty() && store.keys.is_empty() {
         // Stores made by other tools than keytool lack Java's mark on trusted certificates.
-        let all = Pkcs12::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Raw).map_err(|error| error.to_string())?;
+        let all = Pkcs12::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Raw)
+            .map_err(|error| error.to_string())?;
         store.trusted.extend(all.entries().filter_map(|(_, entry)| match entry {
-            KeyStoreEntry::Certificate(certificate) => Some(CertificateDer::from(certificate.as_der().to_vec())),
+            KeyStoreEntry::Certificate(certificate) => {
+                Some(CertificateDer::from(certificate.as_der().to_vec()))
+            }
             _ => None,
         }));
     }

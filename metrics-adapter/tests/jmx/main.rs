@@ -1,0 +1,390 @@
+//! `metrics-adapter jmx` against real JVMs, and against peers that misbehave.
+
+mod harness;
+
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use harness::{Adapter, Jvm, cutting_relay, eventually, free_port, server, value};
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn default_names_and_values() {
+    let jvm = Jvm::plain(&[]);
+    let adapter = Adapter::of(jvm.port, "");
+    let page = adapter.scrape();
+    let odd = r#"{name="\"quoted, \\\"x\\\"=1\""}"#;
+    for (series, expected) in [
+        (format!("fixture_Odd_Atomic{odd}"), 99.0),
+        (format!("fixture_Odd_Big{odd}"), 1.234_567_890_123_456_8e29),
+        (format!("fixture_Odd_Short{odd}"), -3.0),
+        (format!("fixture_Odd_When{odd}"), 1.5),
+        (r#"fixture_Shapes_Counts{key="b",name="plain"}"#.to_owned(), 2.0),
+        (r#"fixture_Shapes_Nested{key="outer",key_="inner",name="plain"}"#.to_owned(), 42.0),
+        (r#"fixture_Shapes_Point_y{name="plain"}"#.to_owned(), 0.25),
+        (r#"fixture_Shapes_Flag{name="plain"}"#.to_owned(), 1.0),
+        (r#"fixture_Shapes_Long{name="plain"}"#.to_owned(), 9.223_372_036_854_776e18),
+        (r#"fixture_Shapes_Precise{name="plain"}"#.to_owned(), 123.45),
+        (r#"fixture_Shapes_Started{name="plain"}"#.to_owned(), 1_234_567_890.123),
+        (r#"fixture_Table_Peers{host="h2",port="2"}"#.to_owned(), 20.0),
+        (r#"fixture_Table_Peers_errors{host="h2",port="2"}"#.to_owned(), 3.0),
+        ("jmx_scrape_error".to_owned(), 0.0),
+    ] {
+        assert_eq!(value(&page, &series), Some(expected), "{series}\n{page}");
+    }
+    assert!(value(&page, "java_lang_Memory_HeapMemoryUsage_used").unwrap() > 1e5);
+    for absent in ["Broken", "Optional", "Array", "Letter", "Points", "Nothing", "SystemProperties"] {
+        assert!(!page.contains(&format!("_{absent}")), "{absent}");
+    }
+    // What could not be read is read around from now on.
+    let again = adapter.scrape();
+    assert_eq!(value(&again, "jmx_scrape_error"), Some(0.0));
+    assert_eq!(again.lines().count(), page.lines().count());
+    assert_eq!(adapter.log().matches("cannot serialize").count(), 2, "{}", adapter.log());
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn rules_filters_and_labels() {
+    let jvm = Jvm::plain(&["beans", "3"]);
+    let adapter = Adapter::of(
+        jvm.port,
+        r#"
+lowercaseOutputName: true
+includeObjectNames: ["bench.app:*", "fixture:type=Odd,*"]
+excludeObjectNames: ["bench.app:name=queue-2,*"]
+labels: {site: here}
+unknownKey: ignored
+rules:
+- pattern: 'bench.app<type=Queue, name=queue-(\d+)><>(Count|Bytes)'
+  name: Queue_$2_total
+  type: COUNTER
+  help: "$2 of a queue"
+  labels: {queue: "$1"}
+- pattern: 'fixture<type=Odd.*><>Unicode(?!x): (.+)'
+  name: text
+  value: 7
+"#,
+    );
+    let page = adapter.scrape();
+    assert_eq!(value(&page, r#"queue_count_total{queue="1",site="here"}"#), Some(1000.0), "{page}");
+    assert_eq!(value(&page, r#"queue_bytes_total{queue="0",site="here"}"#), Some(0.0));
+    assert!(page.contains("# HELP queue_count_total Count of a queue\n# TYPE queue_count_total counter\n"));
+    assert_eq!(value(&page, r#"text{site="here"}"#), Some(7.0));
+    assert!(!page.contains("queue=\"2\"") && !page.contains("java_lang"));
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn passwords() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let password = format!("password.file={}", file("password", "monitor s3cret\n"));
+    let access = format!("access.file={}", file("access", "monitor readonly\n"));
+    let management = ["authenticate=true", "ssl=false", &password, &access];
+    let jvm = Jvm::start(free_port(), &management, &[], &[]);
+    for (credentials, complaint) in [
+        ("", "credentials are needed"),
+        ("username: monitor\npassword: wrong-one\n", "the credentials were refused"),
+    ] {
+        let adapter = Adapter::of(jvm.port, credentials);
+        assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0));
+        let log = adapter.logged(complaint);
+        assert!(log.contains(&jvm.port.to_string()), "{log}");
+        assert!(!log.contains("wrong-one"));
+    }
+    let secret = file("secret", "s3cret\n");
+    let adapter = Adapter::of(jvm.port, &format!("username: monitor\npasswordFile: {secret}\n"));
+    let page = adapter.scrape();
+    assert_eq!(value(&page, "jmx_scrape_error"), Some(0.0), "{}", adapter.log());
+    assert_eq!(value(&page, r#"fixture_Shapes_Int{name="plain"}"#), Some(-7.0));
+}
+
+fn keytool(arguments: &str) {
+    let output = Command::new("keytool").args(arguments.split(' ')).output().expect("keytool");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A key in one store, and its certificate in another.
+fn identity(directory: &str, name: &str, kind: &str) {
+    let key = format!("-keystore {directory}/{name}.{kind} -storetype {kind} -storepass secret1");
+    let trust = format!("-keystore {directory}/{name}-trust.{kind} -storetype {kind} -storepass secret1");
+    let san = "-ext san=dns:localhost,ip:127.0.0.1";
+    let generate = "-genkeypair -keyalg EC -validity 30 -keypass secret1 -dname";
+    keytool(&format!("{generate} CN={name} -alias {name} {san} {key}"));
+    keytool(&format!("-exportcert -alias {name} -file {directory}/{name}.cer {key}"));
+    keytool(&format!("-importcert -noprompt -alias {name} -file {directory}/{name}.cer {trust}"));
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn mutual_tls_on_one_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display().to_string();
+    for kind in ["PKCS12", "JKS"] {
+        identity(&at, "server", kind);
+        identity(&at, "client", kind);
+        let options = [
+            format!("-Djavax.net.ssl.keyStore={at}/server.{kind}"),
+            "-Djavax.net.ssl.keyStorePassword=secret1".to_owned(),
+            format!("-Djavax.net.ssl.trustStore={at}/client-trust.{kind}"),
+            "-Djavax.net.ssl.trustStorePassword=secret1".to_owned(),
+        ];
+        let management = ["authenticate=false", "ssl=true", "registry.ssl=true", "ssl.need.client.auth=true"];
+        let jvm = Jvm::start(free_port(), &management, &options, &[]);
+        let trust = format!("trustStore: {{filename: {at}/server-trust.{kind}, password: secret1}}");
+        let key = format!("keyStore: {{filename: {at}/client.{kind}, password: secret1}}");
+        let adapter = Adapter::of(jvm.port, &format!("ssl: {{{trust}, {key}}}\n"));
+        let page = adapter.scrape();
+        assert_eq!(value(&page, "jmx_scrape_error"), Some(0.0), "{kind} {}", adapter.log());
+        assert!(page.contains("fixture_Shapes_Int"));
+        for (ssl, complaint) in [
+            (format!("ssl: {{{trust}}}\n"), "ertificate"),
+            (format!("ssl: {{{key}}}\n"), "ertificate"),
+            (String::new(), "TLS"),
+        ] {
+            let adapter = Adapter::of(jvm.port, &ssl);
+            assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0), "{ssl}");
+            adapter.logged(complaint);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn tls_on_a_plain_port() {
+    let jvm = Jvm::plain(&[]);
+    let adapter = Adapter::of(jvm.port, "ssl: true\n");
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0));
+    let log = adapter.logged("TLS");
+    assert!(log.contains(&jvm.port.to_string()), "{log}");
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn a_registry_without_jmx() {
+    let port = free_port();
+    let _jvm =
+        Jvm::start(free_port(), &["authenticate=false", "ssl=false"], &[], &["registry", &port.to_string()]);
+    let adapter = Adapter::of(port, "");
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0));
+    let log = adapter.logged("no entry `jmxrmi`");
+    assert!(log.contains(&port.to_string()), "{log}");
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn a_getter_that_hangs_costs_only_its_own_bean() {
+    let jvm = Jvm::plain(&["hang"]);
+    let adapter = Adapter::of(jvm.port, "");
+    let start = Instant::now();
+    let (status, _, page) = adapter.request("/metrics", "X-Prometheus-Scrape-Timeout-Seconds: 5\r\n");
+    assert_eq!(status, 200);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(value(&page, "jmx_scrape_error"), Some(1.0));
+    assert!(page.contains("fixture_Shapes_Int") && page.contains("java_lang_Memory"), "{page}");
+    adapter.logged("fixture:type=Hang timed out");
+    let start = Instant::now();
+    let page = adapter.scrape();
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(value(&page, "jmx_scrape_error"), Some(1.0));
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn a_jvm_that_dies_and_comes_back() {
+    let mut jvm = Jvm::plain(&["beans", "200"]);
+    let limit = Arc::new(Mutex::new(usize::MAX));
+    let relay = cutting_relay(jvm.port, Arc::clone(&limit));
+    let adapter = Adapter::of(relay, &format!("stubPort: {relay}\nreplyTimeoutSeconds: 2\n"));
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(0.0));
+    // Every new connection is cut in the middle of a reply.
+    *limit.lock().unwrap() = 9000;
+    let port = jvm.port;
+    jvm.kill();
+    let mut jvm = Jvm::start(port, &["authenticate=false", "ssl=false"], &[], &["beans", "200"]);
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0));
+    adapter.logged("the peer closed the connection");
+    *limit.lock().unwrap() = usize::MAX;
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(0.0), "{}", adapter.log());
+    // A restart is noticed and survived within one scrape.
+    jvm.kill();
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0));
+    let _jvm = Jvm::start(port, &["authenticate=false", "ssl=false"], &[], &[]);
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(0.0), "{}", adapter.log());
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn beans_that_come_and_go() {
+    let jvm = Jvm::plain(&["churn"]);
+    let adapter = Adapter::of(jvm.port, "includeObjectNames: ['churn:*', 'java.lang:type=Memory']\n");
+    for _ in 0..100 {
+        let page = adapter.scrape();
+        assert_eq!(value(&page, "jmx_scrape_error"), Some(0.0), "{}", adapter.log());
+        assert!(page.contains("java_lang_Memory"));
+    }
+}
+
+#[test]
+fn peers_that_are_no_jvm() {
+    // An RMI handshake, and then whatever `then` writes.
+    let rmi = |then: fn(&mut std::net::TcpStream)| {
+        server(move |mut stream| {
+            let mut hello = [0; 7];
+            let _ = stream.read_exact(&mut hello);
+            let _ = stream.write_all(b"\x4E\x00\x09127.0.0.1\x00\x00\x00\x01");
+            let mut call = [0; 64];
+            let _ = stream.read(&mut call);
+            then(&mut stream);
+        })
+    };
+    let cases: [(u16, &str); 6] = [
+        (free_port(), "refused"),
+        (server(|mut stream| drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))), "not an RMI port"),
+        (server(|mut stream| drop(stream.read(&mut [0; 7]))), "closed the connection"),
+        (rmi(|stream| drop(stream.write_all(&[0xFF; 100]))), "unknown RMI message type"),
+        (
+            // A reply without end.
+            rmi(|stream| {
+                let _ = stream.write_all(b"\x51\xAC\xED\x00\x05\x77\x0F\x01");
+                let _ = stream.write_all(&[0; 14]);
+                let _ =
+                    stream.write_all(b"\x75\x72\x00\x02[L\0\0\0\0\0\0\0\0\x02\0\0\x78\x70\x00\x80\x00\x00");
+                let strings =
+                    b"\x74\x00\x64".iter().copied().chain([b'x'; 100]).collect::<Vec<_>>().repeat(1000);
+                while stream.write_all(&strings).is_ok() {}
+            }),
+            "limit",
+        ),
+        (
+            // Nothing but silence after the start.
+            rmi(|stream| {
+                let _ = stream.write_all(
+                    b"\x51\xAC\xED\x00\x05\x75\x72\x00\x02[L\0\0\0\0\0\0\0\0\x02\0\0\x78\x70\0\0\xFF\0",
+                );
+                std::thread::sleep(Duration::from_secs(5));
+            }),
+            "took longer than",
+        ),
+    ];
+    for (port, complaint) in cases {
+        let adapter = Adapter::of(port, "replyTimeoutSeconds: 1\n");
+        let start = Instant::now();
+        let page = adapter.scrape();
+        assert_eq!(value(&page, "jmx_scrape_error"), Some(1.0), "{complaint}");
+        assert!(start.elapsed() < Duration::from_secs(20));
+        let log = adapter.logged(complaint);
+        assert!(log.contains(&port.to_string()), "{complaint}: {log}");
+        assert!(adapter.resident() < 200 << 20, "{complaint}: {} bytes", adapter.resident());
+    }
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn the_http_side() {
+    let jvm = Jvm::plain(&[]);
+    let adapter = Adapter::of(
+        jvm.port,
+        "
+httpServer:
+  metrics: {path: /custom}
+  authentication: {basic: {username: prom, password: pass}}
+",
+    );
+    let (status, head, _) = adapter.request("/metrics", "");
+    assert_eq!(status, 401);
+    assert!(head.to_lowercase().contains("www-authenticate: basic realm=\"/\""));
+    // prom:pass
+    let with = "Authorization: Basic cHJvbTpwYXNz\r\n";
+    for path in ["/metrics", "/custom"] {
+        let (status, head, body) = adapter.request(path, with);
+        assert_eq!(status, 200);
+        assert!(head.contains("text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        assert!(head.to_lowercase().contains("x-frame-options: deny"));
+        assert!(body.contains("java_lang_Memory"));
+    }
+    let (_, head, body) = adapter.request("/metrics?name[]=jmx_scrape_error&debug=openmetrics", with);
+    assert!(head.contains("application/openmetrics-text"), "{head}");
+    assert_eq!(body.lines().filter(|line| !line.starts_with('#')).count(), 1, "{body}");
+    assert!(body.ends_with("# EOF\n"));
+    assert_eq!(adapter.request("/-/healthy", with).2, "Exporter is healthy.");
+    assert!(adapter.request("/", with).2.contains("127.0.0.1"));
+    assert_eq!(adapter.request("/nowhere", with).0, 404);
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn several_targets_probes_and_reload() {
+    let (one, two) = (Jvm::plain(&[]), Jvm::plain(&[]));
+    let base = format!(
+        "
+targets:
+- hostPort: 127.0.0.1:{}
+- {{hostPort: '127.0.0.1:{}', labels: {{app: two}}}}
+probeTargets: ['127.0.0.1:*']
+",
+        one.port, two.port
+    );
+    let adapter = Adapter::start(&format!("{base}includeObjectNames: ['fixture:type=Shapes,*']\n"));
+    let page = adapter.scrape();
+    let first = format!(r#"fixture_Shapes_Int{{name="plain"}}"#);
+    assert_eq!(value(&page, &first), Some(-7.0), "{page}");
+    assert_eq!(value(&page, r#"fixture_Shapes_Int{app="two",name="plain"}"#), Some(-7.0));
+    assert_eq!(value(&page, r#"jmx_scrape_error{app="two"}"#), Some(0.0));
+    let (status, _, probed) = adapter.request(&format!("/probe?target=127.0.0.1:{}", two.port), "");
+    assert_eq!(status, 200);
+    assert_eq!(value(&probed, &first), Some(-7.0));
+    assert_eq!(adapter.request("/probe?target=example.com:1", "").0, 403);
+    assert_eq!(adapter.request("/probe", "").0, 400);
+    // A newer file is read on the next scrape; one that is broken is not.
+    let rewrite = |text: &str| {
+        let before = std::fs::metadata(adapter.config.path()).unwrap().modified().unwrap();
+        eventually("a newer modification time", || {
+            std::fs::write(adapter.config.path(), text).unwrap();
+            std::fs::metadata(adapter.config.path()).unwrap().modified().unwrap() > before
+        });
+    };
+    rewrite(&format!("{base}rules: [{{pattern: '('}}]\n"));
+    let page = adapter.scrape();
+    assert_eq!(value(&page, "jmx_config_reload_failure_total"), Some(1.0));
+    assert_eq!(value(&page, &first), Some(-7.0));
+    rewrite(&format!("{base}includeObjectNames: ['java.lang:type=Memory']\n"));
+    let page = adapter.scrape();
+    assert_eq!(value(&page, "jmx_config_reload_success_total"), Some(1.0));
+    assert!(!page.contains("fixture_") && page.contains("java_lang_Memory"));
+}
+
+#[test]
+fn configurations_that_are_refused() {
+    for (config, complaint) in [
+        ("rules: []\n", "`hostPort`"),
+        ("hostPort: a:1\njmxUrl: service:jmx:rmi:///jndi/rmi://a:1/jmxrmi\n", "exclude each other"),
+        ("hostPort: a:1\nrules:\n- pattern: '('\n", "rule 1"),
+        ("hostPort: a:1\nrules: 5\n", ":2: "),
+        ("hostPort: a:1\nhttpServer: {authentication: {plugin: {class: x.Y}}}\n", "plugin"),
+        ("hostPort: a:1\nopenTelemetry: {endpoint: x}\n", "openTelemetry"),
+        ("hostPort: a:1\npassword: ${NO_SUCH_VARIABLE_HERE}\nusername: x\n", "NO_SUCH_VARIABLE_HERE"),
+        ("jmxUrl: service:jmx:jmxmp://h:1\n", "jmxmp"),
+        ("hostPort: a:1\nssl: {trustStore: {filename: /nonexistent}}\n", "/nonexistent"),
+    ] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.as_bytes()).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_metrics-adapter"))
+            .args(["jmx", "--check-config"])
+            .arg(file.path())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{config}: {stderr}");
+        assert!(stderr.contains(complaint), "{config}: {stderr}");
+        assert!(stderr.contains(file.path().to_str().unwrap()), "{config}: {stderr}");
+    }
+}

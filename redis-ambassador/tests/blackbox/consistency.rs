@@ -1,0 +1,137 @@
+//! What was written through the ambassador is read back through it, although replicas lag.
+
+use crate::harness::{Client, Trio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const KEYS: usize = 50;
+
+/// Versions that are acknowledged, and what went wrong.
+#[derive(Default)]
+struct Ledger {
+    acknowledged: Vec<AtomicU64>,
+    reads: AtomicU64,
+    stale: AtomicU64,
+    stop: AtomicBool,
+}
+
+fn writer(port: u16, ledger: &Ledger, keys: std::ops::Range<usize>) {
+    let mut client = Client::connect(port);
+    for version in 1u64.. {
+        for key in keys.clone() {
+            if ledger.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            match version % 4 {
+                0 => {
+                    client.say("MULTI");
+                    client.say(&format!("SET key{key} {version}"));
+                    assert_eq!(client.say("EXEC"), "OK");
+                }
+                1 => {
+                    client.send_words(&[
+                        b"EVAL",
+                        b"return redis.call('SET', KEYS[1], ARGV[1])",
+                        b"1",
+                        format!("key{key}").as_bytes(),
+                        version.to_string().as_bytes(),
+                    ]);
+                    assert_eq!(client.read().text(), "OK");
+                }
+                _ => assert_eq!(client.say(&format!("SET key{key} {version}")), "OK"),
+            }
+            ledger.acknowledged[key].store(version, Ordering::SeqCst);
+        }
+    }
+}
+
+fn reader(port: u16, ledger: &Ledger, seed: usize) {
+    let mut client = Client::connect(port);
+    let mut key = seed;
+    while !ledger.stop.load(Ordering::SeqCst) {
+        key = (key * 31 + 7) % KEYS;
+        let floor = ledger.acknowledged[key].load(Ordering::SeqCst);
+        let seen = client.say(&format!("GET key{key}")).parse().unwrap_or(0);
+        ledger.reads.fetch_add(1, Ordering::Relaxed);
+        if seen < floor {
+            ledger.stale.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs concurrent writers and readers over lagging replicas; returns reads and stale reads.
+fn check(mode: &str, time: Duration) -> (u64, u64) {
+    let trio = Trio::start(&["--consistency", mode]);
+    let port = trio.ambassador.port;
+    let ledger = Arc::new(Ledger {
+        acknowledged: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
+        ..Ledger::default()
+    });
+    let mut threads = Vec::new();
+    for half in 0..2 {
+        let shared = Arc::clone(&ledger);
+        let keys = half * KEYS / 2..(half + 1) * KEYS / 2;
+        threads.push(std::thread::spawn(move || writer(port, &shared, keys)));
+    }
+    for seed in 0..6 {
+        let shared = Arc::clone(&ledger);
+        threads.push(std::thread::spawn(move || reader(port, &shared, seed)));
+    }
+    let end = Instant::now() + time;
+    for turn in 0.. {
+        if Instant::now() > end {
+            break;
+        }
+        // A replica that stands still for a moment has everything to catch up with.
+        let replica = &trio.replicas[turn % 2];
+        replica.signal("-STOP");
+        std::thread::sleep(Duration::from_millis(30));
+        replica.signal("-CONT");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ledger.stop.store(true, Ordering::SeqCst);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    (ledger.reads.load(Ordering::SeqCst), ledger.stale.load(Ordering::SeqCst))
+}
+
+#[test]
+fn every_client_reads_what_any_client_has_written() {
+    let (reads, stale) = check("pod", Duration::from_secs(4));
+    assert!(reads > 1000, "{reads}");
+    assert_eq!(stale, 0, "of {reads} reads");
+}
+
+#[test]
+fn the_checker_finds_stale_reads_where_none_are_prevented() {
+    let (reads, stale) = check("eventual", Duration::from_secs(4));
+    assert!(stale > 0, "of {reads} reads");
+}
+
+#[test]
+fn most_reads_are_still_served_by_replicas() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    client.say("SET warm 1");
+    std::thread::sleep(Duration::from_millis(200));
+    let sample = |target: &str| {
+        trio.ambassador
+            .metric(&format!("redis_ambassador_commands_total{{class=\"read\",target=\"{target}\"}}"))
+    };
+    let (primary, replica) = (sample("primary"), sample("replica"));
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % 100_000
+    };
+    for round in 0..20_000 {
+        if round % 10 == 0 {
+            client.say(&format!("SET key{} x", next()));
+        } else {
+            client.say(&format!("GET key{}", next()));
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let (primary, replica) = (sample("primary") - primary, sample("replica") - replica);
+    assert!(replica / (primary + replica) > 0.85, "{replica} by replicas, {primary} by the primary");
+}

@@ -1,0 +1,169 @@
+//! The ambassador's processor time per command and its throughput, beside a direct connection, haproxy in TCP mode
+//! (the cheapest generic forwarder) and twemproxy, all in one run with redis-benchmark.
+
+use anyhow::{Context, Result, bail};
+use e2e::parts::redis::Redis;
+use e2e::process::{Daemon, cpu_seconds};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// A kind of work. The Predixy figures are its processor time per command divided by haproxy's, both measured once
+/// on one machine with the same work (Predixy 1.0.5, haproxy 2.6.12); Predixy is in no distribution.
+struct Row {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    requests: u32,
+    predixy_to_haproxy: f64,
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "get p1 c50 64B", arguments: &["-t", "get", "-c", "50", "-d", "64"], requests: 200_000, predixy_to_haproxy: 9.43 / 17.57 },
+    Row { name: "set p1 c50 64B", arguments: &["-t", "set", "-c", "50", "-d", "64"], requests: 200_000, predixy_to_haproxy: 12.05 / 16.63 },
+    Row { name: "get p16 c50 64B", arguments: &["-t", "get", "-c", "50", "-d", "64", "-P", "16"], requests: 1_500_000, predixy_to_haproxy: 1.27 / 1.16 },
+    Row { name: "set p16 c50 64B", arguments: &["-t", "set", "-c", "50", "-d", "64", "-P", "16"], requests: 1_500_000, predixy_to_haproxy: 1.36 / 1.43 },
+    Row { name: "get p1 c1 64B", arguments: &["-t", "get", "-c", "1", "-d", "64"], requests: 40_000, predixy_to_haproxy: 26.82 / 40.37 },
+    Row { name: "get p1 c1000 64B", arguments: &["-t", "get", "-c", "1000", "-d", "64"], requests: 200_000, predixy_to_haproxy: 12.60 / 22.44 },
+    Row { name: "set p1 c1000 64B", arguments: &["-t", "set", "-c", "1000", "-d", "64"], requests: 200_000, predixy_to_haproxy: 12.83 / 30.23 },
+    Row { name: "get p1 c50 1KB", arguments: &["-t", "get", "-c", "50", "-d", "1024"], requests: 200_000, predixy_to_haproxy: 11.51 / 16.85 },
+    Row { name: "get p16 c50 1KB", arguments: &["-t", "get", "-c", "50", "-d", "1024", "-P", "16"], requests: 1_000_000, predixy_to_haproxy: 1.74 / 1.79 },
+    Row { name: "set p16 c50 1KB", arguments: &["-t", "set", "-c", "50", "-d", "1024", "-P", "16"], requests: 800_000, predixy_to_haproxy: 2.29 / 1.81 },
+    Row { name: "get p1 c50 16KB", arguments: &["-t", "get", "-c", "50", "-d", "16384"], requests: 80_000, predixy_to_haproxy: 17.37 / 26.89 },
+    Row { name: "set p1 c50 16KB", arguments: &["-t", "set", "-c", "50", "-d", "16384"], requests: 60_000, predixy_to_haproxy: 21.26 / 25.43 },
+];
+
+/// Every row is measured this often for every way, in turns; the median counts.
+const ROUNDS: usize = 3;
+
+/// One way to the servers.
+struct Way {
+    name: &'static str,
+    port: u16,
+    pid: Option<u32>,
+    _daemon: Option<Daemon>,
+}
+
+/// Runs the benchmark and prints its table.
+///
+/// # Errors
+/// A program is missing or does not start.
+pub fn run() -> Result<()> {
+    let primary = Redis::start()?;
+    let replicas = [Redis::replica_of(primary.port)?, Redis::replica_of(primary.port)?];
+    let directory = tempfile::tempdir()?;
+    let ways = [
+        Way { name: "direct", port: primary.port, pid: None, _daemon: None },
+        ambassador(&primary, &replicas)?,
+        haproxy(&primary, directory.path())?,
+        twemproxy(&primary, directory.path())?,
+    ];
+    println!("CPU µs per command and thousand commands a second; medians of {ROUNDS} interleaved rounds.");
+    println!("\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy.");
+    println!(
+        "{:<17} {:>7} {:>14} {:>14} {:>14} | {:>8} {:>6} {:>8} {:>8}",
+        "work", "direct", "ambassador", "haproxy", "twemproxy", "/haproxy", "goal", "thr/hap", "thr/dir"
+    );
+    for row in ROWS {
+        measure(row, &ways)?;
+    }
+    if let Some(pid) = ways[1].pid {
+        println!("ambassador memory after all that: {} KB", resident_kb(pid)?);
+    }
+    Ok(())
+}
+
+fn measure(row: &Row, ways: &[Way]) -> Result<()> {
+    let mut samples: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for way in ways {
+            samples.entry(way.name).or_default().push(benchmark(row, way)?);
+        }
+    }
+    let median = |name: &str| {
+        let (mut cpu, mut rate): (Vec<f64>, Vec<f64>) = samples.get(name).into_iter().flatten().copied().unzip();
+        cpu.sort_by(f64::total_cmp);
+        rate.sort_by(f64::total_cmp);
+        (cpu[cpu.len() / 2], rate[rate.len() / 2])
+    };
+    let cell = |(cpu, rate): (f64, f64)| format!("{cpu:.2} {:>5.0}k", rate / 1e3);
+    let (direct, own, haproxy, twemproxy) =
+        (median("direct"), median("ambassador"), median("haproxy"), median("twemproxy"));
+    println!(
+        "{:<17} {:>6.0}k {:>14} {:>14} {:>14} | {:>8.2} {:>6.2} {:>8.2} {:>8.2}",
+        row.name,
+        direct.1 / 1e3,
+        cell(own),
+        cell(haproxy),
+        cell(twemproxy),
+        own.0 / haproxy.0,
+        0.8 * row.predixy_to_haproxy,
+        own.1 / haproxy.1,
+        own.1 / direct.1,
+    );
+    Ok(())
+}
+
+/// Processor microseconds per command and commands a second.
+fn benchmark(row: &Row, way: &Way) -> Result<(f64, f64)> {
+    let cpu = || way.pid.map_or(Ok(0.0), cpu_seconds);
+    let before = cpu()?;
+    let mut command = Command::new(e2e::program("redis-benchmark")?);
+    command.args(["-h", "127.0.0.1", "-p", &way.port.to_string(), "--csv", "-r", "100000"]);
+    command.args(["-n", &row.requests.to_string()]).args(row.arguments);
+    let output = command.output().context("redis-benchmark")?;
+    let spent = cpu()? - before;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let rate = text.lines().last().and_then(|line| line.split(',').nth(1)?.trim_matches('"').parse().ok());
+    let Some(rate) = rate else {
+        bail!("redis-benchmark through {} says: {text}{}", way.name, String::from_utf8_lossy(&output.stderr));
+    };
+    Ok((spent * 1e6 / f64::from(row.requests), rate))
+}
+
+fn ambassador(primary: &Redis, replicas: &[Redis]) -> Result<Way> {
+    let port = e2e::free_port()?;
+    let mut command = Command::new(e2e::binary("redis-ambassador")?);
+    command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", ""]);
+    command.args(["--primary", &format!("127.0.0.1:{}", primary.port)]);
+    for replica in replicas {
+        command.args(["--replica", &format!("127.0.0.1:{}", replica.port)]);
+    }
+    way("ambassador", port, &mut command)
+}
+
+fn haproxy(primary: &Redis, directory: &std::path::Path) -> Result<Way> {
+    let port = e2e::free_port()?;
+    let file = directory.join("haproxy.cfg");
+    let text = format!(
+        "global\n maxconn 4000\n nbthread 1\ndefaults\n mode tcp\n timeout connect 1s\n timeout client 60s\n \
+         timeout server 60s\nlisten redis\n bind 127.0.0.1:{port}\n server primary 127.0.0.1:{}\n",
+        primary.port
+    );
+    std::fs::write(&file, text)?;
+    way("haproxy", port, Command::new(e2e::program("haproxy")?).arg("-f").arg(&file))
+}
+
+fn twemproxy(primary: &Redis, directory: &std::path::Path) -> Result<Way> {
+    let (port, stats) = (e2e::free_port()?, e2e::free_port()?);
+    let file = directory.join("nutcracker.yml");
+    let text = format!(
+        "pool:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: modula\n  redis: true\n  servers:\n   \
+         - 127.0.0.1:{}:1\n",
+        primary.port
+    );
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(e2e::program("nutcracker")?);
+    command.arg("-c").arg(&file).args(["-s", &stats.to_string(), "-a", "127.0.0.1"]);
+    way("twemproxy", port, &mut command)
+}
+
+fn way(name: &'static str, port: u16, command: &mut Command) -> Result<Way> {
+    let mut daemon = Daemon::start(command)?;
+    daemon.wait_for_port(port)?;
+    Ok(Way { name, port, pid: Some(daemon.pid()), _daemon: Some(daemon) })
+}
+
+fn resident_kb(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
+}
