@@ -5,7 +5,7 @@ use e2e::parts::kustomize;
 use e2e::process::run;
 use e2e::{binary, repository};
 
-use super::{container, examples, objects, problems};
+use super::{container, examples, objects, problems, scratch, workload};
 
 /// The pages for people who come from a peer: crate, page, and what else than the image changes.
 const PAGES: [(&str, &str, Change); 5] = [
@@ -124,5 +124,27 @@ fn the_binaries_understand_every_manifest() -> Result<()> {
         let checked = check(&kustomize(&example)?)?;
         ensure!(checked > 0, "{} has none of our containers", example.display());
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs kubectl and python3"]
+fn the_lines_of_the_readme_add_a_sidecar() -> Result<()> {
+    let readme = std::fs::read_to_string(repository().join("images/kustomize/README.md"))?;
+    let (_, rest) = readme.split_once("```yaml\n").context("no lines to copy")?;
+    let lines = rest.split_once("```").context("they do not end")?.0;
+    let directory = scratch()?;
+    let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
+    file("app.yaml", &workload("Deployment", "app"))?;
+    let kustomization = lines.replace("components/gitsync #", "../../images/kustomize/components/gitsync #");
+    file("kustomization.yaml", &format!("resources: [app.yaml]\n{kustomization}"))?;
+    let manifests = kustomize(directory.path())?;
+    let found = problems(&manifests)?;
+    ensure!(found.is_empty(), "{found}");
+    ensure!(
+        manifests.contains("image: registry.example.com/pattern-containers/gitsync:0.1.0"),
+        "{manifests}"
+    );
+    ensure!(check(&manifests)? == 1, "{manifests}");
     Ok(())
 }
