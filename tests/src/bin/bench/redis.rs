@@ -2,7 +2,7 @@
 //! (the cheapest generic forwarder) and twemproxy, all in one run with redis-benchmark.
 
 use anyhow::{Context, Result, bail};
-use e2e::parts::redis::Redis;
+use e2e::parts::Redis;
 use e2e::process::{Daemon, cpu_seconds};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -17,18 +17,78 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row { name: "get p1 c50 64B", arguments: &["-t", "get", "-c", "50", "-d", "64"], requests: 200_000, predixy_to_haproxy: 9.43 / 17.57 },
-    Row { name: "set p1 c50 64B", arguments: &["-t", "set", "-c", "50", "-d", "64"], requests: 200_000, predixy_to_haproxy: 12.05 / 16.63 },
-    Row { name: "get p16 c50 64B", arguments: &["-t", "get", "-c", "50", "-d", "64", "-P", "16"], requests: 1_500_000, predixy_to_haproxy: 1.27 / 1.16 },
-    Row { name: "set p16 c50 64B", arguments: &["-t", "set", "-c", "50", "-d", "64", "-P", "16"], requests: 1_500_000, predixy_to_haproxy: 1.36 / 1.43 },
-    Row { name: "get p1 c1 64B", arguments: &["-t", "get", "-c", "1", "-d", "64"], requests: 40_000, predixy_to_haproxy: 26.82 / 40.37 },
-    Row { name: "get p1 c1000 64B", arguments: &["-t", "get", "-c", "1000", "-d", "64"], requests: 200_000, predixy_to_haproxy: 12.60 / 22.44 },
-    Row { name: "set p1 c1000 64B", arguments: &["-t", "set", "-c", "1000", "-d", "64"], requests: 200_000, predixy_to_haproxy: 12.83 / 30.23 },
-    Row { name: "get p1 c50 1KB", arguments: &["-t", "get", "-c", "50", "-d", "1024"], requests: 200_000, predixy_to_haproxy: 11.51 / 16.85 },
-    Row { name: "get p16 c50 1KB", arguments: &["-t", "get", "-c", "50", "-d", "1024", "-P", "16"], requests: 1_000_000, predixy_to_haproxy: 1.74 / 1.79 },
-    Row { name: "set p16 c50 1KB", arguments: &["-t", "set", "-c", "50", "-d", "1024", "-P", "16"], requests: 800_000, predixy_to_haproxy: 2.29 / 1.81 },
-    Row { name: "get p1 c50 16KB", arguments: &["-t", "get", "-c", "50", "-d", "16384"], requests: 80_000, predixy_to_haproxy: 17.37 / 26.89 },
-    Row { name: "set p1 c50 16KB", arguments: &["-t", "set", "-c", "50", "-d", "16384"], requests: 60_000, predixy_to_haproxy: 21.26 / 25.43 },
+    Row {
+        name: "get p1 c50 64B",
+        arguments: &["-t", "get", "-c", "50", "-d", "64"],
+        requests: 200_000,
+        predixy_to_haproxy: 9.43 / 17.57,
+    },
+    Row {
+        name: "set p1 c50 64B",
+        arguments: &["-t", "set", "-c", "50", "-d", "64"],
+        requests: 200_000,
+        predixy_to_haproxy: 12.05 / 16.63,
+    },
+    Row {
+        name: "get p16 c50 64B",
+        arguments: &["-t", "get", "-c", "50", "-d", "64", "-P", "16"],
+        requests: 1_500_000,
+        predixy_to_haproxy: 1.27 / 1.16,
+    },
+    Row {
+        name: "set p16 c50 64B",
+        arguments: &["-t", "set", "-c", "50", "-d", "64", "-P", "16"],
+        requests: 1_500_000,
+        predixy_to_haproxy: 1.36 / 1.43,
+    },
+    Row {
+        name: "get p1 c1 64B",
+        arguments: &["-t", "get", "-c", "1", "-d", "64"],
+        requests: 40_000,
+        predixy_to_haproxy: 26.82 / 40.37,
+    },
+    Row {
+        name: "get p1 c1000 64B",
+        arguments: &["-t", "get", "-c", "1000", "-d", "64"],
+        requests: 200_000,
+        predixy_to_haproxy: 12.60 / 22.44,
+    },
+    Row {
+        name: "set p1 c1000 64B",
+        arguments: &["-t", "set", "-c", "1000", "-d", "64"],
+        requests: 200_000,
+        predixy_to_haproxy: 12.83 / 30.23,
+    },
+    Row {
+        name: "get p1 c50 1KB",
+        arguments: &["-t", "get", "-c", "50", "-d", "1024"],
+        requests: 200_000,
+        predixy_to_haproxy: 11.51 / 16.85,
+    },
+    Row {
+        name: "get p16 c50 1KB",
+        arguments: &["-t", "get", "-c", "50", "-d", "1024", "-P", "16"],
+        requests: 1_000_000,
+        predixy_to_haproxy: 1.74 / 1.79,
+    },
+    Row {
+        name: "set p16 c50 1KB",
+        arguments: &["-t", "set", "-c", "50", "-d", "1024", "-P", "16"],
+        requests: 800_000,
+        predixy_to_haproxy: 2.29 / 1.81,
+    },
+    Row {
+        name: "get p1 c50 16KB",
+        arguments: &["-t", "get", "-c", "50", "-d", "16384"],
+        requests: 80_000,
+        predixy_to_haproxy: 17.37 / 26.89,
+    },
+    Row {
+        name: "set p1 c50 16KB",
+        arguments: &["-t", "set", "-c", "50", "-d", "16384"],
+        requests: 60_000,
+        predixy_to_haproxy: 21.26 / 25.43,
+    },
 ];
 
 /// Every row is measured this often for every way, in turns; the median counts.
@@ -46,7 +106,7 @@ struct Way {
 ///
 /// # Errors
 /// A program is missing or does not start.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let primary = Redis::start()?;
     let replicas = [Redis::replica_of(primary.port)?, Redis::replica_of(primary.port)?];
     let directory = tempfile::tempdir()?;
@@ -57,7 +117,9 @@ pub fn run() -> Result<()> {
         twemproxy(&primary, directory.path())?,
     ];
     println!("CPU µs per command and thousand commands a second; medians of {ROUNDS} interleaved rounds.");
-    println!("\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy.");
+    println!(
+        "\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy."
+    );
     println!(
         "{:<17} {:>7} {:>14} {:>14} {:>14} | {:>8} {:>6} {:>8} {:>8}",
         "work", "direct", "ambassador", "haproxy", "twemproxy", "/haproxy", "goal", "thr/hap", "thr/dir"
@@ -79,7 +141,8 @@ fn measure(row: &Row, ways: &[Way]) -> Result<()> {
         }
     }
     let median = |name: &str| {
-        let (mut cpu, mut rate): (Vec<f64>, Vec<f64>) = samples.get(name).into_iter().flatten().copied().unzip();
+        let (mut cpu, mut rate): (Vec<f64>, Vec<f64>) =
+            samples.get(name).into_iter().flatten().copied().unzip();
         cpu.sort_by(f64::total_cmp);
         rate.sort_by(f64::total_cmp);
         (cpu[cpu.len() / 2], rate[rate.len() / 2])
