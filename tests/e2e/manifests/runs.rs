@@ -5,13 +5,13 @@ use std::net::UdpSocket;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::parts::{Jvm, Nginx, Redis, Repository, RespClient, kustomize};
+use e2e::parts::{Jvm, Nginx, Redis, Repository, RespClient, Tomcat, kustomize};
 use e2e::process::Daemon;
 use e2e::{eventually, free_port, http, repository};
 
 use super::container::{Container, ours};
-use super::objects;
 use super::pages::block;
+use super::{object, objects};
 
 /// The one container of ours in the manifest that a page ends with.
 fn after(page: &str) -> Result<Container> {
@@ -149,4 +149,41 @@ fn the_ambassador_takes_over_from_predixy_and_envoy() -> Result<()> {
         ensure!(client.command(&["GET", page])? == "value", "{page}");
     }
     Ok(())
+}
+
+#[test]
+#[ignore = "needs tomcat10 and kubectl"]
+fn tomcat_shows_its_requests_in_the_example() -> Result<()> {
+    let objects = objects(&kustomize(&repository().join("images/kustomize/examples/tomcat"))?)?;
+    let options = object(&objects, "Deployment", "tomcat")?
+        .pointer("/spec/template/spec/containers/0/env/0/value")
+        .and_then(serde_json::Value::as_str)
+        .context("no options for the JVM")?;
+    let jmx = free_port()?.to_string();
+    let tomcat = Tomcat::start(&options.replace("9010", &jmx))?;
+    let mut container = ours(&objects)?.pop().context("no adapter")?;
+    container.edit(Path::new("metrics-adapter-jmx/jmx.yaml"), "9010", &jmx)?;
+    let web = another_port(&mut container, "9404")?;
+    let daemon = container.start()?;
+    ready(&daemon, web)?;
+    for _ in 0..3 {
+        http::get(tomcat.port, "/nothing-here")?;
+    }
+    let connector = format!("connector=\"http-nio-127.0.0.1-{}\"", tomcat.port);
+    eventually("Tomcat's families", || {
+        let page = http::page(web, "/metrics")?;
+        for sample in [
+            &format!("tomcat_requestcount_total{{{connector}}} 3"),
+            &format!("tomcat_errorcount_total{{{connector}}} 3"),
+            &format!("tomcat_processing_seconds_total{{{connector}}} "),
+            &format!("tomcat_threadpool_currentthreadcount{{{connector}}} "),
+            "tomcat_activesessions{context=\"/\",host=\"localhost\"} 0",
+            "jvm_memory_used_bytes{area=\"Heap\"} ",
+            "jvm_threads_current ",
+        ] {
+            ensure!(page.lines().any(|line| line.starts_with(sample)), "no {sample} in:\n{page}");
+        }
+        Ok(())
+    })
+    .with_context(|| daemon.log())
 }
