@@ -124,6 +124,16 @@ impl Container {
         Ok(command)
     }
 
+    /// Runs it as the last words of another command.
+    pub(super) fn start_by(&self, command: &mut Command) -> Result<Daemon> {
+        Daemon::start(command.arg(binary(&self.program)?).args(&self.arguments).envs(&self.variables))
+    }
+
+    /// Puts a file into a volume.
+    pub(super) fn write(&self, file: &Path, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.files.path().join(file), text)?)
+    }
+
     /// Lets the binary judge flags, variables and files.
     pub(super) fn check(&self) -> Result<()> {
         let mut command = self.command()?;

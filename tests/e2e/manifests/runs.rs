@@ -3,11 +3,13 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::parts::{Jvm, Nginx, Redis, Repository, RespClient, Tomcat, kustomize};
-use e2e::process::Daemon;
-use e2e::{eventually, free_port, http, repository};
+use e2e::process::{Daemon, run};
+use e2e::{eventually, free_port, http, program, repository, within};
 
 use super::container::{Container, ours};
 use super::pages::block;
@@ -186,4 +188,67 @@ fn tomcat_shows_its_requests_in_the_example() -> Result<()> {
         Ok(())
     })
     .with_context(|| daemon.log())
+}
+
+#[test]
+#[ignore = "needs redis-sentinel, kubectl and namespaces"]
+fn the_application_survives_a_failover_in_the_example() -> Result<()> {
+    let example = repository().join("images/kustomize/examples/redis-sentinel");
+    let objects = objects(&kustomize(&example)?)?;
+    let folder = tempfile::tempdir()?;
+    for (name, script) in
+        object(&objects, "ConfigMap", "redis-scripts")?["data"].as_object().context("no data")?
+    {
+        std::fs::write(folder.path().join(name), script.as_str().unwrap_or_default())?;
+    }
+    // Addresses that no other run of this story has.
+    let unique = std::process::id();
+    let prefix = format!("127.{}.{}.", 1 + unique % 200, 1 + unique / 200 % 250);
+
+    let mut container = ours(&objects)?.pop().context("no ambassador")?;
+    container.write(Path::new("redis-ambassador-secret/password"), "change-me")?;
+    let port = another_port(&mut container, "127.0.0.1:6379")?;
+    container.say(&format!("--listen={port}"), &format!("--listen=127.0.0.1:{port}"));
+    let admin = another_port(&mut container, "9121")?;
+    let mut namespaces = Command::new(program("unshare")?);
+    namespaces.args(["--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]);
+    namespaces.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/manifests/sentinel.sh"));
+    let daemon = container.start_by(namespaces.arg(folder.path()).arg(&prefix))?;
+    ready(&daemon, admin)?;
+
+    let redis = |number: u32, port: &str, words: &[&str]| -> Result<String> {
+        let host = format!("{prefix}1{number}");
+        let login: &[&str] = if port == "6379" { &["-a", "change-me", "--no-auth-warning"] } else { &[] };
+        run(program("redis-cli")?, [&["-h", &host, "-p", port], login, words].concat())
+    };
+    within(Duration::from_secs(30), "three Sentinels that know each other", || {
+        let quorum = redis(0, "26379", &["SENTINEL", "CKQUORUM", "shop"])?;
+        let replicas = redis(0, "6379", &["INFO", "replication"])?;
+        ensure!(
+            quorum.starts_with("OK 3 usable") && replicas.contains("connected_slaves:2"),
+            "{quorum}{replicas}"
+        );
+        Ok(())
+    })?;
+    let mut client = RespClient::connect(port)?;
+    ensure!(client.command(&["SET", "before", "value"])? == "OK");
+    ensure!(client.command(&["WAIT", "2", "5000"])? == ":2", "the replicas do not follow");
+    // It ends before it answers, so there is nothing to look at.
+    let _ = redis(0, "6379", &["SHUTDOWN", "NOSAVE", "NOW", "FORCE"]);
+    // A pause, and after a split vote of the Sentinels a longer one; then the application goes on as before.
+    within(Duration::from_secs(120), "a write to the new primary", || {
+        let answer = RespClient::connect(port)?.command(&["SET", "during", "value"])?;
+        if answer == "OK" { Ok(()) } else { bail!("{answer}\n{}", daemon.log()) }
+    })?;
+    ensure!(client.command(&["GET", "before"])? == "value", "a write was lost");
+    eventually("the Sentinels to agree", || {
+        let primary = redis(1, "26379", &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop"])?;
+        ensure!(primary.starts_with("redis-1.redis") || primary.starts_with("redis-2.redis"), "{primary}");
+        Ok(())
+    })?;
+    ensure!(
+        http::page(admin, "/metrics")?.contains("redis_ambassador_failovers_total 1"),
+        "no failover was seen"
+    );
+    Ok(())
 }
