@@ -21,6 +21,10 @@ pub struct Config {
     /// Let a repository from the network have submodules on this machine's paths
     /// (`protocol.file.allow`).
     pub allow_local_submodules: bool,
+    /// Beginnings of addresses: what stands for it, and what is written (`url.<base>.insteadOf`).
+    pub instead_of: Vec<(String, String)>,
+    /// Git settings that mean nothing here; they are warned about.
+    pub ignored_git_settings: Vec<String>,
     /// Patterns of what to check out.
     pub sparse_checkout_file: Option<PathBuf>,
     /// Working directory.
@@ -55,7 +59,7 @@ pub struct Config {
     /// Where to serve HTTP, if anywhere.
     pub http: Option<Http>,
     /// Tidying of the object store after an update.
-    pub tidy: bool,
+    pub tidy: Tidy,
     /// Settings of HTTP remotes.
     pub transport: crate::transport::HttpOptions,
     /// Keys and known hosts of SSH remotes.
@@ -71,6 +75,17 @@ pub enum Submodules {
     Shallow,
     /// None.
     Off,
+}
+
+/// Tidying of the object store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tidy {
+    /// Never.
+    Off,
+    /// When there are many packs.
+    WhenDue,
+    /// After each update.
+    EachTime,
 }
 
 /// Programs and requests around publication.
@@ -119,6 +134,8 @@ pub struct Credentials {
     pub by_url: Vec<Credential>,
     /// Asked before every attempt.
     pub askpass_url: Option<String>,
+    /// Cookies in the Netscape format.
+    pub cookie_file: Option<PathBuf>,
     /// A GitHub App.
     pub github_app: Option<GithubApp>,
 }
@@ -178,6 +195,8 @@ impl Config {
             depth: 1,
             submodules: Submodules::Recursive,
             allow_local_submodules: false,
+            instead_of: Vec::new(),
+            ignored_git_settings: Vec::new(),
             sparse_checkout_file: None,
             root: root.into(),
             touch_file: None,
@@ -193,7 +212,7 @@ impl Config {
             hooks: Hooks::default(),
             credentials: Credentials::default(),
             http: None,
-            tidy: true,
+            tidy: Tidy::WhenDue,
             transport: crate::transport::HttpOptions::default(),
             ssh: crate::transport::SshOptions::default(),
         }

@@ -8,11 +8,13 @@ use common::secret::SecretString;
 use serde::Deserialize;
 
 use crate::config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
+    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, Tidy, WebHook,
 };
-use crate::redact;
+use crate::{gitconfig, redact};
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+/// Where kubernetes/git-sync expects it.
+const COOKIE_FILE: &str = "/etc/git-secret/cookie_file";
 const SHORTEST_HOOK: Duration = Duration::from_secs(1);
 
 impl Config {
@@ -22,7 +24,6 @@ impl Config {
     /// A value that doesn't parse, is out of range, contradicts another one, or asks for what
     /// this program can't do.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        refuse_unsupported(settings)?;
         let repo = required(settings, "repo")?;
         let root = required(settings, "root")?;
         let (repo, from_url) = split_credentials(&repo);
@@ -56,14 +57,16 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
+        git_settings(settings, &mut config)?;
         config.ssh.keys = settings.list("ssh-key-file")?;
         config.ssh.known_hosts = match settings.value("ssh-known-hosts")? {
             true => path(settings, "ssh-known-hosts-file"),
             false => None,
         };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
-            "always" | "auto" | "aggressive" => true,
-            "off" => false,
+            "always" | "auto" => Tidy::WhenDue,
+            "aggressive" => Tidy::EachTime,
+            "off" => Tidy::Off,
             other => {
                 return Err(settings
                     .invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off")));
@@ -76,22 +79,17 @@ impl Config {
     }
 }
 
-/// A flag that would be parsed and ignored is worse than one that is refused.
-fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
-    for name in ["sparse-checkout-file", "git-config"] {
-        if settings.text(name).is_some_and(|text| !text.is_empty()) {
-            return Err(settings.invalid(name, "isn't supported by this version"));
+fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    let mut apply = |name: &'static str, text: &str| -> Result<(), ConfigError> {
+        for (key, value) in gitconfig::parse(text).map_err(|reason| settings.invalid(name, &reason))? {
+            if !config.apply_git_setting(&key, &value) {
+                config.ignored_git_settings.push(key);
+            }
         }
-    }
-    if settings.value::<bool>("cookie-file")? {
-        return Err(settings.invalid("cookie-file", "isn't supported by this version"));
-    }
-    for name in ["git-config-add", "askpass-url", "github-app-client-id"] {
-        if settings.text(name).is_some_and(|text| !text.is_empty()) {
-            return Err(settings.invalid(name, "isn't supported by this version"));
-        }
-    }
-    Ok(())
+        Ok(())
+    };
+    apply("git-config", settings.text("git-config").unwrap_or_default())?;
+    settings.list::<String>("git-config-add")?.iter().try_for_each(|text| apply("git-config-add", text))
 }
 
 fn required(settings: &Settings, name: &'static str) -> Result<String, ConfigError> {
@@ -259,6 +257,7 @@ fn credentials(
     Ok(Credentials {
         by_url,
         askpass_url: text(settings, "askpass-url").map(str::to_owned),
+        cookie_file: settings.value::<bool>("cookie-file")?.then(|| PathBuf::from(COOKIE_FILE)),
         github_app: github_app(settings, username.is_some())?,
     })
 }

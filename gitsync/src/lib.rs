@@ -31,6 +31,7 @@ mod engine;
 mod error;
 mod fetcher;
 mod from_settings;
+mod gitconfig;
 mod hook;
 mod metrics;
 pub mod protocol;
@@ -46,7 +47,7 @@ mod view;
 
 pub use app::{Trigger, run, run_triggered};
 pub use config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
+    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, Tidy, WebHook,
 };
 pub use error::{Error, SyncError};
 pub use hook::HookError;

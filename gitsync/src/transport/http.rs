@@ -27,8 +27,6 @@ const MAX_REDIRECTS: usize = 5;
 pub struct HttpOptions {
     /// What to trust and to show.
     pub tls: TlsOptions,
-    /// `Cookie` header by URL, from a cookie file.
-    pub cookie: Option<String>,
     /// Further headers (`http.extraHeader`).
     pub headers: Vec<(String, String)>,
 }
@@ -47,11 +45,11 @@ pub struct HttpRemote {
 }
 
 impl HttpRemote {
-    /// For a URL without credentials in it.
+    /// For a URL without credentials in it; `cookie` is a whole header value.
     ///
     /// # Errors
     /// When the TLS settings can't be used.
-    pub fn new(url: Url, options: &HttpOptions) -> Result<Self, TransportError> {
+    pub fn new(url: Url, options: &HttpOptions, cookie: Option<String>) -> Result<Self, TransportError> {
         let tls = common::client::tls(&options.tls).map_err(|e| TransportError::Tls(e.to_string()))?;
         let client = common::client::client(tls, CONNECT);
         let mut extra: Vec<_> = options
@@ -59,8 +57,7 @@ impl HttpRemote {
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
             .collect();
-        if let Some(mut cookie) = options.cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok())
-        {
+        if let Some(mut cookie) = cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             cookie.set_sensitive(true);
             extra.push((header::COOKIE, cookie));
         }
