@@ -94,7 +94,11 @@ fn keys_and_known_hosts_of_every_kind() {
         assert_eq!(site.published(), hash);
     }
     let bad = [
-        (key("ed25519"), sshd.known("other", &format!("{host} {}", sshd.key("ca"))), "knows it by another key"),
+        (
+            key("ed25519"),
+            sshd.known("other", &format!("{host} {}", sshd.key("ca"))),
+            "knows it by another key",
+        ),
         (key("ed25519"), sshd.known("none", "elsewhere ssh-ed25519 x"), "add the line"),
         (
             key("ed25519"),
