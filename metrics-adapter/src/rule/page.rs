@@ -92,6 +92,32 @@ impl Page {
         self.families[index].samples.push((labels, 1.0, String::new()));
     }
 
+    /// Adds everything of another page of the same style; families of one name become one.
+    pub fn merge(&mut self, other: Self) {
+        if self.families.is_empty() {
+            *self = other;
+            return;
+        }
+        let keys: HashMap<usize, String> =
+            other.by_name.into_iter().map(|(key, index)| (index, key)).collect();
+        for (index, family) in other.families.into_iter().enumerate() {
+            let key = keys.get(&index).unwrap_or(&family.name).clone();
+            match self.by_name.entry(key) {
+                Entry::Occupied(entry) => {
+                    let known = &mut self.families[*entry.get()];
+                    if known.kind != family.kind {
+                        known.kind = Kind::Untyped;
+                    }
+                    known.samples.extend(family.samples);
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(self.families.len());
+                    self.families.push(family);
+                }
+            }
+        }
+    }
+
     /// Number of samples so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -154,6 +180,22 @@ mod tests {
         let families = page.finish();
         let names: Vec<(&str, Kind)> = families.iter().map(|f| (f.name.as_str(), f.kind)).collect();
         assert_eq!(names, [("a", Kind::Gauge), ("b_total", Kind::Counter), ("c", Kind::Untyped)]);
+    }
+
+    #[test]
+    fn merged_pages_are_one() {
+        let page = |name: &str, kind, label: &str| {
+            let mut page = Page::new(NameStyle::One);
+            page.push(matched(name, kind, &[("l", label)]), "x".into());
+            page.push_verbatim("i_info", "h", vec![("l".into(), label.into())]);
+            page
+        };
+        let mut one = page("a_total", Kind::Counter, "1");
+        one.merge(page("a_total", Kind::Counter, "2"));
+        one.merge(page("b", Kind::Gauge, "3"));
+        let families = one.finish();
+        let found: Vec<_> = families.iter().map(|f| (f.name.as_str(), f.samples.len())).collect();
+        assert_eq!(found, [("a_total", 2), ("i_info", 3), ("b", 1)]);
     }
 
     #[test]

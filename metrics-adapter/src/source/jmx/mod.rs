@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 pub use self::config::ConfigError;
@@ -223,11 +224,17 @@ impl JmxSource {
     async fn scrape_all(&self, current: &Current, deadline: Instant) -> Vec<Family> {
         let collection = &current.settings.collection;
         let mut page = Page::new(collection.name_style);
-        let mut reports = Vec::with_capacity(current.targets.len());
-        for target in &current.targets {
+        // At the same time, so that a JVM that does not answer delays nobody else's samples.
+        let scrapes = current.targets.iter().map(async |target| {
+            let mut own = Page::new(collection.name_style);
             let mut target = target.lock().await;
-            target.scrape(collection, Some(deadline), &mut page).await;
-            reports.push(target.report());
+            target.scrape(collection, Some(deadline), &mut own).await;
+            (own, target.report())
+        });
+        let mut reports = Vec::with_capacity(current.targets.len());
+        for (own, report) in join_all(scrapes).await {
+            page.merge(own);
+            reports.push(report);
         }
         let mut families = page.finish();
         families.extend(own::scrape_families(&reports));

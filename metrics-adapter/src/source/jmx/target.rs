@@ -135,7 +135,11 @@ impl Target {
         // Taken out, so that a scrape that is dropped half-way leaves no half-read connection behind.
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => Client::connect(self.settings.options.clone()).await?,
+            None => {
+                let mut options = self.settings.options.clone();
+                options.timeouts.reply = self.reply_timeout(deadline);
+                Client::connect(options).await?
+            }
         };
         client.set_reply_timeout(self.reply_timeout(deadline));
         let result = self.read_with(&mut client, collection, page).await;
