@@ -63,7 +63,7 @@ pub struct Config {
     /// Settings of HTTP remotes.
     pub transport: crate::transport::HttpOptions,
     /// Keys and known hosts of SSH remotes.
-    pub ssh: crate::transport::SshOptions,
+    pub ssh: crate::ssh::Options,
 }
 
 /// What to do about submodules.
@@ -214,7 +214,7 @@ impl Config {
             http: None,
             tidy: Tidy::WhenDue,
             transport: crate::transport::HttpOptions::default(),
-            ssh: crate::transport::SshOptions::default(),
+            ssh: crate::ssh::Options::default(),
         }
     }
 }

@@ -79,9 +79,7 @@ impl Fetcher {
                 let cookie = self.cookie(&url)?;
                 Remote::Http(Box::new(HttpRemote::new(url, &self.config.transport, cookie)?))
             }
-            RemoteUrl::Ssh { user, host, port, path } => {
-                Remote::Ssh(SshRemote::new(user, host, port, path, self.config.ssh.clone()))
-            }
+            RemoteUrl::Ssh(target) => Remote::Ssh(SshRemote::new(target, self.config.ssh.clone())),
         };
         Ok(Source::Network(remote))
     }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::config::{
     Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, Tidy, WebHook,
 };
+use crate::ssh::HostKeys;
 use crate::{gitconfig, redact};
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
@@ -59,9 +60,9 @@ impl Config {
         config.http = http(settings)?;
         git_settings(settings, &mut config)?;
         config.ssh.keys = settings.list("ssh-key-file")?;
-        config.ssh.known_hosts = match settings.value("ssh-known-hosts")? {
-            true => path(settings, "ssh-known-hosts-file"),
-            false => None,
+        config.ssh.host_keys = match settings.value("ssh-known-hosts")? {
+            true => HostKeys::Strict(settings.value("ssh-known-hosts-file")?),
+            false => HostKeys::AcceptAny,
         };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
             "always" | "auto" => Tidy::WhenDue,

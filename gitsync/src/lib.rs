@@ -23,7 +23,6 @@
 //! hooks are drivers; `engine` is one attempt, `app` the loop around it.
 
 mod app;
-pub mod auth;
 mod config;
 mod credential;
 mod endpoint;

@@ -2,7 +2,6 @@
 
 mod git;
 mod http;
-mod known_hosts;
 mod ssh;
 mod stream;
 mod url;
@@ -14,7 +13,7 @@ use tokio::sync::mpsc;
 
 pub use git::GitRemote;
 pub use http::{HttpOptions, HttpRemote};
-pub use ssh::{SshOptions, SshRemote};
+pub use ssh::SshRemote;
 pub use url::{RemoteUrl, UrlError};
 
 use crate::protocol::{FetchEvent, FetchRequest, ProtocolError, RemoteRef};
@@ -78,12 +77,10 @@ pub enum TransportError {
         /// How.
         source: ProtocolError,
     },
-    /// The SSH layer refused, or was refused.
-    #[error("{address}: {reason}")]
+    /// The SSH layer refused, or was refused; the reason names the server.
+    #[error("{reason}")]
     Ssh {
-        /// With whom.
-        address: String,
-        /// Why.
+        /// Who, and why.
         reason: String,
     },
     /// TLS settings that can't be used.

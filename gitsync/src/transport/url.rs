@@ -1,11 +1,13 @@
 //! What `--repo` can be. Pure.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use thiserror::Error;
 use url::Url;
 
 use crate::redact::percent_decode;
+use crate::ssh::{Target, is_ssh};
 
 /// A remote's address, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,22 +26,13 @@ pub enum RemoteUrl {
     /// `http://` or `https://`, without user and password.
     Http(Url),
     /// `ssh://[user@]host[:port]/path` or `[user@]host:path`
-    Ssh {
-        /// Login name, if one is given.
-        user: Option<String>,
-        /// Host name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// Path on the server.
-        path: String,
-    },
+    Ssh(Target),
 }
 
 /// An address that can't be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} {1}")]
-pub struct UrlError(String, &'static str);
+pub struct UrlError(String, Cow<'static, str>);
 
 impl RemoteUrl {
     /// Takes an address apart.
@@ -48,12 +41,17 @@ impl RemoteUrl {
     /// When a scheme is unknown or a part is missing.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let shown = || crate::redact::url(text);
-        let fail = |reason| UrlError(shown(), reason);
+        let fail = |reason: &'static str| UrlError(shown(), Cow::Borrowed(reason));
         if text.is_empty() {
             return Err(fail("is empty"));
         }
+        if is_ssh(text) {
+            return Target::parse(text)
+                .map(Self::Ssh)
+                .map_err(|error| UrlError(shown(), error.to_string().into()));
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(scp_form(text).unwrap_or_else(|| Self::Local(PathBuf::from(text))));
+            return Ok(Self::Local(PathBuf::from(text)));
         };
         match scheme.to_ascii_lowercase().as_str() {
             "file" => Ok(Self::Local(PathBuf::from(percent_decode(local_path(rest))))),
@@ -72,12 +70,6 @@ impl RemoteUrl {
                 let (_, host, port, path) = authority(rest, 9418).map_err(fail)?;
                 Ok(Self::Git { host, port, path })
             }
-            "ssh" | "git+ssh" | "ssh+git" => {
-                let (user, host, port, path) = authority(rest, 22).map_err(fail)?;
-                // `ssh://host/~user/x` means a path below a home directory.
-                let path = if path.starts_with("/~") { path[1..].to_owned() } else { path };
-                Ok(Self::Ssh { user, host, port, path })
-            }
             _ => Err(fail("has a scheme that isn't file, git, http, https or ssh")),
         }
     }
@@ -89,25 +81,6 @@ fn local_path(rest: &str) -> &str {
         Some(at) if &rest[..at] == "localhost" => &rest[at..],
         _ => rest,
     }
-}
-
-/// `[user@]host:path`, where no slash comes before the colon.
-fn scp_form(text: &str) -> Option<RemoteUrl> {
-    let (before, path) = match text.strip_prefix('[').and_then(|inner| inner.split_once("]:")) {
-        Some(found) => found,
-        None => text.split_once(':')?,
-    };
-    if before.contains('/') || before.is_empty() || path.is_empty() {
-        return None;
-    }
-    let (user, host) = match before.rsplit_once('@') {
-        Some((user, host)) => (Some(user.to_owned()), host),
-        None => (None, before),
-    };
-    if host.is_empty() || host.starts_with('-') {
-        return None;
-    }
-    Some(RemoteUrl::Ssh { user, host: host.to_owned(), port: 22, path: path.to_owned() })
 }
 
 type Authority = (Option<String>, String, u16, String);
@@ -147,7 +120,8 @@ mod tests {
     use super::*;
 
     fn ssh(user: Option<&str>, host: &str, port: u16, path: &str) -> RemoteUrl {
-        RemoteUrl::Ssh { user: user.map(str::to_owned), host: host.to_owned(), port, path: path.to_owned() }
+        let (user, host) = (user.map(str::to_owned), host.to_owned());
+        RemoteUrl::Ssh(Target { user, host, port, path: path.as_bytes().to_vec() })
     }
 
     #[test]
