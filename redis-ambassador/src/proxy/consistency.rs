@@ -2,7 +2,7 @@
 
 use super::client::ClientState;
 use super::hub::Hub;
-use super::process::{Keys, key_hash};
+use super::keys::{Keys, key_hash};
 use crate::command::{Classified, Effect, Request, visit_keys};
 use crate::config::Consistency;
 use crate::upstream::Waiter;

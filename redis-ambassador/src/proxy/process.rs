@@ -2,11 +2,11 @@
 
 use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::hub::Hub;
-use crate::command::{Classified, Effect, Kind, Request, visit_keys};
+use super::keys::Keys;
+use crate::command::{Classified, Effect, Kind, Request};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
-use crate::session::{Plan, Profile, Switch};
-use crate::upstream::{Credentials, Waiter};
-use common::secret::SecretString;
+use crate::session::{Plan, Profile};
+use crate::upstream::Waiter;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -310,151 +310,12 @@ impl Hub {
         state.last_replica = server;
         Some(server)
     }
-
-    /// Takes over the profile a request asks for, when a server has agreed to it.
-    fn switch(
-        self: &Rc<Self>,
-        client: &Rc<Client>,
-        state: &mut ClientState,
-        switch: &Switch<'_>,
-        frame: &[u8],
-    ) {
-        let mut profile = state.session.profile;
-        if let Some(db) = switch.db {
-            profile.db = db;
-        }
-        if let Some(resp3) = switch.resp3 {
-            profile.resp3 = resp3;
-        }
-        if let Some((user, password)) = switch.auth {
-            match self.user(profile, user, password) {
-                Some(user) => profile.user = user,
-                None => {
-                    return state
-                        .answer(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n");
-                }
-            }
-        }
-        if state.own.is_some() {
-            let seq = self.send_own_plain(client, state, frame);
-            state.switching = Some((seq, profile));
-            return;
-        }
-        let seq = state.push_slot(0, Mode::Neutral, frame.len());
-        state.switching = Some((seq, profile));
-        let waiter = Waiter {
-            client: Rc::clone(client),
-            seq,
-            len: 0,
-            since: self.clock(),
-            epoch: 0,
-            read: true,
-            anywhere: false,
-            script: false,
-            abandoned: false,
-            attempts: 0,
-        };
-        match self.primary() {
-            Some(server) if !self.in_limbo() => {
-                let link = self.link(self.lane(profile), server);
-                self.send(&link, frame, waiter);
-            }
-            _ => self.hold(waiter, frame.to_vec(), None),
-        }
-    }
-
-    /// The number of a user with this password; `None` when either is no text.
-    fn user(&self, current: Profile, user: &[u8], password: &[u8]) -> Option<u32> {
-        use common::secret::ExposeSecret;
-        let (user, password) = (std::str::from_utf8(user).ok()?, std::str::from_utf8(password).ok()?);
-        let mut users = self.users.borrow_mut();
-        let same = |known: &Option<Credentials>| {
-            known
-                .as_ref()
-                .is_some_and(|known| known.user == user && known.password.expose_secret() == password)
-        };
-        if let Some(index) = users.iter().position(same) {
-            return Some(index as u32);
-        }
-        let credentials =
-            Some(Credentials { user: user.to_owned(), password: SecretString::from(password.to_owned()) });
-        if users.len() < MAX_USERS {
-            users.push(credentials);
-            return Some(users.len() as u32 - 1);
-        }
-        // The caller's own state is borrowed; what it uses now stays.
-        let used = self.profiles_in_use(current);
-        let free = (1..users.len() as u32).find(|user| !used.iter().any(|profile| profile.user == *user))?;
-        self.forget_user(free);
-        users[free as usize] = credentials;
-        Some(free)
-    }
-
-    /// Hashes of the keys a request names.
-    #[inline]
-    fn keys(&self, request: &Request<'_>, classified: &Classified<'_>, effect: Effect) -> Keys {
-        let mut keys = Keys::default();
-        if effect == Effect::PrimaryRead {
-            return keys;
-        }
-        let Some(command) = classified.command else { return keys };
-        let (mut count, hashes) = (0usize, &mut keys.hashes);
-        let complete = visit_keys(command, request, |key| {
-            if let Some(slot) = hashes.get_mut(count) {
-                *slot = key_hash(key);
-            }
-            count += 1;
-        });
-        keys.count = count.min(MAX_KEYS);
-        keys.complete = complete && count <= MAX_KEYS;
-        keys.single = if count == 1 && keys.complete { keys.hashes[0] } else { 0 };
-        keys
-    }
 }
 
 /// Notes that a client has sent something.
 fn state_touched(client: &Client, now: u64) {
     client.state.borrow_mut().heard = now;
 }
-
-/// Hashes of a request's keys.
-#[derive(Debug, Default)]
-pub(super) struct Keys {
-    hashes: [u32; MAX_KEYS],
-    count: usize,
-    /// The hash of the only key; 0 when there are several, none, or not all are known.
-    pub(super) single: u32,
-    /// These are all the keys that the request can touch.
-    pub(super) complete: bool,
-}
-
-/// A request with more keys than this counts as touching any key.
-const MAX_KEYS: usize = 32;
-
-impl Keys {
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.hashes[..self.count].iter().copied()
-    }
-}
-
-/// A hash of a key, never 0. Collisions only cost a read its replica.
-#[inline]
-pub(super) fn key_hash(key: &[u8]) -> u32 {
-    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = key.len() as u64;
-    let mut words = key.chunks_exact(8);
-    for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
-        hash = (hash.rotate_left(23) ^ word).wrapping_mul(PRIME);
-    }
-    for &byte in words.remainder() {
-        hash = (hash.rotate_left(9) ^ u64::from(byte)).wrapping_mul(PRIME);
-    }
-    ((hash ^ (hash >> 29)).wrapping_mul(PRIME) >> 32) as u32 | 1
-}
-
-/// Users known at one time; one that nobody uses any more makes room.
-const MAX_USERS: usize = 256;
 
 /// Whether a request has to wait until earlier ones are answered, because it moves the client to another connection
 /// or changes what the following ones mean.

@@ -6,12 +6,14 @@ mod commands;
 mod decide;
 mod lag;
 mod monitor;
+mod observation;
 mod observe;
 mod prober;
 mod sentinel;
 
 pub(crate) use lag::MAX_LAG;
-pub(crate) use monitor::{Monitor, MonitorSettings, describe};
+pub(crate) use monitor::{Monitor, MonitorSettings};
+pub(crate) use observation::describe;
 pub(crate) use prober::WriteSignal;
 pub(crate) use sentinel::{SentinelSettings, start as follow_sentinels};
 

@@ -2,6 +2,7 @@
 
 use super::decide::Evidence;
 use super::lag::LagClock;
+use super::observation::{carry_over, describe, is_promotion, role_changed};
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
@@ -439,53 +440,5 @@ impl Monitor {
         let open = |server: usize| state.connections.get(server).cloned().flatten();
         let replicas = topology.view.replicas().filter_map(|server| Some((server, open(server)?))).collect();
         (topology.view.primary.and_then(open), replicas)
-    }
-}
-
-/// A replica that has lost its primary tells no offset, but keeps the data it had.
-fn carry_over(before: &Observation, mut after: Observation) -> Observation {
-    if let (Observation::Replica { offset: known @ Some(_), .. }, Observation::Replica { offset, link, .. }) =
-        (before, &mut after)
-        && offset.is_none()
-        && link != "sync"
-    {
-        *offset = *known;
-    }
-    after
-}
-
-/// Whether a synchronised replica has become a primary, with the data that it had. A Sentinel cuts our connection
-/// when it promotes, so the replica may have been out of sight in between; a server that was restarted empty has
-/// fallen behind its former offset.
-fn is_promotion(known: Option<u64>, before: &Observation, after: &Observation) -> bool {
-    match (known, before, after) {
-        (Some(_), Observation::Replica { .. }, Observation::Primary { .. }) => true,
-        (Some(known), _, Observation::Primary { offset, .. }) => known > 0 && *offset >= known,
-        _ => false,
-    }
-}
-
-fn role_changed(before: &Observation, after: &Observation) -> bool {
-    match (before, after) {
-        (Observation::Primary { .. }, Observation::Primary { .. }) => false,
-        (Observation::Replica { primary, link, .. }, Observation::Replica { primary: p, link: l, .. }) => {
-            (primary, link) != (p, l)
-        }
-        (Observation::Unreachable(_), Observation::Unreachable(_)) => false,
-        (before, after) => before != after,
-    }
-}
-
-/// One line about a server, for logs and the status page.
-pub(crate) fn describe(observation: &Observation) -> String {
-    match observation {
-        Observation::Unknown => "not asked yet".to_owned(),
-        Observation::Unreachable(why) => format!("unreachable: {why}"),
-        Observation::Silent(why) => format!("does not tell its role ({why})"),
-        Observation::Loading => "loading its data".to_owned(),
-        Observation::Primary { replicas, .. } => format!("primary with {} replicas", replicas.len()),
-        Observation::Replica { primary: (host, port), link, .. } => {
-            format!("replica of {host}:{port}, link {link}")
-        }
     }
 }
