@@ -417,7 +417,7 @@ fn migrating_pages_keep_what_they_promise() -> Result<()> {
         };
         match change {
             Change::ImageOnly => {
-                ensure!(image(before) == image(after), "{page}: more than the image changes")
+                ensure!(image(before) == image(after), "{page}: more than the image changes");
             }
             Change::Mode(with, without) => ensure!(
                 image(before) == image(&after.replacen(with, without, 1)),

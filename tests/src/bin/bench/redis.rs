@@ -106,7 +106,7 @@ struct Way {
 ///
 /// # Errors
 /// A program is missing or does not start.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let primary = Redis::start()?;
     let replicas = [Redis::replica_of(primary.port)?, Redis::replica_of(primary.port)?];
     let directory = tempfile::tempdir()?;
