@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Tidy};
-use crate::credential::Keyring;
 use crate::error::SyncError;
 use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
+use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
@@ -244,7 +244,7 @@ impl Engine {
             fetcher: &self.fetcher,
             keyring: &self.keyring,
             mode: self.config.submodules,
-            allow_local: self.config.allow_local_submodules,
+            allow_local: self.config.allows_local_submodules(),
             cancel,
         };
         update.run(store, &self.config.repo, commit).await

@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use common::secret::ExposeSecret as _;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::credential::{Keyring, cookie_header};
 use crate::error::SyncError;
+use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{FetchEvent, FetchRequest, INFINITE_DEPTH, ObjectId, RemoteRef};
 use crate::repo::{LocalSource, RepoError, Store};
@@ -52,6 +50,7 @@ impl Source {
     pub(crate) fn log_in(&mut self, keyring: &Keyring, url: &str) {
         if let Self::Network(Remote::Http(remote)) = self {
             remote.set_credentials(keyring.for_url(url));
+            remote.set_cookie(keyring.cookie(url).as_ref());
         }
     }
 }
@@ -72,23 +71,13 @@ impl Fetcher {
     /// # Errors
     /// When the address can't be used.
     pub(crate) fn source(&self, url: &str) -> Result<Source, SyncError> {
-        let remote = match RemoteUrl::parse(&self.config.rewritten(url))? {
+        let remote = match RemoteUrl::parse(&self.config.git.rewrite(url))? {
             RemoteUrl::Local(path) => return Ok(Source::Local(path)),
             RemoteUrl::Git { host, port, path } => Remote::Git(GitRemote::new(host, port, path)),
-            RemoteUrl::Http(url) => {
-                let cookie = self.cookie(&url)?;
-                Remote::Http(Box::new(HttpRemote::new(url, &self.config.transport, cookie)?))
-            }
+            RemoteUrl::Http(url) => Remote::Http(Box::new(HttpRemote::new(url, &self.config.transport)?)),
             RemoteUrl::Ssh(target) => Remote::Ssh(SshRemote::new(target, self.config.ssh.clone())),
         };
         Ok(Source::Network(remote))
-    }
-
-    fn cookie(&self, url: &url::Url) -> Result<Option<String>, SyncError> {
-        let Some(path) = &self.config.credentials.cookie_file else { return Ok(None) };
-        let text = common::secret::read(path).map_err(|e| SyncError::Credential(e.to_string()))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Ok(cookie_header(text.expose_secret(), url, now))
     }
 
     /// Makes sure that `wanted` is in the store, as deep as configured. Asks the remote only if it

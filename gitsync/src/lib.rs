@@ -23,15 +23,15 @@
 //! hooks are drivers; `engine` is one attempt, `app` the loop around it.
 
 mod app;
+pub mod auth;
 mod config;
-mod credential;
 mod endpoint;
 mod engine;
 mod error;
 mod fetcher;
 mod from_settings;
-mod gitconfig;
 mod hook;
+mod keyring;
 mod metrics;
 pub mod protocol;
 pub mod publish;
@@ -45,9 +45,7 @@ pub mod transport;
 mod view;
 
 pub use app::{Trigger, run, run_triggered};
-pub use config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, Tidy, WebHook,
-};
+pub use config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
 pub use error::{Error, SyncError};
 pub use hook::HookError;
 pub use redact::url as redact_url;

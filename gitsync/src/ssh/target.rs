@@ -228,24 +228,12 @@ fn host_and_port(address: &str) -> Result<(&str, u16), TargetError> {
     }
 }
 
-fn utf8(bytes: Vec<u8>, error: TargetError) -> Result<String, TargetError> {
-    String::from_utf8(bytes).map_err(|_| error)
+fn unescape(text: &str) -> Result<Vec<u8>, TargetError> {
+    crate::auth::url::unescape(text).ok_or(TargetError::Escape)
 }
 
-/// Undoes `%`-escapes.
-fn unescape(text: &str) -> Result<Vec<u8>, TargetError> {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            plain.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(TargetError::Escape) };
-        plain.push(high << 4 | low);
-    }
-    Ok(plain)
+fn utf8(bytes: Vec<u8>, error: TargetError) -> Result<String, TargetError> {
+    String::from_utf8(bytes).map_err(|_| error)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! SSH (`gitprotocol-pack`, "SSH Transport"): one connection per conversation, through [`crate::ssh`].
+//! Conversations over SSH: one connection each. The driver of [`crate::ssh`].
 
 use super::stream::Conversation;
 use super::{FetchSink, TransportError};
 use crate::protocol::{FetchRequest, RemoteRef};
-use crate::ssh::{Channel, Options, SshError, Target, open};
+use crate::ssh::{Channel, Options, Target, open};
 
 /// A repository behind an SSH server.
 pub struct SshRemote {
@@ -12,38 +12,22 @@ pub struct SshRemote {
 }
 
 impl SshRemote {
-    /// A remote; keys and known hosts are read at each connection.
+    /// From the parts of the address.
     pub fn new(target: Target, options: Options) -> Self {
         Self { target, options }
     }
 
     pub(super) async fn refs(&self, names: &[String]) -> Result<Vec<RemoteRef>, TransportError> {
-        self.connect().await?.refs(names).await.map_err(explained)
+        self.connect().await?.refs(names).await
     }
 
     pub(super) async fn fetch(&self, request: &FetchRequest, sink: FetchSink) -> Result<(), TransportError> {
-        self.connect().await?.fetch(request, sink).await.map_err(explained)
+        self.connect().await?.fetch(request, sink).await
     }
 
     async fn connect(&self) -> Result<Conversation<Channel>, TransportError> {
-        let channel = open(&self.target, &self.options).await.map_err(|e| refused(&e))?;
-        let user = self.target.user.as_deref().unwrap_or(&self.options.default_user);
-        let address = format!("ssh://{user}@{}:{}", self.target.host, self.target.port);
-        Ok(Conversation::new(channel, address))
+        let opening = Box::pin(open(&self.target, &self.options));
+        let channel = opening.await.map_err(|error| TransportError::Ssh(Box::new(error)))?;
+        Ok(Conversation::new(channel, format!("ssh://{}:{}", self.target.host, self.target.port)))
     }
-}
-
-/// The server's refusal of the command shows as an error of the first read; it says more than that.
-fn explained(error: TransportError) -> TransportError {
-    match error {
-        TransportError::Io { what, address, source } => match SshError::from_io(&source) {
-            Some(found) => refused(found),
-            None => TransportError::Io { what, address, source },
-        },
-        other => other,
-    }
-}
-
-fn refused(error: &SshError) -> TransportError {
-    TransportError::Ssh { reason: common::error::chain(error) }
 }
