@@ -116,6 +116,13 @@ fn messages_that_are_no_metrics_are_counted_apart() {
     assert_eq!((counts.dogstatsd_events, counts.dogstatsd_service_checks, counts.rejected), (1, 1, [0; 9]));
 }
 
+#[test]
+fn bad_tags_count_once_per_value_however_often_the_line_came() {
+    let mut bench = Bench::new("");
+    bench.send("t:1:2:3|ms|#bad").send("t:1:2|ms|#bad").send("t:1|ms|#bad").send("t:1|ms|#bad");
+    assert_eq!(bench.ingest.counts.tag_errors, 3 + 2 + 1 + 1);
+}
+
 fn near_lines() -> impl Strategy<Value = String> {
     let name =
         prop::sample::select(vec!["a", "b.c", "a[k=v]", "a,k=v", "a#k=v", "t.x", "", "a[", "drop.x", "é"]);
