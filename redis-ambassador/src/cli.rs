@@ -64,7 +64,7 @@ fn check_servers(config: Config) -> ExitCode {
             if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("redis-ambassador: error: {}", runtime::chain(&error));
+            eprintln!("redis-ambassador: error: {}", common::error::chain(&error));
             ExitCode::FAILURE
         }
     }
