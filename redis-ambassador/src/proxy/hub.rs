@@ -52,6 +52,8 @@ pub(crate) struct Hub {
     pub(super) reply_scratch: RefCell<Vec<u8>>,
     pub(super) flusher: RefCell<Option<Waker>>,
     pub(super) turn: Cell<usize>,
+    /// A replica was picked in this turn.
+    pub(super) picked: Cell<bool>,
     pub(super) next_client: Cell<u64>,
     pub(super) draining: Cell<bool>,
     clock: Cell<u64>,
@@ -90,6 +92,7 @@ impl Hub {
             reply_scratch: RefCell::new(vec![0; 2 * read_buffer]),
             flusher: RefCell::default(),
             turn: Cell::new(0),
+            picked: Cell::new(false),
             next_client: Cell::new(1),
             draining: Cell::new(false),
             settings,
@@ -181,6 +184,7 @@ impl Hub {
             [only] => Some(*only),
             several => {
                 let turn = self.turn.get();
+                self.picked.set(true);
                 let lanes = self.lanes.borrow();
                 let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
                 let outstanding = |server: usize| {
@@ -294,7 +298,10 @@ impl Hub {
                 *flusher = Some(cx.waker().clone());
             }
         }
-        self.turn.set(self.turn.get().wrapping_add(1));
+        // Another replica comes first in the next turn, if this one has used any.
+        if self.picked.take() {
+            self.turn.set(self.turn.get().wrapping_add(1));
+        }
         loop {
             let Some(link) = self.dirty_links.borrow_mut().pop() else { break };
             self.flush_link(&link);

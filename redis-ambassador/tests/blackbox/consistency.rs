@@ -61,8 +61,8 @@ fn reader(port: u16, ledger: &Ledger, seed: usize) {
 }
 
 /// Runs concurrent writers and readers over lagging replicas; returns reads and stale reads.
-fn check(mode: &str, time: Duration) -> (u64, u64) {
-    let trio = Trio::start(&["--consistency", mode]);
+fn check(mode: &str, threads: &str, time: Duration) -> (u64, u64) {
+    let trio = Trio::start(&["--consistency", mode, "--threads", threads]);
     let port = trio.ambassador.port;
     let ledger = Arc::new(Ledger {
         acknowledged: (0..KEYS).map(|_| AtomicU64::new(0)).collect(),
@@ -97,14 +97,21 @@ fn check(mode: &str, time: Duration) -> (u64, u64) {
 
 #[test]
 fn every_client_reads_what_any_client_has_written() {
-    let (reads, stale) = check("pod", Duration::from_secs(4));
+    let (reads, stale) = check("pod", "1", Duration::from_secs(4));
+    assert!(reads > 1000, "{reads}");
+    assert_eq!(stale, 0, "of {reads} reads");
+}
+
+#[test]
+fn the_threads_of_an_ambassador_count_as_one() {
+    let (reads, stale) = check("pod", "3", Duration::from_secs(4));
     assert!(reads > 1000, "{reads}");
     assert_eq!(stale, 0, "of {reads} reads");
 }
 
 #[test]
 fn the_checker_finds_stale_reads_where_none_are_prevented() {
-    let (reads, stale) = check("eventual", Duration::from_secs(4));
+    let (reads, stale) = check("eventual", "1", Duration::from_secs(4));
     assert!(stale > 0, "of {reads} reads");
 }
 
