@@ -72,7 +72,7 @@ impl Keyring {
             let read = tokio::task::spawn_blocking(read).await;
             (self.current, self.cookies) = read.map_err(|e| SyncError::Internal(e.to_string()))??;
         }
-        if let Some((username, password)) = self.from_service().await? {
+        if let Some((username, password)) = self.ask_service().await? {
             let url = self.config.repo.clone();
             self.current.insert(Credential { url, username, password: Password::Value(password) });
         }
@@ -80,7 +80,7 @@ impl Keyring {
     }
 
     /// What the askpass service or GitHub gives for `--repo`.
-    async fn from_service(&mut self) -> Result<Option<(String, SecretString)>, SyncError> {
+    async fn ask_service(&mut self) -> Result<Option<(String, SecretString)>, SyncError> {
         let Some(client) = &self.client else { return Ok(None) };
         let status = |good: bool| if good { Status::Success } else { Status::Error };
         if let Some(url) = &self.config.credentials.askpass_url {

@@ -113,7 +113,7 @@ impl Store {
 
     /// Whether the checkout of `commit` was finished and still says that it is this commit.
     ///
-    /// Cheap: a handful of small reads. File contents are looked at by [`Store::patrol`].
+    /// Cheap: a handful of small reads. File contents are looked at by [`super::Patrol`].
     pub fn has_checkout(&self, commit: ObjectId) -> bool {
         is_checkout(self.layout(), commit)
     }

@@ -78,8 +78,8 @@ pub enum TransportError {
         source: ProtocolError,
     },
     /// The SSH layer refused, or was refused.
-    #[error("{}", with_causes(.0))]
-    Ssh(#[from] crate::ssh::SshError),
+    #[error("{}", with_causes(&**.0))]
+    Ssh(Box<crate::ssh::SshError>),
     /// TLS settings that can't be used.
     #[error("TLS: {0}")]
     Tls(String),

@@ -26,7 +26,8 @@ impl SshRemote {
     }
 
     async fn connect(&self) -> Result<Conversation<Channel>, TransportError> {
-        let channel = Box::pin(open(&self.target, &self.options)).await?;
+        let opening = Box::pin(open(&self.target, &self.options));
+        let channel = opening.await.map_err(|error| TransportError::Ssh(Box::new(error)))?;
         Ok(Conversation::new(channel, format!("ssh://{}:{}", self.target.host, self.target.port)))
     }
 }
