@@ -14,7 +14,8 @@ const SERIES: usize = 1000;
 const ROUNDS: usize = 200;
 
 fn main() {
-    let shapes: [(&str, fn(usize) -> String); 6] = [
+    type Shape = (&'static str, fn(usize) -> String);
+    let shapes: [Shape; 6] = [
         ("counter", |n| format!("bench.requests.number{n}:1|c")),
         ("counter, rate, tags", |n| format!("bench.requests:3|c|@0.5|#env:prod,zone:eu-west-1a,path:p{n}")),
         ("gauge, relative", |n| format!("bench.load.number{n}:+0.25|g")),

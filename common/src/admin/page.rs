@@ -20,16 +20,34 @@ section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;
 overflow-x:auto}dl{display:grid;grid-template-columns:minmax(8rem,auto) 1fr;gap:.25rem 1rem;margin:0}\
 dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
+td{white-space:pre-wrap}input{font:inherit;width:100%;margin:0 0 1rem;padding:.25rem .5rem;color:var(--fg);\
+background:var(--card);border:1px solid var(--line);border-radius:.5rem}\
 th{color:var(--dim);font-weight:500}.good{color:var(--good)}.warning{color:var(--warning)}.bad{color:var(--bad)}\
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:1rem}figure{margin:0}\
 figcaption{color:var(--dim);font-size:.9rem}svg{width:100%;height:3rem;display:block}rect{fill:var(--bar)}";
 
 const SCRIPT: &str = "\
+const find=document.getElementById('find');function sift(){if(!find)return;const t=find.value.toLowerCase();\
+for(const e of document.querySelectorAll('tbody tr,figure'))e.hidden=!e.textContent.toLowerCase().includes(t)}\
+if(find)find.addEventListener('input',sift);\
 let stop=false;async function tick(){if(!document.hidden&&!stop){try{const r=await fetch(location.pathname,\
 {cache:'no-store'});const d=new DOMParser().parseFromString(await r.text(),'text/html');\
-const m=d.querySelector('main');if(m)document.querySelector('main').replaceWith(m);\
+const m=d.querySelector('main');if(m){document.querySelector('main').replaceWith(m);sift()}\
 document.getElementById('live').textContent='live'}catch{document.getElementById('live').textContent='not reachable'}}\
 setTimeout(tick,2000)}setTimeout(tick,2000)";
+
+const SEARCH: &str =
+    "<input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\">";
+
+/// Whether there is so much in tables and charts that people want to search it.
+fn is_long(status: &Status) -> bool {
+    let parts = |section: &Section| match &section.content {
+        Content::Facts(_) => 0,
+        Content::Table { rows, .. } => rows.len(),
+        Content::Charts(charts) => charts.len(),
+    };
+    status.sections.iter().map(parts).sum::<usize>() > 10
+}
 
 pub(super) fn render(build: &Build, status: &Status) -> String {
     let mut html = String::with_capacity(8 << 10);
@@ -39,8 +57,9 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}: {headline}</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><link rel=\"icon\" href=\"data:,\">\
          <style>{STYLE}</style></head><body><header><h1>{name}</h1><p>{version} ({revision}) · \
-         <span id=\"live\" role=\"status\">live</span></p></header><main>\
+         <span id=\"live\" role=\"status\">live</span></p></header>{search}<main>\
          <p class=\"headline {health}\">{headline}</p>",
+        search = if is_long(status) { SEARCH } else { "" },
         headline = escape(&status.headline),
         version = escape(build.version),
         revision = escape(build.revision),

@@ -8,7 +8,7 @@ use common::cli::USAGE;
 use common::config::{FromSetting, nearest};
 use common::runtime::{self, Options};
 use common::telemetry::{self, LogFormat, LogLevel};
-use metrics_adapter::source::jmx::{Config, run};
+use metrics_adapter::source::jmx::{Config, Explanation, explain, run};
 
 /// What stands behind `metrics-adapter jmx`.
 const HELP: &str = "\
@@ -16,6 +16,8 @@ Reads JVMs over JMX and serves what they say as a Prometheus page.
 
 Usage: metrics-adapter jmx [-Dkey=value]... [host:]port config.yaml
        metrics-adapter jmx --check-config config.yaml
+       metrics-adapter jmx explain config.yaml     every value, its rule, its series
+       metrics-adapter jmx lint config.yaml        rules that never match, are shadowed or fail
 
 The configuration file is the one of jmx_exporter; see docs/jmx.md for the additions.
 
@@ -65,6 +67,15 @@ fn execute(request: Request) -> Result<ExitCode, String> {
             println!("{path}: good");
             Ok(ExitCode::SUCCESS)
         }
+        (false, [word, path]) if word == "explain" => explained(load(path)?, |explanation| {
+            explanation.values.iter().for_each(|value| print!("{value}"));
+            true
+        }),
+        (false, [word, path]) if word == "lint" => explained(load(path)?, |explanation| {
+            let findings = explanation.findings();
+            findings.iter().for_each(|finding| println!("{finding}"));
+            findings.is_empty()
+        }),
         (false, [listen, path]) => {
             let (config, listen) = (load(path)?, listen_address(listen));
             Ok(runtime::run(Options::default(), async move |shutdown| run(config, &listen, shutdown).await))
@@ -74,6 +85,20 @@ fn execute(request: Request) -> Result<ExitCode, String> {
             .to_owned()),
         _ => Err("two arguments are needed: `[host:]port config.yaml`".to_owned()),
     }
+}
+
+/// Reads all JVMs and shows what `show` makes of it; 1 when it finds fault or a JVM cannot be read.
+fn explained(config: Config, show: impl Fn(&Explanation) -> bool) -> Result<ExitCode, String> {
+    Ok(runtime::run(Options::default(), async move |_| {
+        let mut good = true;
+        for explanation in explain(config).await {
+            good &= show(&explanation);
+            if let Some(error) = explanation.error {
+                return Err(error);
+            }
+        }
+        if good { Ok(()) } else { Err("there are findings".to_owned()) }
+    }))
 }
 
 fn start_logging(request: &Request) -> Result<(), String> {

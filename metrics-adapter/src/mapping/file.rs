@@ -1,19 +1,21 @@
 //! Reading a mapping file: strict YAML, every problem with its line.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use regex::Regex;
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
+use serde::de::Deserializer;
 use serde_saphyr::Spanned;
 
 use super::config::{Action, Defaults, Matcher, ObserverKind, Rule};
+use super::options::{
+    FileHistogram, FileSummary, Span, Text, action, histogram, match_type, metric_type, observer,
+    refuse_contradiction, summary,
+};
 use super::template::Template;
-use super::{MetricType, glob, pattern};
+use super::{glob, pattern};
 use crate::family::store::{HistogramOptions, SummaryOptions};
 
 /// What is wrong with a mapping, and where.
@@ -102,31 +104,6 @@ struct FileDefaults {
     histogram_options: Option<Spanned<FileHistogram>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileSummary {
-    quantiles: Option<Vec<FileQuantile>>,
-    max_age: Option<Spanned<Span>>,
-    age_buckets: Option<u32>,
-    buf_cap: Option<u32>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileQuantile {
-    quantile: Spanned<f64>,
-    #[serde(default)]
-    error: f64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileHistogram {
-    buckets: Option<Vec<f64>>,
-    native_histogram_bucket_factor: Option<f64>,
-    native_histogram_max_buckets: Option<u32>,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileRule {
@@ -144,16 +121,6 @@ struct FileRule {
     ttl: Option<Spanned<Span>>,
     scale: Option<f64>,
     honor_labels: Option<bool>,
-}
-
-/// A text; plain YAML numbers and booleans count as what they look like.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
 }
 
 /// A map key that remembers its line.
@@ -183,40 +150,6 @@ impl PartialOrd for Spanned2 {
 impl Ord for Spanned2 {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.value.cmp(&other.0.value)
-    }
-}
-
-/// A duration: Go's text form, or a whole number of nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span(Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SpanVisitor;
-        impl Visitor<'_> for SpanVisitor {
-            type Value = Span;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as 1m20s")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Span, E> {
-                common::config::duration(text).map(Span).map_err(E::custom)
-            }
-            fn visit_u64<E>(self, nanoseconds: u64) -> Result<Span, E> {
-                Ok(Span(Duration::from_nanos(nanoseconds)))
-            }
-            fn visit_i64<E: serde::de::Error>(self, nanoseconds: i64) -> Result<Span, E> {
-                u64::try_from(nanoseconds)
-                    .map_err(|_| E::custom("a duration is not negative"))
-                    .and_then(|n| self.visit_u64(n))
-            }
-        }
-        deserializer.deserialize_any(SpanVisitor)
-    }
-}
-
-impl Span {
-    fn milliseconds(self) -> u64 {
-        u64::try_from(self.0.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 }
 
@@ -362,117 +295,4 @@ fn is_label(name: &str) -> bool {
         && name.bytes().all(plain)
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.starts_with("__")
-}
-
-fn refuse_contradiction(
-    chosen: Option<ObserverKind>,
-    summary: Option<&Spanned<FileSummary>>,
-    histogram: Option<&Spanned<FileHistogram>>,
-) -> Result<(), Problem> {
-    let (line, what, options) = match (chosen, summary, histogram) {
-        (Some(ObserverKind::Histogram), Some(options), _) => {
-            (options.referenced.line(), "histogram", "summary_options")
-        }
-        (Some(ObserverKind::Summary), _, Some(options)) => {
-            (options.referenced.line(), "summary", "histogram_options")
-        }
-        _ => return Ok(()),
-    };
-    Err(Problem { line: Some(line), reason: format!("{options}: the observer type is {what}") })
-}
-
-fn one_of<T: Copy>(key: &str, text: &Spanned<Text>, known: &[(&str, T)]) -> Result<T, Problem> {
-    let found = known.iter().find(|(word, _)| *word == text.value.0).map(|(_, value)| *value);
-    found.ok_or_else(|| {
-        let words: Vec<&str> = known.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
-        let reason = format!("{key}: `{}` is none of {}", text.value.0, words.join(", "));
-        Problem { line: Some(text.referenced.line()), reason }
-    })
-}
-
-fn observer(text: &Spanned<Text>) -> Result<Option<ObserverKind>, Problem> {
-    let known =
-        [("", None), ("summary", Some(ObserverKind::Summary)), ("histogram", Some(ObserverKind::Histogram))];
-    one_of("observer_type", text, &known)
-}
-
-fn match_type(text: &Spanned<Text>) -> Result<Option<bool>, Problem> {
-    one_of("match_type", text, &[("", None), ("glob", Some(false)), ("regex", Some(true))])
-}
-
-fn metric_type(text: &Spanned<Text>) -> Result<Option<MetricType>, Problem> {
-    let known = [
-        ("", None),
-        ("counter", Some(MetricType::Counter)),
-        ("gauge", Some(MetricType::Gauge)),
-        ("observer", Some(MetricType::Observer)),
-        // The word before `observer`, still read by the peer.
-        ("timer", Some(MetricType::Observer)),
-    ];
-    one_of("match_metric_type", text, &known)
-}
-
-fn action(text: &Spanned<Text>) -> Result<Action, Problem> {
-    one_of("action", text, &[("", Action::Map), ("map", Action::Map), ("drop", Action::Drop)])
-}
-
-fn summary(raw: &Spanned<FileSummary>, fallback: &SummaryOptions) -> Result<SummaryOptions, Problem> {
-    let mut options = fallback.clone();
-    if let Some(quantiles) = raw.value.quantiles.as_ref().filter(|quantiles| !quantiles.is_empty()) {
-        options.quantiles.clear();
-        for quantile in quantiles {
-            let value = quantile.quantile.value;
-            if !(0.0..=1.0).contains(&value) || !(0.0..=1.0).contains(&quantile.error) {
-                let reason =
-                    format!("quantiles: {value} with error {} is not within 0 and 1", quantile.error);
-                return Err(Problem { line: Some(quantile.quantile.referenced.line()), reason });
-            }
-            options.quantiles.retain(|(known, _)| *known != value);
-            options.quantiles.push((value, quantile.error));
-        }
-        options.quantiles.sort_by(|a, b| a.0.total_cmp(&b.0));
-    }
-    if let Some(age) = raw.value.max_age.as_ref().filter(|age| !age.value.0.is_zero()) {
-        options.max_age = age.value.0;
-    }
-    let positive = |value: Option<u32>| value.filter(|value| *value > 0);
-    options.age_buckets = positive(raw.value.age_buckets).unwrap_or(options.age_buckets);
-    options.buffer = positive(raw.value.buf_cap).map_or(options.buffer, |buffer| buffer as usize);
-    if options.age_buckets > MAX_AGE_BUCKETS || options.buffer > MAX_BUFFER {
-        let reason =
-            format!("summary_options: at most {MAX_AGE_BUCKETS} age_buckets and a buf_cap of {MAX_BUFFER}");
-        return Err(Problem { line: Some(raw.referenced.line()), reason });
-    }
-    Ok(options)
-}
-
-const MAX_AGE_BUCKETS: u32 = 1000;
-const MAX_BUFFER: usize = 1_000_000;
-/// Classic buckets of one histogram.
-const MAX_BUCKETS: usize = 10_000;
-
-fn histogram(raw: &Spanned<FileHistogram>, fallback: &HistogramOptions) -> Result<HistogramOptions, Problem> {
-    let mut options = fallback.clone();
-    let fail = |reason: &str| Problem {
-        line: Some(raw.referenced.line()),
-        reason: format!("histogram_options: {reason}"),
-    };
-    if let Some(buckets) = raw.value.buckets.as_ref().filter(|buckets| !buckets.is_empty()) {
-        options.buckets.clone_from(buckets);
-        if options.buckets.last() == Some(&f64::INFINITY) {
-            options.buckets.pop();
-        }
-        if !options.buckets.is_sorted_by(|a, b| a < b) || options.buckets.iter().any(|bound| bound.is_nan()) {
-            return Err(fail("buckets must ascend"));
-        }
-        if options.buckets.len() > MAX_BUCKETS {
-            return Err(fail(&format!("more than {MAX_BUCKETS} buckets")));
-        }
-    }
-    let positive = |value: Option<f64>| value.filter(|value| *value > 0.0);
-    options.native_factor =
-        positive(raw.value.native_histogram_bucket_factor).unwrap_or(options.native_factor);
-    let most = raw.value.native_histogram_max_buckets.filter(|most| *most > 0);
-    options.native_max_buckets = most.unwrap_or(options.native_max_buckets);
-    Ok(options)
 }

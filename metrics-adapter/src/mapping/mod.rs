@@ -8,6 +8,7 @@ mod dot;
 mod file;
 mod glob;
 mod lint;
+mod options;
 mod pattern;
 mod template;
 #[cfg(test)]

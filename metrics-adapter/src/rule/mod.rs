@@ -9,5 +9,6 @@ pub mod java_regex;
 pub mod leaf;
 pub mod name;
 pub mod page;
+pub mod prune;
 pub mod set;
 pub mod template;

@@ -1,7 +1,5 @@
 //! Names: made safe for Prometheus the way jmx_exporter and its client library do.
 
-use std::borrow::Cow;
-
 /// Replaces what a name must not contain, and lets runs of underscores collapse. A leading digit gets an
 /// underscore in front.
 #[must_use]
@@ -36,19 +34,15 @@ pub fn snake_case(text: &str) -> String {
 
 /// Takes the suffixes off that the client library reserves; a name that is nothing but a suffix only loses
 /// its underscore.
-#[must_use]
-pub fn without_reserved_suffix(name: &str) -> Cow<'_, str> {
-    let mut name = name;
-    loop {
-        let Some(suffix) = ["_total", "_created", "_bucket", "_info"].into_iter().find(|s| name.ends_with(s))
-        else {
-            // The bare words come out of the underscore rule below only.
-            return Cow::Borrowed(name);
-        };
+pub fn remove_reserved_suffixes(name: &mut String) {
+    while let Some(suffix) =
+        ["_total", "_created", "_bucket", "_info"].into_iter().find(|s| name.ends_with(s))
+    {
         if name.len() == suffix.len() {
-            return Cow::Borrowed(&name[1..]);
+            name.remove(0);
+            return;
         }
-        name = &name[..name.len() - suffix.len()];
+        name.truncate(name.len() - suffix.len());
     }
 }
 
@@ -75,7 +69,9 @@ mod tests {
             ("a_total_x", "a_total_x"),
             ("total", "total"),
         ] {
-            assert_eq!(without_reserved_suffix(name), expected);
+            let mut name = name.to_owned();
+            remove_reserved_suffixes(&mut name);
+            assert_eq!(name, expected);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::name::without_reserved_suffix;
+use super::name::remove_reserved_suffixes;
 use super::set::Matched;
 use crate::family::{Family, Kind, Sample, Value};
 
@@ -30,8 +30,13 @@ struct Collected {
     name: String,
     help: String,
     kind: Kind,
-    samples: Vec<(Vec<(String, String)>, f64, String)>,
+    samples: Vec<Unwritten>,
+    /// Its name is not to be changed.
+    verbatim: bool,
 }
+
+/// Labels, value and rule input of a sample.
+type Unwritten = (Vec<(String, String)>, f64, String);
 
 impl Page {
     /// An empty page.
@@ -43,10 +48,10 @@ impl Page {
     /// Adds one sample. `input` is the rule input up to the value; it tells samples apart that would
     /// otherwise be the same.
     pub fn push(&mut self, matched: Matched, input: String) {
-        let name = match self.style {
-            NameStyle::One => without_reserved_suffix(&matched.name).into_owned(),
-            NameStyle::Zero => matched.name,
-        };
+        let mut name = matched.name;
+        if self.style == NameStyle::One {
+            remove_reserved_suffixes(&mut name);
+        }
         let mut labels = matched.labels;
         labels.sort();
         let index = match self.by_name.entry(name) {
@@ -58,6 +63,7 @@ impl Page {
                     help: matched.help,
                     kind: matched.kind,
                     samples: Vec::new(),
+                    verbatim: false,
                 });
                 *entry.insert(self.families.len() - 1)
             }
@@ -67,6 +73,49 @@ impl Page {
             family.kind = Kind::Untyped;
         }
         family.samples.push((labels, matched.value, input));
+    }
+
+    /// Adds a constant 1 under a name that keeps its suffix.
+    pub fn push_verbatim(&mut self, name: &str, help: &str, mut labels: Vec<(String, String)>) {
+        labels.sort();
+        let index = *self.by_name.entry(format!("{name} verbatim")).or_insert_with(|| {
+            let (name, help) = (name.to_owned(), help.to_owned());
+            self.families.push(Collected {
+                name,
+                help,
+                kind: Kind::Gauge,
+                samples: Vec::new(),
+                verbatim: true,
+            });
+            self.families.len() - 1
+        });
+        self.families[index].samples.push((labels, 1.0, String::new()));
+    }
+
+    /// Adds everything of another page of the same style; families of one name become one.
+    pub fn merge(&mut self, other: Self) {
+        if self.families.is_empty() {
+            *self = other;
+            return;
+        }
+        let keys: HashMap<usize, String> =
+            other.by_name.into_iter().map(|(key, index)| (index, key)).collect();
+        for (index, family) in other.families.into_iter().enumerate() {
+            let key = keys.get(&index).unwrap_or(&family.name).clone();
+            match self.by_name.entry(key) {
+                Entry::Occupied(entry) => {
+                    let known = &mut self.families[*entry.get()];
+                    if known.kind != family.kind {
+                        known.kind = Kind::Untyped;
+                    }
+                    known.samples.extend(family.samples);
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(self.families.len());
+                    self.families.push(family);
+                }
+            }
+        }
     }
 
     /// Number of samples so far.
@@ -102,7 +151,7 @@ impl Collected {
             // The same leaf twice, say through overlapping patterns: one of them is enough.
             self.samples.dedup_by(|later, earlier| later.0 == earlier.0);
         }
-        if self.kind == Kind::Counter && style == NameStyle::One {
+        if self.kind == Kind::Counter && style == NameStyle::One && !self.verbatim {
             self.name.push_str("_total");
         }
         let samples = self.samples.into_iter();
@@ -131,6 +180,22 @@ mod tests {
         let families = page.finish();
         let names: Vec<(&str, Kind)> = families.iter().map(|f| (f.name.as_str(), f.kind)).collect();
         assert_eq!(names, [("a", Kind::Gauge), ("b_total", Kind::Counter), ("c", Kind::Untyped)]);
+    }
+
+    #[test]
+    fn merged_pages_are_one() {
+        let page = |name: &str, kind, label: &str| {
+            let mut page = Page::new(NameStyle::One);
+            page.push(matched(name, kind, &[("l", label)]), "x".into());
+            page.push_verbatim("i_info", "h", vec![("l".into(), label.into())]);
+            page
+        };
+        let mut one = page("a_total", Kind::Counter, "1");
+        one.merge(page("a_total", Kind::Counter, "2"));
+        one.merge(page("b", Kind::Gauge, "3"));
+        let families = one.finish();
+        let found: Vec<_> = families.iter().map(|f| (f.name.as_str(), f.samples.len())).collect();
+        assert_eq!(found, [("a_total", 2), ("i_info", 3), ("b", 1)]);
     }
 
     #[test]

@@ -180,8 +180,12 @@ impl RuleSet {
         self.rules.iter().any(|rule| rule.value.is_some() || rule.info)
     }
 
-    pub(super) fn linear_patterns(&self) -> impl Iterator<Item = Option<Option<&str>>> {
-        self.rules.iter().map(|rule| rule.pattern.as_ref().map(JavaRegex::linear))
+    /// The translated patterns of all rules, if all of them have one that automata can run on the plain input.
+    pub(super) fn linear_sources(&self) -> Option<Vec<&str>> {
+        self.rules
+            .iter()
+            .map(|rule| rule.pattern.as_ref().filter(|_| rule.sees_plain_input())?.linear())
+            .collect()
     }
 
     /// Applies the first rule that matches.
@@ -383,9 +387,9 @@ impl<'l> Texts<'l> {
             write_input(&mut text, leaf, snake);
             text.push_str(": ");
             if cache {
-                text.push_str("<cache>")
+                text.push_str("<cache>");
             } else {
-                leaf.value.write(&mut text)
+                leaf.value.write(&mut text);
             }
             text
         })

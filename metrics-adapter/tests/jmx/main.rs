@@ -1,5 +1,7 @@
 //! `metrics-adapter jmx` against real JVMs, and against peers that misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
+
 mod harness;
 
 use std::io::{Read, Write};
@@ -223,6 +225,21 @@ fn a_jvm_that_dies_and_comes_back() {
 
 #[test]
 #[ignore = "needs a JDK (java, javac, keytool)"]
+fn families_of_the_agent() {
+    let jvm = Jvm::plain(&[]);
+    let adapter = Adapter::of(jvm.port, "jvmMetrics: true\nrules: []\nlabels: {app: x}\n");
+    let page = adapter.scrape();
+    assert!(value(&page, r#"jvm_memory_used_bytes{app="x",area="heap"}"#).unwrap() > 1e5, "{page}");
+    assert!(value(&page, r#"jvm_threads_current{app="x"}"#).unwrap() > 3.0);
+    assert!(value(&page, r#"jvm_gc_collection_seconds_count{app="x",gc="Copy"}"#).is_some());
+    assert!(value(&page, r#"jvm_classes_loaded_total{app="x"}"#).unwrap() > 100.0);
+    assert!(value(&page, r#"jvm_memory_pool_used_bytes{app="x",pool="Metaspace"}"#).unwrap() > 1e5);
+    assert!(page.contains("jvm_runtime_info{app=\"x\",runtime="), "{page}");
+    assert!(!page.contains("java_lang"));
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
 fn beans_that_come_and_go() {
     let jvm = Jvm::plain(&["churn"]);
     let adapter = Adapter::of(jvm.port, "includeObjectNames: ['churn:*', 'java.lang:type=Memory']\n");
@@ -335,13 +352,13 @@ probeTargets: ['127.0.0.1:*']
     );
     let adapter = Adapter::start(&format!("{base}includeObjectNames: ['fixture:type=Shapes,*']\n"));
     let page = adapter.scrape();
-    let first = format!(r#"fixture_Shapes_Int{{name="plain"}}"#);
-    assert_eq!(value(&page, &first), Some(-7.0), "{page}");
+    let first = r#"fixture_Shapes_Int{name="plain"}"#;
+    assert_eq!(value(&page, first), Some(-7.0), "{page}");
     assert_eq!(value(&page, r#"fixture_Shapes_Int{app="two",name="plain"}"#), Some(-7.0));
     assert_eq!(value(&page, r#"jmx_scrape_error{app="two"}"#), Some(0.0));
     let (status, _, probed) = adapter.request(&format!("/probe?target=127.0.0.1:{}", two.port), "");
     assert_eq!(status, 200);
-    assert_eq!(value(&probed, &first), Some(-7.0));
+    assert_eq!(value(&probed, first), Some(-7.0));
     assert_eq!(adapter.request("/probe?target=example.com:1", "").0, 403);
     assert_eq!(adapter.request("/probe", "").0, 400);
     // A newer file is read on the next scrape; one that is broken is not.
@@ -355,11 +372,33 @@ probeTargets: ['127.0.0.1:*']
     rewrite(&format!("{base}rules: [{{pattern: '('}}]\n"));
     let page = adapter.scrape();
     assert_eq!(value(&page, "jmx_config_reload_failure_total"), Some(1.0));
-    assert_eq!(value(&page, &first), Some(-7.0));
+    assert_eq!(value(&page, first), Some(-7.0));
     rewrite(&format!("{base}includeObjectNames: ['java.lang:type=Memory']\n"));
     let page = adapter.scrape();
     assert_eq!(value(&page, "jmx_config_reload_success_total"), Some(1.0));
     assert!(!page.contains("fixture_") && page.contains("java_lang_Memory"));
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn explaining_and_linting() {
+    let jvm = Jvm::plain(&[]);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let rules = "rules: [{pattern: Shapes.*Int, name: int}, {pattern: nowhere, name: x}]";
+    let only = "includeObjectNames: ['fixture:type=Shapes,*']";
+    writeln!(file, "hostPort: 127.0.0.1:{}\n{only}\n{rules}", jvm.port).unwrap();
+    let run = |mode: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_metrics-adapter"));
+        let output = command.args(["jmx", mode]).arg(file.path()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run("explain");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("fixture<type=Shapes, name=plain><>Int: -7\n  rule 1 -> int{} -7\n"), "{text}");
+    assert!(text.contains("- pattern: '^fixture<type=Shapes, name=plain><Point>x:'"), "{text}");
+    let (code, text) = run("lint");
+    assert_eq!(code, Some(1));
+    assert!(text.contains("rule 2 never matches"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn apply_to(set: &RuleSet, bean: &str, value: &Value) -> Vec<Result<Outcome, App
     let bean: ObjectName = bean.parse().unwrap();
     let mut outcomes = Vec::new();
     walk(&bean, "CollectionCount", "Number of collections", value, &mut |leaf| {
-        outcomes.push(set.apply(leaf, &[]))
+        outcomes.push(set.apply(leaf, &[]));
     });
     outcomes
 }

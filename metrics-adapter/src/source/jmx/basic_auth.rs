@@ -67,10 +67,8 @@ impl BasicAuth {
         let Ok(decoded) = String::from_utf8(decoded) else { return false };
         let Some((username, password)) = decoded.split_once(':') else { return false };
         let right = same(username.as_bytes(), self.username.as_bytes()) & self.check.accepts(password);
-        if right {
-            if let Ok(mut accepted) = self.accepted.lock() {
-                *accepted = Some(digest);
-            }
+        if right && let Ok(mut accepted) = self.accepted.lock() {
+            *accepted = Some(digest);
         }
         right
     }

@@ -124,7 +124,7 @@ pub(super) struct TargetFile {
 #[serde(untagged)]
 pub(super) enum Ssl {
     Switch(bool),
-    Settings(SslFile),
+    Settings(Box<SslFile>),
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -167,10 +167,10 @@ impl Handler for Page {
         let time = self.time;
         Box::pin(async move {
             let _permit = permit;
-            if let Some(auth) = auth {
-                if !authorized(auth, header).await {
-                    return secured(unauthorized(), with_tls);
-                }
+            if let Some(auth) = auth
+                && !authorized(auth, header).await
+            {
+                return secured(unauthorized(), with_tls);
             }
             let answer = match time {
                 None => answer.await,
@@ -267,6 +267,22 @@ fn page(request: &Request, mut families: Vec<&Family>) -> Response {
         Some("prometheus-protobuf") => Format::Protobuf,
         _ => Format::negotiate(&accept),
     };
+    let bytes = match format {
+        Format::Text => super::text::write(&families).into_bytes(),
+        other => written(other, &families),
+    };
+    let encodings = header_text(request.headers(), header::ACCEPT_ENCODING);
+    if Compression::negotiate(&encodings) == Compression::Gzip
+        && let Ok(packed) = gzip(&bytes)
+    {
+        let mut response = respond(StatusCode::OK, content_type(format), packed);
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        return response;
+    }
+    respond(StatusCode::OK, content_type(format), bytes)
+}
+
+fn written(format: Format, families: &[&Family]) -> Vec<u8> {
     let mut writer: Box<dyn Writer> = format.writer();
     for family in families {
         writer.family(&family.name, &family.help, family.kind);
@@ -275,16 +291,7 @@ fn page(request: &Request, mut families: Vec<&Family>) -> Response {
         }
     }
     writer.finish();
-    let bytes = writer.take();
-    let encodings = header_text(request.headers(), header::ACCEPT_ENCODING);
-    if Compression::negotiate(&encodings) == Compression::Gzip {
-        if let Ok(packed) = gzip(&bytes) {
-            let mut response = respond(StatusCode::OK, content_type(format), packed);
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            return response;
-        }
-    }
-    respond(StatusCode::OK, content_type(format), bytes)
+    writer.take()
 }
 
 fn content_type(format: Format) -> &'static str {

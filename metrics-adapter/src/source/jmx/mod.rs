@@ -12,11 +12,15 @@
 
 mod basic_auth;
 mod config;
+mod explain;
+mod export;
 mod http;
+mod jvm;
 mod key_store;
 mod own;
 mod settings;
 mod target;
+mod text;
 mod tls;
 
 use std::collections::HashMap;
@@ -26,9 +30,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 pub use self::config::ConfigError;
+pub use self::explain::{Explained, Explanation, Fate, explain};
 pub use self::http::{RunError, run};
 use self::settings::{Settings, TargetSettings};
 use self::target::{SharedTarget, Target};
@@ -218,11 +224,17 @@ impl JmxSource {
     async fn scrape_all(&self, current: &Current, deadline: Instant) -> Vec<Family> {
         let collection = &current.settings.collection;
         let mut page = Page::new(collection.name_style);
-        let mut reports = Vec::with_capacity(current.targets.len());
-        for target in &current.targets {
+        // At the same time, so that a JVM that does not answer delays nobody else's samples.
+        let scrapes = current.targets.iter().map(async |target| {
+            let mut own = Page::new(collection.name_style);
             let mut target = target.lock().await;
-            target.scrape(collection, Some(deadline), &mut page).await;
-            reports.push((target.settings.labels.clone(), target.last.clone(), target.known_beans()));
+            target.scrape(collection, Some(deadline), &mut own).await;
+            (own, target.report())
+        });
+        let mut reports = Vec::with_capacity(current.targets.len());
+        for (own, report) in join_all(scrapes).await {
+            page.merge(own);
+            reports.push(report);
         }
         let mut families = page.finish();
         families.extend(own::scrape_families(&reports));
@@ -251,7 +263,7 @@ impl JmxSource {
             return Err(ScrapeError::Timeout(limit));
         }
         let mut families = page.finish();
-        families.extend(own::scrape_families(&[(Vec::new(), target.last.clone(), target.known_beans())]));
+        families.extend(own::scrape_families(&[target.report()]));
         Ok(families)
     }
 

@@ -7,7 +7,7 @@ use super::target::Report;
 use crate::family::{Family, Kind};
 
 /// About the last scrape of each target.
-pub(super) fn scrape_families(reports: &[(Vec<(String, String)>, Report, usize)]) -> Vec<Family> {
+pub(super) fn scrape_families(reports: &[Report]) -> Vec<Family> {
     let mut duration =
         Family::new("jmx_scrape_duration_seconds", "Time this JMX scrape took, in seconds.", Kind::Gauge);
     let mut error = Family::new("jmx_scrape_error", "Non-zero if this scrape failed.", Kind::Gauge);
@@ -16,11 +16,12 @@ pub(super) fn scrape_families(reports: &[(Vec<(String, String)>, Report, usize)]
         "Number of beans whose description is remembered.",
         Kind::Gauge,
     );
-    for (labels, report, known) in reports {
+    for report in reports {
+        let labels = &report.labels;
         duration.push(labels.clone(), report.duration.as_secs_f64());
         error.push(labels.clone(), if report.error.is_some() { 1.0 } else { 0.0 });
         #[expect(clippy::cast_precision_loss, reason = "bounded far below 2^53")]
-        beans.push(labels.clone(), *known as f64);
+        beans.push(labels.clone(), report.beans as f64);
     }
     vec![duration, error, beans]
 }

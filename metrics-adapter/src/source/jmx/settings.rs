@@ -109,17 +109,14 @@ impl Settings {
             return Err("`scrapeTimeoutSeconds` must be at least 1".to_owned());
         }
         let threads = file.http_server.threads.as_ref();
-        if let Some(threads) = threads {
-            if threads.minimum > threads.maximum
+        if let Some(threads) = threads
+            && (threads.minimum > threads.maximum
                 || threads.maximum > 256
                 || threads.maximum == 0
-                || threads.keep_alive_time == 0
-            {
-                return Err(
-                    "`httpServer.threads`: 1 <= maximum <= 256, minimum <= maximum, keepAliveTime >= 1"
-                        .to_owned(),
-                );
-            }
+                || threads.keep_alive_time == 0)
+        {
+            return Err("`httpServer.threads`: 1 <= maximum <= 256, minimum <= maximum, keepAliveTime >= 1"
+                .to_owned());
         }
         let server = &file.http_server;
         let basic = server.authentication.basic.as_ref();

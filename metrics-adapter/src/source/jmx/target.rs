@@ -4,15 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::explain::Explained;
+use super::export::export;
+use super::jvm;
 use super::settings::{Collection, TargetSettings};
 use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
 use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
-use crate::jmx::value::Value;
-use crate::rule::leaf::{text_of, walk};
-use crate::rule::name::safe;
+use crate::rule::leaf::{Leaf, LeafValue};
 use crate::rule::page::Page;
-use crate::rule::set::{Outcome, write_input};
+use crate::rule::prune::Pruner;
+use crate::rule::set::write_input;
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
@@ -33,11 +35,16 @@ pub(super) struct Target {
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
+    /// Knows which attributes no rule can match; made with the first description.
+    pruner: Option<Option<Pruner>>,
+    /// What became of each leaf, while somebody wants to know.
+    pub(super) trace: Option<Vec<Explained>>,
 }
 
 /// What one scrape came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
+    pub(super) labels: Vec<(String, String)>,
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
     pub(super) beans: usize,
@@ -46,31 +53,39 @@ pub(super) struct Report {
 
 /// What is known about one bean.
 #[derive(Debug)]
-struct Bean {
-    name: ObjectName,
+pub(super) struct Bean {
+    pub(super) name: ObjectName,
     class: String,
-    attributes: Vec<Attribute>,
+    pub(super) attributes: Vec<Attribute>,
     immutable: bool,
     described: Instant,
     suspended_until: Option<Instant>,
     /// Attributes whose values cannot be exported or read; kept while the bean is registered.
-    excluded: HashSet<String>,
+    pub(super) excluded: HashSet<String>,
 }
 
 #[derive(Debug)]
-struct Attribute {
-    name: String,
-    description: String,
+pub(super) struct Attribute {
+    pub(super) name: String,
+    pub(super) description: String,
 }
 
 impl Target {
     pub(super) fn new(settings: TargetSettings) -> Self {
-        Self { settings, client: None, beans: HashMap::new(), last: Report::default(), logged: None }
+        Self {
+            settings,
+            client: None,
+            beans: HashMap::new(),
+            last: Report::default(),
+            logged: None,
+            pruner: None,
+            trace: None,
+        }
     }
 
-    /// Number of beans whose description is remembered.
-    pub(super) fn known_beans(&self) -> usize {
-        self.beans.len()
+    /// The last scrape, for the page.
+    pub(super) fn report(&self) -> Report {
+        self.last.clone()
     }
 
     /// Adds the samples of all beans to `page`. An error is logged and reported; what was read before it
@@ -86,7 +101,7 @@ impl Target {
         let result = self.read(collection, deadline, page).await;
         let error = match result {
             Ok(problem) => problem,
-            Err(error) => Some(crate_chain(&error)),
+            Err(error) => Some(chain(&error)),
         };
         if error != self.logged {
             match &error {
@@ -96,6 +111,7 @@ impl Target {
             self.logged.clone_from(&error);
         }
         self.last = Report {
+            labels: self.settings.labels.clone(),
             error,
             duration: start.elapsed(),
             beans: self.beans.len(),
@@ -119,7 +135,11 @@ impl Target {
         // Taken out, so that a scrape that is dropped half-way leaves no half-read connection behind.
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => Client::connect(self.settings.options.clone()).await?,
+            None => {
+                let mut options = self.settings.options.clone();
+                options.timeouts.reply = self.reply_timeout(deadline);
+                Client::connect(options).await?
+            }
         };
         client.set_reply_timeout(self.reply_timeout(deadline));
         let result = self.read_with(&mut client, collection, page).await;
@@ -152,6 +172,10 @@ impl Target {
             let found = instances.len();
             problem =
                 Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
+        }
+        if collection.jvm_metrics {
+            let names: Vec<String> = client.query_names(Some("java.*:*")).await?;
+            jvm::add(client, &names, &self.settings.labels, page).await?;
         }
         let names = self.describe(client, collection, instances).await?;
         for names in names.chunks(BEANS_PER_CALL) {
@@ -216,11 +240,16 @@ impl Target {
             self.beans.remove(name.as_str());
             return;
         };
-        let texts = collection.rules.uses_texts() || !collection.customizers.is_empty();
+        let texts =
+            self.trace.is_some() || collection.rules.uses_texts() || !collection.customizers.is_empty();
+        // Labels may come from any attribute, and an explanation wants to see all of them.
+        let prunable = self.trace.is_none() && collection.customizers.is_empty();
+        let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
         let wanted = info.attributes.into_iter().filter(|attribute| {
             attribute.readable
                 && collection.filter.wants_attribute(name, &attribute.name)
                 && may_export(&attribute.class, texts)
+                && (!prunable || !is_plain(&attribute.class) || may_match(pruner, name, &attribute.name))
         });
         let attributes =
             wanted.map(|attribute| Attribute { name: attribute.name, description: attribute.description });
@@ -273,7 +302,8 @@ impl Target {
                         tracing::info!(bean = name, attribute, "left out: the JVM cannot serialize it");
                         bean.excluded.insert(attribute);
                     }
-                    let new = export(bean, collection, &self.settings.labels, &result.values, page);
+                    let labels = &self.settings.labels;
+                    let new = export(bean, collection, labels, &result.values, page, self.trace.as_mut());
                     problem = problem.or(new.map(|new| format!("{}: {new}", self.settings.name)));
                 }
                 // It has gone between the question and the answer.
@@ -304,6 +334,31 @@ async fn query(client: &mut Client, collection: &Collection) -> Result<Vec<Objec
     Ok(instances)
 }
 
+/// Whether every value of this declared type is a number, a boolean or null.
+fn is_plain(class: &str) -> bool {
+    let boxed = class.strip_prefix("java.lang.");
+    matches!(class, "byte" | "short" | "int" | "long" | "float" | "double" | "boolean")
+        || boxed.is_some_and(|class| {
+            matches!(class, "Byte" | "Short" | "Integer" | "Long" | "Float" | "Double" | "Boolean")
+        })
+}
+
+fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str) -> bool {
+    let Some(pruner) = pruner else { return true };
+    let leaf = Leaf {
+        domain: bean.domain(),
+        properties: bean.properties(),
+        path: &[],
+        name: attribute,
+        description: "",
+        value: LeafValue::Boolean(false),
+    };
+    let mut input = String::with_capacity(128);
+    write_input(&mut input, &leaf, false);
+    input.push_str(": ");
+    pruner.may_match(&input)
+}
+
 /// Whether a value of this declared type can become a sample. Only types that rule it out for every value
 /// count: a declared interface or `Object` says nothing.
 fn may_export(class: &str, texts: bool) -> bool {
@@ -314,68 +369,8 @@ fn may_export(class: &str, texts: bool) -> bool {
     }
 }
 
-/// Walks over the values of one bean. Returns the first error of a rule.
-fn export(
-    bean: &mut Bean,
-    collection: &Collection,
-    target_labels: &[(String, String)],
-    values: &[(String, Value)],
-    page: &mut Page,
-) -> Option<String> {
-    let customizer = collection.customizers.iter().find(|customizer| customizer.applies_to(&bean.name));
-    let labels = customizer.map_or_else(Vec::new, |customizer| {
-        let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
-        let present = wanted.filter(|(_, value)| *value != Value::Null);
-        present.map(|(name, value)| (safe(name), text_of(value))).collect::<Vec<_>>()
-    });
-    let mut problem = None;
-    let mut one = |attribute: &str, description: &str, value: &Value| {
-        walk(&bean.name, attribute, description, value, &mut |leaf| match collection
-            .rules
-            .apply(leaf, &labels)
-        {
-            Ok(Outcome::Sample(_, mut matched)) => {
-                for (name, value) in target_labels {
-                    if !matched.labels.iter().any(|(known, _)| known == name) {
-                        matched.labels.push((name.clone(), value.clone()));
-                    }
-                }
-                let mut input = String::new();
-                write_input(&mut input, leaf, false);
-                page.push(matched, input);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                problem.get_or_insert(error.to_string());
-            }
-        });
-    };
-    let mut exclude = Vec::new();
-    for (name, value) in values {
-        let Some(attribute) = bean.attributes.iter().find(|attribute| attribute.name == *name) else {
-            continue;
-        };
-        if collection.auto_exclude && is_unexportable(value) {
-            exclude.push(name.clone());
-            continue;
-        }
-        one(name, &attribute.description, value);
-    }
-    if !values.is_empty() {
-        for (name, value, description) in customizer.map_or(&[][..], |customizer| &customizer.extra) {
-            one(name, description, value);
-        }
-    }
-    bean.excluded.extend(exclude);
-    problem
-}
-
-fn is_unexportable(value: &Value) -> bool {
-    matches!(value, Value::Char(_) | Value::List(_) | Value::Map(_) | Value::ObjectName(_) | Value::Other(_))
-}
-
 /// An error and its causes in one line; each level prints only itself.
-fn crate_chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -59,10 +59,10 @@ fn shown(file: &StoreFile) -> String {
 }
 
 fn open(file: &StoreFile, config: &Path, environment: Environment<'_>) -> Result<KeyStore, String> {
-    if let Some(kind) = &file.kind {
-        if !["JKS", "PKCS12", "PEM"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
-            return Err(format!("key store type `{kind}` is not supported (JKS, PKCS12, PEM)"));
-        }
+    if let Some(kind) = &file.kind
+        && !["JKS", "PKCS12", "PEM"].iter().any(|known| kind.eq_ignore_ascii_case(known))
+    {
+        return Err(format!("key store type `{kind}` is not supported (JKS, PKCS12, PEM)"));
     }
     let name = file.filename.as_deref().ok_or("a key store needs a `filename`")?;
     let password = file.password.as_deref().map(|text| resolve(text, environment)).transpose()?;

@@ -1,13 +1,15 @@
 //! `make bench`: ratios against a peer or a floor, measured in one run.
 
 mod gitsync;
+mod jmx;
 mod redis;
 mod statsd;
 
 /// A benchmark's name and what runs it.
 type Benchmark = (&'static str, fn() -> anyhow::Result<()>);
 
-const ALL: &[Benchmark] = &[("gitsync", gitsync::run), ("redis", redis::run), ("statsd", statsd::run)];
+const ALL: &[Benchmark] =
+    &[("gitsync", gitsync::run), ("redis", redis::run), ("statsd", statsd::run), ("jmx", jmx::run)];
 
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
