@@ -140,7 +140,8 @@ fn shown(name: &str, text: &str) -> String {
     let is_secret = name.contains("password") && name != "password-file" || name.contains("PRIVATE_KEY");
     match name {
         _ if is_secret => "REDACTED".to_owned(),
-        "credential" => "REDACTED".to_owned(),
+        // A header in there may be a token.
+        "credential" | "git-config" | "git-config-add" => "REDACTED".to_owned(),
         "repo" | "webhook-url" | "askpass-url" => gitsync::redact_url(text),
         _ => text.to_owned(),
     }

@@ -841,3 +841,56 @@ fn a_full_disk_needs_no_hand() {
     succeed(&mut site.sync(&["--one-time"]));
     assert_eq!(site.published(), smaller);
 }
+
+#[test]
+fn volumes_of_the_peer_are_taken_over() {
+    for v3 in [false, true] {
+        let site = Site::new();
+        let old = site.push(&[("a", "1"), ("b/c", "2")]);
+        let root = site.root();
+        // What kubernetes/git-sync does with the git program.
+        run(Command::new("git").args(["init", "-q", "-b", "git-sync"]).arg(&root));
+        git(&root, &["remote", "add", "origin", &site.url()]);
+        git(&root, &["fetch", "-q", "--depth=1", "origin", "main"]);
+        git(&root, &["reset", "-q", "--soft", "FETCH_HEAD"]);
+        let place = if v3 { old.clone() } else { format!(".worktrees/{old}") };
+        git(&root, &["worktree", "add", "-q", "--force", "--detach", &place, &old]);
+        symlink(&place, site.link()).unwrap();
+        let packs = || fs::read_dir(root.join(".git/objects/pack")).unwrap().count();
+        succeed(&mut site.sync(&["--one-time"]));
+        assert_eq!((site.published(), site.read("b/c")), (old.clone(), "2".to_owned()));
+        assert!(fs::read_link(site.link()).unwrap().starts_with(".worktrees"));
+        assert!(!v3 || !root.join(&old).exists());
+        assert!(packs() <= 4, "a re-clone");
+        let new = site.push(&[("a", "3")]);
+        succeed(&mut site.sync(&["--one-time"]));
+        assert_eq!((site.published(), site.read("a")), (new, "3".to_owned()));
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        git(&site.link(), &["fsck"]);
+    }
+}
+
+#[test]
+fn tidying_after_an_interrupted_tidying_loses_nothing() {
+    let site = Site::new();
+    site.push(&[("a", "0")]);
+    let packs = site.root().join(".git/objects/pack");
+    let copy = site.dir.path().join("copy");
+    for round in 1..4 {
+        let hash = site.push(&[("a", &round.to_string())]);
+        let flags = ["--one-time", "--git-gc=aggressive"];
+        succeed(&mut site.sync(&flags));
+        // As if killed after the new pack was written and before the old ones went.
+        run(Command::new("cp").arg("-r").arg(&packs).arg(&copy));
+        fs::remove_file(site.root().join(".git/refs/heads/git-sync")).unwrap();
+        fs::remove_dir_all(site.root().join(".worktrees")).unwrap();
+        succeed(&mut site.sync(&flags));
+        run(Command::new("sh").arg("-c").arg(format!("cp -n {}/* {}", copy.display(), packs.display())));
+        fs::remove_dir_all(&copy).unwrap();
+        fs::create_dir_all(site.root().join(".worktrees/junk")).unwrap();
+        succeed(&mut site.sync(&flags));
+        assert_eq!(site.published(), hash);
+        git(&site.link(), &["fsck"]);
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use flate2::write::ZlibEncoder;
@@ -27,13 +27,15 @@ struct Placed {
     offset: u64,
 }
 
-/// Copies the objects named `ids` from `source` into a new pack in `directory`.
+/// Copies the objects named `ids` from `source` into a pack in `directory`; gives its path.
+///
+/// The name comes from the content, so the pack may have been there already.
 pub(crate) fn write(
     source: &Objects,
     ids: &[ObjectId],
     directory: &Path,
     cancel: &CancellationToken,
-) -> Result<(), RepoError> {
+) -> Result<PathBuf, RepoError> {
     let mut pack = tempfile::Builder::new()
         .prefix("tmp_pack_")
         .tempfile_in(directory)
@@ -55,7 +57,7 @@ pub(crate) fn write(
             .map_err(RepoError::os("setting permissions of", &path))?;
         file.persist(&path).map_err(|e| RepoError::io("creating", &path)(e.error))?;
     }
-    Ok(())
+    Ok(directory.join(format!("{name}.pack")))
 }
 
 /// The names of the objects in a pack, from its index (version 2).

@@ -34,11 +34,9 @@ impl Store {
             false => (self.reachable(commit, &shallow, cancel)?, packs),
         };
         let directory = self.layout().packs();
-        let before: HashSet<PathBuf> = self.packs()?.into_iter().collect();
-        packfile::write(self.objects(), &keep, &directory, cancel)?;
+        let new = packfile::write(self.objects(), &keep, &directory, cancel)?;
         self.objects().refresh()?;
-        let new: Vec<_> = self.packs()?.into_iter().filter(|pack| !before.contains(pack)).collect();
-        for pack in old.iter().filter(|pack| !new.contains(pack)) {
+        for pack in old.iter().filter(|pack| **pack != new) {
             // The index first: without it a pack doesn't exist for readers.
             for extension in ["idx", "rev", "bitmap", "keep", "pack"] {
                 let path = pack.with_extension(extension);
