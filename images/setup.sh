@@ -30,7 +30,7 @@ needs() {
       git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
     test) needs lint; needs pods; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus \
-      '/usr/bin/kill|/bin/kill=procps'
+      '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;

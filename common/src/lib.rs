@@ -18,6 +18,7 @@ pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod config;
+pub mod error;
 pub mod fs;
 pub mod metrics;
 pub mod retry;

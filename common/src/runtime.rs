@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::error::chain;
 use crate::shutdown::Shutdown;
 
 /// How the process runs.
@@ -98,20 +99,4 @@ fn exit_code<E: Into<Box<dyn Error + Send + Sync>>>(outcome: Result<(), E>) -> E
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error and its causes in one line. Each level prints only itself, so nothing is said twice.
-#[must_use]
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        source = cause.source();
-    }
-    line
 }

@@ -44,6 +44,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 /// # Errors
 /// As [`run`].
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
+    let mut config = config;
+    for key in config.apply_git_settings() {
+        tracing::warn!(key, "this git setting means nothing here; it is ignored");
+    }
     let config = Arc::new(config);
     let layout = open_root(&config).map_err(Error::Root)?;
     let registry = registry(&BUILD);

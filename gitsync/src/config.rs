@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use common::config::ListenAddr;
-use common::secret::SecretString;
+
+use crate::auth::git_config::GitConfig;
+use crate::auth::github_app::App;
+use crate::auth::store::Credential;
 
 /// What to sync, where to and when. Made by [`Config::new`] and changed field by field.
 #[derive(Debug, Clone)]
@@ -18,9 +21,8 @@ pub struct Config {
     pub depth: u32,
     /// What to do about submodules.
     pub submodules: Submodules,
-    /// Let a repository from the network have submodules on this machine's paths
-    /// (`protocol.file.allow`).
-    pub allow_local_submodules: bool,
+    /// Settings in git's own terms; those that mean something here are honoured.
+    pub git: GitConfig,
     /// Patterns of what to check out.
     pub sparse_checkout_file: Option<PathBuf>,
     /// Working directory.
@@ -55,11 +57,11 @@ pub struct Config {
     /// Where to serve HTTP, if anywhere.
     pub http: Option<Http>,
     /// Tidying of the object store after an update.
-    pub tidy: bool,
+    pub tidy: Tidy,
     /// Settings of HTTP remotes.
     pub transport: crate::transport::HttpOptions,
     /// Keys and known hosts of SSH remotes.
-    pub ssh: crate::transport::SshOptions,
+    pub ssh: crate::ssh::Options,
 }
 
 /// What to do about submodules.
@@ -71,6 +73,17 @@ pub enum Submodules {
     Shallow,
     /// None.
     Off,
+}
+
+/// Tidying of the object store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tidy {
+    /// Never.
+    Off,
+    /// When there are many packs.
+    WhenDue,
+    /// After each update.
+    EachTime,
 }
 
 /// Programs and requests around publication.
@@ -119,41 +132,10 @@ pub struct Credentials {
     pub by_url: Vec<Credential>,
     /// Asked before every attempt.
     pub askpass_url: Option<String>,
+    /// Cookies in the Netscape format.
+    pub cookie_file: Option<PathBuf>,
     /// A GitHub App.
-    pub github_app: Option<GithubApp>,
-}
-
-/// User and password for one URL and all below it.
-#[derive(Debug, Clone)]
-pub struct Credential {
-    /// Where it is valid.
-    pub url: String,
-    /// User name.
-    pub username: String,
-    /// Password or token.
-    pub password: Password,
-}
-
-/// Where a password comes from.
-#[derive(Debug, Clone)]
-pub enum Password {
-    /// Given.
-    Inline(SecretString),
-    /// Read before every attempt.
-    File(PathBuf),
-}
-
-/// A GitHub App installation.
-#[derive(Debug, Clone)]
-pub struct GithubApp {
-    /// API address.
-    pub base_url: String,
-    /// Application id or client id.
-    pub issuer: String,
-    /// Installation id.
-    pub installation: u64,
-    /// PEM private key.
-    pub key: Password,
+    pub github_app: Option<App>,
 }
 
 /// The HTTP endpoint.
@@ -177,7 +159,7 @@ impl Config {
             reference: "HEAD".to_owned(),
             depth: 1,
             submodules: Submodules::Recursive,
-            allow_local_submodules: false,
+            git: GitConfig::default(),
             sparse_checkout_file: None,
             root: root.into(),
             touch_file: None,
@@ -193,10 +175,42 @@ impl Config {
             hooks: Hooks::default(),
             credentials: Credentials::default(),
             http: None,
-            tidy: true,
+            tidy: Tidy::WhenDue,
             transport: crate::transport::HttpOptions::default(),
-            ssh: crate::transport::SshOptions::default(),
+            ssh: crate::ssh::Options::default(),
         }
+    }
+}
+
+impl Config {
+    /// Takes in those of git's settings that mean something here; gives the keys of the others.
+    pub fn apply_git_settings(&mut self) -> Vec<String> {
+        let (tls, headers) = (&mut self.transport.tls, &mut self.transport.headers);
+        let mut ignored = Vec::new();
+        for (key, value) in self.git.pairs() {
+            match key.as_str() {
+                "http.extraheader" => {
+                    headers.extend(
+                        value.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())),
+                    );
+                }
+                "http.sslcainfo" => tls.ca_file = Some(value.into()),
+                "http.sslcert" => {
+                    let key = self.git.value("http.sslkey").unwrap_or(value);
+                    tls.identity = Some((value.into(), key.into()));
+                }
+                // With the certificate; where a submodule is allowed; owners never matter here.
+                "http.sslkey" | "protocol.file.allow" | "safe.directory" => {}
+                key if key.starts_with("url.") && key.ends_with(".insteadof") => {}
+                _ => ignored.push(key.clone()),
+            }
+        }
+        ignored
+    }
+
+    /// Whether a repository from the network may have submodules on this machine's paths.
+    pub(crate) fn allows_local_submodules(&self) -> bool {
+        self.git.value("protocol.file.allow") == Some("always")
     }
 }
 

@@ -7,19 +7,19 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::credential::Keyring;
+use crate::config::{Config, Tidy};
 use crate::error::SyncError;
 use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
+use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
 use crate::repo::{CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
 use crate::submodule;
 
-/// Files looked at for changes in one poll: about a millisecond of `lstat`.
-const PATROL_FILES: usize = 1_000;
+/// Files looked at for changes in one poll: about half a millisecond of `lstat`.
+const PATROL_FILES: usize = 500;
 
 /// What an attempt did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Engine {
         if !published {
             self.publish(commit, old).await?;
         }
-        self.tidy(made.store, commit).await;
+        self.tidy(made.store, commit, cancel).await;
         self.patrol = Some(Patrol::new(self.layout.clone(), commit));
         self.packs = self.layout.pack_state();
         Ok((commit, changed))
@@ -244,7 +244,7 @@ impl Engine {
             fetcher: &self.fetcher,
             keyring: &self.keyring,
             mode: self.config.submodules,
-            allow_local: self.config.allow_local_submodules,
+            allow_local: self.config.allows_local_submodules(),
             cancel,
         };
         update.run(store, &self.config.repo, commit).await
@@ -258,12 +258,14 @@ impl Engine {
     ) -> Result<Made, SyncError> {
         let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
         let started = std::time::Instant::now();
+        let options = CheckoutOptions { sparse: self.config.sparse_checkout_file.clone() };
         let made = blocking(move || {
             let commit = store
                 .commit_behind(wanted)?
                 .ok_or_else(|| RepoError::NotFound(format!("the remote didn't send {wanted}")))?;
             store.set_head(commit)?;
-            if store.has_checkout(commit) {
+            if store.has_checkout(commit) && store.has_patterns(commit, &options)? {
+                store.heal_index(commit)?;
                 let mut patrol = Patrol::new(layout, commit);
                 let sighting = patrol.step(usize::MAX);
                 if sighting.is_clean() {
@@ -275,10 +277,10 @@ impl Engine {
                     return Ok(Made { store, commit, written: false, restored });
                 }
             }
-            let stats = match store.make_checkout(commit, &CheckoutOptions::default(), &cancel) {
+            let stats = match store.make_checkout(commit, &options, &cancel) {
                 Err(error) if error.is_disk_full() => {
                     reclaim(&store, published);
-                    store.make_checkout(commit, &CheckoutOptions::default(), &cancel)
+                    store.make_checkout(commit, &options, &cancel)
                 }
                 other => other,
             }?;
@@ -314,14 +316,19 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&self, store: Store, commit: ObjectId) {
+    async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
+        let (mode, cancel) = (self.config.tidy, cancel.clone());
         let (timeout, old) = (self.config.stale_worktree_timeout, self.serving_before(commit));
         let tidied = blocking(move || {
             if let Some(old) = old {
                 store.mark_replaced(old);
             }
+            let removed = store.remove_stale(commit, timeout)?;
+            if removed > 0 && mode != Tidy::Off && store.tidy(commit, mode == Tidy::EachTime, &cancel)? {
+                tracing::debug!("rewrote the packs as one");
+            }
             store.note_packs()?;
-            store.remove_stale(commit, timeout)
+            Ok(removed)
         });
         match tidied.await {
             Ok(0) => {}

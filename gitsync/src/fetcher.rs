@@ -9,8 +9,8 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::credential::Keyring;
 use crate::error::SyncError;
+use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{FetchEvent, FetchRequest, INFINITE_DEPTH, ObjectId, RemoteRef};
 use crate::repo::{LocalSource, RepoError, Store};
@@ -50,6 +50,7 @@ impl Source {
     pub(crate) fn log_in(&mut self, keyring: &Keyring, url: &str) {
         if let Self::Network(Remote::Http(remote)) = self {
             remote.set_credentials(keyring.for_url(url));
+            remote.set_cookie(keyring.cookie(url).as_ref());
         }
     }
 }
@@ -70,13 +71,11 @@ impl Fetcher {
     /// # Errors
     /// When the address can't be used.
     pub(crate) fn source(&self, url: &str) -> Result<Source, SyncError> {
-        let remote = match RemoteUrl::parse(url)? {
+        let remote = match RemoteUrl::parse(&self.config.git.rewrite(url))? {
             RemoteUrl::Local(path) => return Ok(Source::Local(path)),
             RemoteUrl::Git { host, port, path } => Remote::Git(GitRemote::new(host, port, path)),
             RemoteUrl::Http(url) => Remote::Http(Box::new(HttpRemote::new(url, &self.config.transport)?)),
-            RemoteUrl::Ssh { user, host, port, path } => {
-                Remote::Ssh(SshRemote::new(user, host, port, path, self.config.ssh.clone()))
-            }
+            RemoteUrl::Ssh(target) => Remote::Ssh(SshRemote::new(target, self.config.ssh.clone())),
         };
         Ok(Source::Network(remote))
     }

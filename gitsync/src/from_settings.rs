@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use common::config::{ConfigError, ListenAddr, Settings};
 use common::secret::SecretString;
-use serde::Deserialize;
 
-use crate::config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
-};
+use crate::auth::git_config;
+use crate::auth::github_app::{App, PrivateKey};
+use crate::auth::store::{self, Credential, Password};
+use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
 use crate::redact;
+use crate::ssh::HostKeys;
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+/// Where kubernetes/git-sync expects it.
+const COOKIE_FILE: &str = "/etc/git-secret/cookie_file";
 const SHORTEST_HOOK: Duration = Duration::from_secs(1);
 
 impl Config {
@@ -22,7 +25,6 @@ impl Config {
     /// A value that doesn't parse, is out of range, contradicts another one, or asks for what
     /// this program can't do.
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        refuse_unsupported(settings)?;
         let repo = required(settings, "repo")?;
         let root = required(settings, "root")?;
         let (repo, from_url) = split_credentials(&repo);
@@ -56,14 +58,16 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
+        git_settings(settings, &mut config)?;
         config.ssh.keys = settings.list("ssh-key-file")?;
-        config.ssh.known_hosts = match settings.value("ssh-known-hosts")? {
-            true => path(settings, "ssh-known-hosts-file"),
-            false => None,
+        config.ssh.host_keys = match settings.value("ssh-known-hosts")? {
+            true => HostKeys::Strict(required(settings, "ssh-known-hosts-file")?.into()),
+            false => HostKeys::AcceptAny,
         };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
-            "always" | "auto" | "aggressive" => true,
-            "off" => false,
+            "always" | "auto" => Tidy::WhenDue,
+            "aggressive" => Tidy::EachTime,
+            "off" => Tidy::Off,
             other => {
                 return Err(settings
                     .invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off")));
@@ -76,20 +80,13 @@ impl Config {
     }
 }
 
-/// A flag that would be parsed and ignored is worse than one that is refused.
-fn refuse_unsupported(settings: &Settings) -> Result<(), ConfigError> {
-    for name in ["sparse-checkout-file", "git-config"] {
-        if settings.text(name).is_some_and(|text| !text.is_empty()) {
-            return Err(settings.invalid(name, "isn't supported by this version"));
-        }
-    }
-    if settings.value::<bool>("cookie-file")? {
-        return Err(settings.invalid("cookie-file", "isn't supported by this version"));
-    }
-    for name in ["git-config-add", "askpass-url", "github-app-client-id"] {
-        if settings.text(name).is_some_and(|text| !text.is_empty()) {
-            return Err(settings.invalid(name, "isn't supported by this version"));
-        }
+fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    let parse = |name: &'static str, text: &str| {
+        git_config::parse(text).map_err(|error| settings.invalid(name, &error.to_string()))
+    };
+    config.git.set(parse("git-config", settings.text("git-config").unwrap_or_default())?);
+    for text in settings.list::<String>("git-config-add")? {
+        config.git.add(parse("git-config-add", &text)?);
     }
     Ok(())
 }
@@ -246,19 +243,22 @@ fn credentials(
             return conflict("credentials in --repo and --username can't both be given");
         }
         (Some(user), Some(password), None) => {
-            by_url.push(credential(repo, user, Password::Inline(password.to_owned().into())));
+            by_url.push(credential(repo, user, Password::Value(password.to_owned().into())));
         }
         (Some(user), None, Some(file)) => by_url.push(credential(repo, user, Password::File(file))),
     }
     if let Some((user, password)) = from_url {
-        by_url.push(credential(repo, &user, Password::Inline(password)));
+        by_url.push(credential(repo, &user, Password::Value(password)));
     }
     for text in settings.list::<String>("credential")? {
-        by_url.extend(parse_credentials(&text).map_err(|reason| settings.invalid("credential", &reason))?);
+        let parsed =
+            store::parse(&text).map_err(|error| settings.invalid("credential", &error.to_string()))?;
+        by_url.extend(parsed);
     }
     Ok(Credentials {
         by_url,
         askpass_url: text(settings, "askpass-url").map(str::to_owned),
+        cookie_file: settings.value::<bool>("cookie-file")?.then(|| PathBuf::from(COOKIE_FILE)),
         github_app: github_app(settings, username.is_some())?,
     })
 }
@@ -267,7 +267,7 @@ fn credential(url: &str, username: &str, password: Password) -> Credential {
     Credential { url: url.to_owned(), username: username.to_owned(), password }
 }
 
-fn github_app(settings: &Settings, has_username: bool) -> Result<Option<GithubApp>, ConfigError> {
+fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, ConfigError> {
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     let application: u64 = settings.value("github-app-application-id")?;
     let client = text(settings, "github-app-client-id");
@@ -298,9 +298,9 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<GithubAp
     if installation == 0 {
         return conflict("a GitHub App needs --github-app-installation-id");
     }
-    let key = match (inline, file) {
-        (Some(key), None) => Password::Inline(key.to_owned().into()),
-        (None, Some(file)) => Password::File(file),
+    let private_key = match (inline, file) {
+        (Some(key), None) => PrivateKey::Value(key.to_owned().into()),
+        (None, Some(file)) => PrivateKey::File(file),
         _ => {
             return conflict(
                 "a GitHub App needs one of $GITSYNC_GITHUB_APP_PRIVATE_KEY and --github-app-private-key-file",
@@ -308,7 +308,7 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<GithubAp
         }
     };
     let base_url = required(settings, "github-base-url")?;
-    Ok(Some(GithubApp { base_url, issuer, installation, key }))
+    Ok(Some(App { base_url, issuer, installation_id: installation, private_key }))
 }
 
 fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
@@ -319,48 +319,6 @@ fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
         None if pprof => Err(ConfigError::Conflict("--http-pprof needs --http-bind".to_owned())),
         None => Ok(None),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct CredentialText {
-    url: String,
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default)]
-    password_file: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    // Tried in this order, and a single value may be a list too.
-    More(Vec<serde_json::Value>),
-    One(serde_json::Value),
-}
-
-/// One JSON object or a list of them. The reason of a failure shows no value.
-fn parse_credentials(text: &str) -> Result<Vec<Credential>, String> {
-    let values = match serde_json::from_str(text).map_err(|_| "is no JSON object or list".to_owned())? {
-        OneOrMore::More(values) => values,
-        OneOrMore::One(value) => vec![value],
-    };
-    values
-        .into_iter()
-        .map(|value| {
-            let parsed: CredentialText = serde_json::from_value(value).map_err(|e| e.to_string())?;
-            if parsed.url.is_empty() || parsed.username.is_empty() {
-                return Err("needs url and username".to_owned());
-            }
-            let password = match (parsed.password.is_empty(), parsed.password_file.is_empty()) {
-                (false, true) => Password::Inline(parsed.password.into()),
-                (true, false) => Password::File(parsed.password_file.into()),
-                _ => return Err("needs exactly one of password and password-file".to_owned()),
-            };
-            Ok(Credential { url: parsed.url, username: parsed.username, password })
-        })
-        .collect()
 }
 
 /// For http and https: takes user and password out of the URL.
@@ -450,7 +408,7 @@ mod tests {
         let config = config(&[("repo", "https://us%40er:p%20w@h/x")], &[]).unwrap();
         assert_eq!(config.repo, "https://h/x");
         assert_eq!(config.credentials.by_url[0].username, "us@er");
-        let Password::Inline(password) = &config.credentials.by_url[0].password else { panic!() };
+        let Password::Value(password) = &config.credentials.by_url[0].password else { panic!() };
         assert_eq!(password.expose_secret(), "p w");
     }
 

@@ -25,13 +25,13 @@
 mod app;
 pub mod auth;
 mod config;
-mod credential;
 mod endpoint;
 mod engine;
 mod error;
 mod fetcher;
 mod from_settings;
 mod hook;
+mod keyring;
 mod metrics;
 pub mod protocol;
 pub mod publish;
@@ -45,9 +45,7 @@ pub mod transport;
 mod view;
 
 pub use app::{Trigger, run, run_triggered};
-pub use config::{
-    Config, Credential, Credentials, ExecHook, GithubApp, Hooks, Http, Password, Submodules, WebHook,
-};
+pub use config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
 pub use error::{Error, SyncError};
 pub use hook::HookError;
 pub use redact::url as redact_url;

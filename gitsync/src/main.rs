@@ -13,6 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// kubernetes/git-sync ignores words that are no flags; more than this many are a mistake.
 const MAX_WORDS: usize = 64;
 
+/// The operator page is the manual.
+const MANUAL: &str = include_str!("../README.md");
+
 fn main() -> ExitCode {
     let arguments = std::env::args_os().map(|word| if word == "-?" { "--help".into() } else { word });
     let shared = Shared { words: Some(("IGNORED", MAX_WORDS)), ..Shared::default() };
@@ -20,6 +23,10 @@ fn main() -> ExitCode {
         Parsed::Run(invocation) => *invocation,
         Parsed::Exit(code) => return code,
     };
+    if invocation.settings.value("man").unwrap_or(false) {
+        print!("{MANUAL}");
+        return ExitCode::SUCCESS;
+    }
     warn_of_old_names(&invocation.settings);
     let config = match Config::from_settings(&invocation.settings) {
         Ok(config) => config,

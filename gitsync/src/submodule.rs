@@ -7,9 +7,9 @@ use std::pin::Pin;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Submodules;
-use crate::credential::Keyring;
 use crate::error::SyncError;
 use crate::fetcher::{Fetcher, blocking};
+use crate::keyring::Keyring;
 use crate::protocol::ObjectId;
 use crate::repo::{Layout, RepoError, Store, Wanted, submodule_place};
 use crate::transport::RemoteUrl;

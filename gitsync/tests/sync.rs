@@ -238,6 +238,12 @@ fn changes_by_others_are_noticed_and_repaired() {
     eventually("HEAD", || (git(&site.link(), &["rev-parse", "HEAD"]).trim() == hash).then_some(()));
     fs::rename(site.root().join(".worktrees"), site.dir.path().join("taken")).unwrap();
     restored("a", "1");
+    // A damaged index.
+    let index = site.root().join(".git/worktrees").join(&hash).join("index");
+    let length = fs::metadata(&index).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&index).unwrap().set_len(length / 2).unwrap();
+    eventually("the index", || fs::metadata(&index).ok().filter(|meta| meta.len() == length));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
     // Times and owners alone are no change.
     run(Command::new("touch").arg(site.link().join("a")));
     std::thread::sleep(Duration::from_millis(100));
@@ -557,4 +563,281 @@ fn submodules_at_every_level() {
     let output = finish(&mut site.sync_from(&http.url(), &["--one-time"]));
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("local path"), "{}", text(&output));
+}
+
+#[test]
+fn sparse_patterns_and_line_endings() {
+    let site = Site::new();
+    site.push(&[
+        ("top", "t"),
+        ("docs/a.md", "a\n"),
+        ("docs/secret/x", "x"),
+        ("src/b.c", "b\n"),
+        (".gitattributes", "*.md text eol=crlf\n*.c ident\n"),
+        ("src/id.c", "$Id$\n"),
+    ]);
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.read("docs/a.md"), "a\r\n");
+    assert!(site.read("src/id.c").starts_with("$Id: "));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    run(Command::new("touch").arg(site.link().join("docs/a.md")));
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.read("docs/a.md"), "a\r\n");
+    let file = site.dir.path().join("patterns");
+    let flag = format!("--sparse-checkout-file={}", file.display());
+    for (patterns, there, not_there) in [
+        ("/*\n!/*/\n/docs/\n!/docs/secret/\n", &["top", "docs/a.md"][..], &["docs/secret", "src"][..]),
+        ("*.c\n", &["src/b.c"], &["top", "docs"]),
+    ] {
+        fs::write(&file, patterns).unwrap();
+        succeed(&mut site.sync(&["--one-time", &flag]));
+        for path in there {
+            assert!(site.link().join(path).exists(), "{patterns}: {path}");
+        }
+        for path in not_there {
+            assert!(!site.link().join(path).exists(), "{patterns}: {path}");
+        }
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "", "{patterns}");
+    }
+    succeed(&mut site.sync(&["--one-time"]));
+    assert!(site.link().join("docs/secret/x").exists());
+}
+
+#[test]
+fn askpass_cookies_headers_and_an_app() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "auth_basic x; auth_basic_user_file htpasswd;");
+    let answer = |status: &'static str, body: String| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut buffer = [0; 4096];
+            let read = std::io::Read::read(&mut stream, &mut buffer).unwrap();
+            let text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
+            String::from_utf8_lossy(&buffer[..read]).into_owned()
+        });
+        (port, server)
+    };
+    let (port, server) = answer("200 OK", "username=user\npassword=secret word\n".to_owned());
+    let flag = format!("--askpass-url=http://127.0.0.1:{port}/git_askpass");
+    succeed(&mut site.sync_from(&http.url(), &["--one-time", &flag]));
+    assert!(server.join().unwrap().starts_with("GET /git_askpass "));
+    let (port, server) = answer("401 no", String::new());
+    let flag = format!("--askpass-url=http://127.0.0.1:{port}/");
+    assert_eq!(finish(&mut site.sync_from(&http.url(), &["--one-time", &flag])).status.code(), Some(1));
+    server.join().unwrap();
+
+    let header = Http::serve(&site, "if ($http_x_token != 'let me in') { return 403; }");
+    assert_eq!(finish(&mut site.sync_from(&header.url(), &["--one-time"])).status.code(), Some(1));
+    succeed(
+        &mut site
+            .sync_from(&header.url(), &["--one-time", "--git-config=http.extraHeader:X-Token: let me in"]),
+    );
+    let rewrite = format!(
+        "--git-config-add=\"url.{}.insteadOf\":\"alias:\"",
+        header.url().trim_end_matches("site.git").replace(':', "\\:").replace("\\:", ":")
+    );
+    succeed(&mut site.sync_from(
+        "alias:site.git",
+        &["--one-time", &rewrite, "--git-config=http.extraHeader:X-Token: let me in"],
+    ));
+
+    let key = site.dir.path().join("app.pem");
+    run(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"));
+    let (port, server) =
+        answer("201 Created", r#"{"token":"secret word","expires_at":"2099-01-01T00:00:00Z"}"#.to_owned());
+    let app = Http::serve(&site, "if ($http_authorization != 'Basic LTpzZWNyZXQgd29yZA==') { return 401; }");
+    succeed(&mut site.sync_from(
+        &app.url(),
+        &[
+            "--one-time",
+            &format!("--github-base-url=http://127.0.0.1:{port}/"),
+            "--github-app-application-id=7",
+            "--github-app-installation-id=8",
+            &format!("--github-app-private-key-file={}", key.display()),
+        ],
+    ));
+    let request = server.join().unwrap();
+    assert!(request.starts_with("POST /app/installations/8/access_tokens "), "{request}");
+    let jwt = request
+        .lines()
+        .find_map(|line| line.strip_prefix("authorization: Bearer "))
+        .unwrap()
+        .trim()
+        .to_owned();
+    let script = "import sys,base64,subprocess,tempfile,os\n\
+        h,p,s=sys.argv[1].split('.')\n\
+        d=lambda t: base64.urlsafe_b64decode(t+'='*(-len(t)%4))\n\
+        w=tempfile.mkdtemp(); open(w+'/m','w').write(h+'.'+p); open(w+'/s','wb').write(d(s))\n\
+        subprocess.check_call(['openssl','rsa','-in',sys.argv[2],'-pubout','-out',w+'/k'],stderr=subprocess.DEVNULL)\n\
+        subprocess.check_call(['openssl','dgst','-sha256','-verify',w+'/k','-signature',w+'/s',w+'/m'])\n\
+        print(d(p).decode())";
+    let claims = run(Command::new("python3").args(["-c", script, &jwt]).arg(&key));
+    assert!(claims.contains("Verified OK") && claims.contains("\"iss\":\"7\""), "{claims}");
+}
+
+#[test]
+fn tls_with_a_private_authority() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let dir = site.dir.path();
+    let openssl = |arguments: &[&str]| {
+        run(Command::new("openssl").args(arguments).current_dir(dir));
+    };
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test ca",
+    ]);
+    openssl(&[
+        "req",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "tls.key",
+        "-out",
+        "tls.csr",
+        "-subj",
+        "/CN=localhost",
+    ]);
+    fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
+    openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        "tls.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-out",
+        "tls.pem",
+        "-days",
+        "2",
+        "-extfile",
+        "ext",
+    ]);
+    let listen = format!("ssl_certificate {d}/tls.pem; ssl_certificate_key {d}/tls.key;", d = dir.display());
+    let http = Http::serve_tls(&site, "", &listen);
+    let url = http.url().replace("http:", "https:");
+    let output = finish(&mut site.sync_from(&url, &["--one-time"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).to_lowercase().contains("certificate"), "{}", text(&output));
+    let authority = format!("--git-config=http.sslCAInfo:{}/ca.pem", dir.display());
+    succeed(&mut site.sync_from(&url, &["--one-time", &authority]));
+    assert_eq!(site.published(), hash);
+}
+
+#[test]
+fn the_store_stays_small() {
+    for (depth, mode) in [("1", "always"), ("0", "always"), ("1", "aggressive"), ("2", "off")] {
+        let site = Site::new();
+        let packs = || {
+            let entries = fs::read_dir(site.root().join(".git/objects/pack")).unwrap();
+            entries.filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "pack")).count()
+        };
+        for round in 0..14 {
+            let round = round.to_string();
+            site.push(&[("a", &round), (&format!("f{round}"), &round)]);
+            succeed(&mut site.sync(&[
+                "--one-time",
+                &format!("--depth={depth}"),
+                &format!("--git-gc={mode}"),
+            ]));
+        }
+        match mode {
+            "always" => assert!(packs() < 11, "{depth} {mode}: {}", packs()),
+            "aggressive" => assert_eq!(packs(), 1),
+            _ => assert!(packs() >= 13),
+        }
+        git(&site.link(), &["fsck"]);
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        let count = git(&site.link(), &["rev-list", "--count", "HEAD"]);
+        assert_eq!(count.trim(), if depth == "0" { "14" } else { depth });
+    }
+}
+
+#[test]
+fn large_blobs_are_streamed() {
+    let site = Site::new();
+    let file = site.work().join("large");
+    run(Command::new("sh").arg("-c").arg(format!("head -c 64000000 /dev/urandom > {}", file.display())));
+    git(&site.work(), &["config", "core.bigFileThreshold", "1m"]);
+    git(&site.bare(), &["config", "core.bigFileThreshold", "1m"]);
+    site.commit();
+    let http = Http::serve(&site, "");
+    let mut command = Command::new("/bin/sh");
+    let inner = format!(
+        "ulimit -v 260000; exec {} --repo={} --root={} --link=link --one-time",
+        support::BINARY,
+        http.url(),
+        site.root().display()
+    );
+    succeed(command.arg("-c").arg(inner));
+    run(Command::new("cmp").arg(&file).arg(site.link().join("large")));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+}
+
+/// A file system of its own, small enough to fill.
+#[test]
+fn a_full_disk_needs_no_hand() {
+    let site = Site::new();
+    fs::create_dir(site.root()).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+        .arg(site.root())
+        .output()
+        .unwrap();
+    assert!(mounted.status.success(), "a tmpfs is needed for this test: {}", text(&mounted));
+    struct Unmount(std::path::PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    let _unmount = Unmount(site.root());
+    let noise = |name: &str, bytes: u32| {
+        let path = site.work().join(name);
+        run(Command::new("sh").arg("-c").arg(format!("head -c {bytes} /dev/urandom > {}", path.display())));
+        site.commit()
+    };
+    let good = noise("first", 1_000_000);
+    succeed(&mut site.sync(&["--one-time"]));
+    let free = || {
+        run(Command::new("df").args(["--output=avail", "-k"]).arg(site.root()))
+            .lines()
+            .nth(1)
+            .unwrap()
+            .trim()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let before = free();
+    noise("second", 4_000_000);
+    for _ in 0..3 {
+        let output = finish(&mut site.sync(&["--one-time"]));
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(site.published(), good);
+        assert!(text(&output).contains("No space left"), "{}", text(&output));
+    }
+    assert!(free() + 300 > before, "{} of {before} kB are free", free());
+    fs::remove_file(site.work().join("second")).unwrap();
+    let smaller = noise("third", 500_000);
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.published(), smaller);
 }

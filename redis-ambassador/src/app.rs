@@ -7,7 +7,9 @@ use crate::proxy::{Worker, WorkerSettings, Workload};
 use crate::resp::RequestLimits;
 use crate::route::Fence;
 use crate::status;
-use crate::topology::{Monitor, MonitorSettings, SentinelSettings, WriteSignal, follow_sentinels};
+use crate::topology::{
+    Monitor, MonitorSettings, Observation, SentinelSettings, WriteSignal, describe, follow_sentinels,
+};
 use crate::upstream::Credentials;
 use common::admin::{self, Readiness};
 use common::shutdown::Shutdown;
@@ -16,7 +18,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Notify;
 
 /// Runs the ambassador until `shutdown` is triggered and what is in flight is finished.
 ///
@@ -45,30 +46,8 @@ pub async fn run_with(
     let readiness = Readiness::new();
     let (has_primary, accepting) = (readiness.condition("primary"), readiness.condition("listening"));
 
-    let credentials = credentials(config.upstream_user.as_ref(), config.upstream_password_file.as_deref())?;
-    let sentinels = SentinelSettings {
-        sentinels: config.sentinels.clone(),
-        name: config.sentinel_name.clone(),
-        credentials: self::credentials(
-            config.sentinel_user.as_ref(),
-            config.sentinel_password_file.as_deref(),
-        )?,
-    };
     let fence = Arc::new(Fence::default());
-    let (signal, probe_now) = (Arc::new(WriteSignal::default()), Arc::new(Notify::new()));
-    let monitor_settings = MonitorSettings {
-        servers: config.primary.iter().chain(&config.replicas).chain(&config.seeds).cloned().collect(),
-        primary_configured: config.primary.is_some(),
-        explore: !config.seeds.is_empty(),
-        credentials: credentials.clone(),
-        interval: config.probe_interval,
-        timeout: config.probe_timeout,
-        probe_now: Arc::clone(&probe_now),
-    };
-    let followed = config.consistency.uses_fence().then(|| Arc::clone(&fence));
-    let monitor =
-        Monitor::new(monitor_settings, counts.clone(), followed, Arc::clone(&signal), shutdown.clone());
-
+    let signal = Arc::new(WriteSignal::default());
     // Bound before anything is started, so that a wrong address ends the process at once.
     let listeners = bind(&config).await?;
     let admin_listener = match &config.admin_listen {
@@ -82,8 +61,8 @@ pub async fn run_with(
         client: listeners.iter().find_map(Listener::port),
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port()),
     });
-    monitor.start();
-    follow_sentinels(&monitor, &sentinels);
+    let followed = config.consistency.uses_fence().then(|| Arc::clone(&fence));
+    let (monitor, credentials) = monitor(&config, &counts, followed, Arc::clone(&signal), &shutdown)?;
 
     let settings = WorkerSettings {
         failover_wait: config.failover_wait,
@@ -95,11 +74,14 @@ pub async fn run_with(
         },
         max_pipeline: config.max_pipeline,
         client_output_limit: config.client_output_limit,
+        deny: config.deny.clone(),
+        client_idle_timeout: config.client_idle_timeout,
+        client_write_timeout: config.client_write_timeout,
         consistency: config.consistency,
         credentials,
         fence,
         signal,
-        probe_now,
+        probe_now: monitor.probe_now(),
         drain: config.drain,
     };
     let workers = (0..config.threads)
@@ -147,6 +129,74 @@ pub async fn run_with(
     }
     shutdown.drain(Duration::from_secs(1)).await;
     Ok(())
+}
+
+/// Asks every server for its role and tells what it says; true when all answer and one of them is primary.
+///
+/// # Errors
+/// A secret file cannot be read.
+pub async fn check(config: Config, shutdown: Shutdown) -> Result<(String, bool), Error> {
+    let (monitor, _) = monitor(&config, &Metrics::default(), None, Arc::default(), &shutdown)?;
+    // Twice the time of a question, so that servers named by others are asked as well.
+    let patience = config.probe_timeout * 2 + Duration::from_millis(500);
+    let settled = async {
+        loop {
+            let topology = monitor.current();
+            let asked =
+                !topology.observations.is_empty() && !topology.observations.contains(&Observation::Unknown);
+            if asked && topology.view.primary.is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(patience, settled).await;
+    shutdown.trigger();
+    let topology = monitor.current();
+    let mut text = String::new();
+    for (server, observation) in topology.observations.iter().enumerate() {
+        text.push_str(&format!("{}: {}\n", topology.name(server), describe(observation)));
+    }
+    let answering = topology.view.servers.iter().all(|standing| standing.reachable);
+    let primary = topology.view.primary.map_or_else(|| "none".to_owned(), |primary| topology.name(primary));
+    text.push_str(&format!(
+        "primary: {primary}; {} replicas serve reads\n",
+        topology.view.replicas().count()
+    ));
+    Ok((text, answering && topology.view.primary.is_some()))
+}
+
+/// Starts asking the servers; returns the credentials for them as well.
+fn monitor(
+    config: &Config,
+    counts: &Metrics,
+    fence: Option<Arc<Fence>>,
+    signal: Arc<WriteSignal>,
+    shutdown: &Shutdown,
+) -> Result<(Arc<Monitor>, Option<Credentials>), Error> {
+    let credentials = credentials(config.upstream_user.as_ref(), config.upstream_password_file.as_deref())?;
+    let sentinels = SentinelSettings {
+        sentinels: config.sentinels.clone(),
+        name: config.sentinel_name.clone(),
+        credentials: self::credentials(
+            config.sentinel_user.as_ref(),
+            config.sentinel_password_file.as_deref(),
+        )?,
+    };
+    let settings = MonitorSettings {
+        servers: config.primary.iter().chain(&config.replicas).chain(&config.seeds).cloned().collect(),
+        primary_configured: config.primary.is_some(),
+        explore: !config.seeds.is_empty(),
+        credentials: credentials.clone(),
+        interval: config.probe_interval,
+        timeout: config.probe_timeout,
+        max_lag: config.max_lag,
+        probe_now: Arc::default(),
+    };
+    let monitor = Monitor::new(settings, counts.clone(), fence, signal, shutdown.clone());
+    monitor.start();
+    follow_sentinels(&monitor, &sentinels);
+    Ok((monitor, credentials))
 }
 
 /// Where a running ambassador listens.

@@ -90,6 +90,9 @@ const SETTINGS: &[Setting] = &[
     Setting::text("consistency", "MODE", "What a read must have seen: eventual, session, pod, primary")
         .default("pod")
         .group("Reads"),
+    Setting::text("max-lag", "DURATION", "A replica further behind gets no reads; 0 is no limit")
+        .default("10s")
+        .group("Reads"),
     Setting::text("failover-wait", "DURATION", "How long a command waits for a server that can take it")
         .default("10s")
         .group("Servers"),
@@ -117,6 +120,22 @@ const SETTINGS: &[Setting] = &[
     )
     .default("64MiB")
     .group("Limits"),
+    Setting::text(
+        "client-write-timeout",
+        "DURATION",
+        "A client that takes nothing of its answers for so long is closed",
+    )
+    .default("60s")
+    .group("Limits"),
+    Setting::text(
+        "client-idle-timeout",
+        "DURATION",
+        "A client that is silent for so long is closed; 0 is never",
+    )
+    .default("0")
+    .group("Limits"),
+    Setting::list("deny", "COMMAND", "A command to refuse, for example FLUSHALL or CONFIG|SET; repeatable")
+        .group("Limits"),
     Setting::text("threads", "N", "Threads that move data").default("1").group("Process"),
     Setting::text("admin-listen", "ADDR", "Metrics, health and status page; empty switches them off")
         .default("127.0.0.1:9121")
@@ -152,6 +171,8 @@ pub struct Config {
     pub upstream_password_file: Option<PathBuf>,
     /// What a read must have seen.
     pub consistency: Consistency,
+    /// A replica further behind gets no reads; zero is no limit.
+    pub max_lag: Duration,
     /// How long a command waits for a server that can take it.
     pub failover_wait: Duration,
     /// Pause between two looks at each server's role.
@@ -170,6 +191,12 @@ pub struct Config {
     pub max_bulk: u64,
     /// Unread answers held for a client while others wait behind them, in bytes.
     pub client_output_limit: usize,
+    /// A client that takes nothing of its answers for so long is closed.
+    pub client_write_timeout: Duration,
+    /// A client that is silent for so long is closed; zero is never.
+    pub client_idle_timeout: Duration,
+    /// Commands to refuse.
+    pub deny: Vec<String>,
     /// Threads that move data.
     pub threads: usize,
     /// Metrics, health and status page.
@@ -193,6 +220,7 @@ impl Config {
             upstream_user: None,
             upstream_password_file: None,
             consistency: Consistency::default(),
+            max_lag: Duration::from_secs(10),
             failover_wait: Duration::from_secs(10),
             probe_interval: Duration::from_millis(500),
             probe_timeout: Duration::from_secs(1),
@@ -202,6 +230,9 @@ impl Config {
             max_arguments: 1024 * 1024,
             max_bulk: 512 << 20,
             client_output_limit: 64 << 20,
+            client_write_timeout: Duration::from_secs(60),
+            client_idle_timeout: Duration::ZERO,
+            deny: Vec::new(),
             threads: 1,
             admin_listen: None,
             drain: Duration::from_secs(5),
@@ -240,6 +271,7 @@ impl Config {
             upstream_user: settings.optional("upstream-user")?,
             upstream_password_file: settings.optional("upstream-password-file")?,
             consistency: settings.value("consistency")?,
+            max_lag: settings.value("max-lag")?,
             failover_wait: settings.value("failover-wait")?,
             probe_interval: some_time("probe-interval")?,
             probe_timeout: some_time("probe-timeout")?,
@@ -249,6 +281,9 @@ impl Config {
             max_arguments: positive("max-arguments")?,
             max_bulk: size("max-bulk")?,
             client_output_limit: usize::try_from(size("client-output-limit")?).unwrap_or(usize::MAX),
+            client_write_timeout: some_time("client-write-timeout")?,
+            client_idle_timeout: settings.value("client-idle-timeout")?,
+            deny: settings.list("deny")?,
             threads: positive("threads")?,
             admin_listen: settings.optional("admin-listen")?,
             drain: settings.value("drain")?,
@@ -266,6 +301,9 @@ impl Config {
         }
         if self.primary.is_none() && self.seeds.is_empty() && self.sentinels.is_empty() {
             return Err(settings.missing("primary"));
+        }
+        if self.max_lag > crate::topology::MAX_LAG {
+            return Err(settings.invalid("max-lag", "at most 5m; 0 is no limit"));
         }
         let mut seen: Vec<&ServerAddr> = self.primary.iter().collect();
         for replica in &self.replicas {

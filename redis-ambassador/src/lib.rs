@@ -26,6 +26,7 @@ pub mod cli;
 pub mod command;
 mod config;
 mod error;
+mod explain;
 mod metrics;
 mod proxy;
 pub mod resp;
@@ -36,7 +37,8 @@ pub mod topology;
 mod upstream;
 
 pub use address::{InvalidAddr, ServerAddr};
-pub use app::{Listening, run, run_with};
+pub use app::{Listening, check, run, run_with};
 pub use config::{APP, Config, Consistency, Listen};
 pub use error::Error;
+pub use explain::explain;
 pub use metrics::Metrics;

@@ -4,7 +4,8 @@ use crate::command::Effect;
 use crate::topology::Observation;
 use common::metrics::prometheus::local::LocalHistogram;
 use common::metrics::prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use common::metrics::{LATENCY_SECONDS, WORK_SECONDS, register};
 use std::cell::{Cell, RefCell};
@@ -17,6 +18,7 @@ pub struct Metrics {
     latency: HistogramVec,
     role: IntGaugeVec,
     offset: IntGaugeVec,
+    lag: GaugeVec,
     pub(crate) clients: IntGauge,
     pub(crate) accepted: IntCounter,
     pub(crate) rejected: IntCounter,
@@ -28,6 +30,7 @@ pub struct Metrics {
     pub(crate) retried: IntCounter,
     pub(crate) healed: IntCounter,
     pub(crate) fenced: IntCounter,
+    pub(crate) denied: IntCounter,
     pub(crate) lost_replies: IntCounter,
     pub(crate) kicked: IntCounter,
     pub(crate) protocol_errors: IntCounter,
@@ -67,6 +70,11 @@ fn histograms(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
 }
 
 #[expect(clippy::unwrap_used, reason = "constant names, checked by every test that makes a Metrics")]
+fn float_gauges(name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    GaugeVec::new(Opts::new(format!("{PREFIX}_{name}"), help), labels).unwrap()
+}
+
+#[expect(clippy::unwrap_used, reason = "constant names, checked by every test that makes a Metrics")]
 fn histogram(name: &str, help: &str) -> Histogram {
     let opts = HistogramOpts::new(format!("{PREFIX}_{name}"), help).buckets(WORK_SECONDS.to_vec());
     Histogram::with_opts(opts).unwrap()
@@ -92,6 +100,11 @@ impl Default for Metrics {
                 &["server", "role"],
             ),
             offset: gauges("server_offset_bytes", "Replication offset a server told last.", &["server"]),
+            lag: float_gauges(
+                "server_lag_seconds",
+                "For how long a replica has lacked something.",
+                &["server"],
+            ),
             clients: gauge("clients", "Client connections."),
             accepted: counter("clients_accepted_total", "Client connections accepted."),
             rejected: counter("clients_rejected_total", "Client connections refused for --max-clients."),
@@ -115,6 +128,7 @@ impl Default for Metrics {
                 "reads_fenced_total",
                 "Reads sent to the primary because the replica lacked a recent write.",
             ),
+            denied: counter("commands_denied_total", "Commands refused for --deny."),
             lost_replies: counter("replies_lost_total", "Writes whose answer was lost with the connection."),
             kicked: counter("clients_kicked_total", "Clients closed by the ambassador."),
             protocol_errors: counter("protocol_errors_total", "Requests that were not RESP."),
@@ -139,6 +153,7 @@ impl Metrics {
             &self.retried,
             &self.healed,
             &self.fenced,
+            &self.denied,
             &self.lost_replies,
             &self.kicked,
             &self.protocol_errors,
@@ -155,6 +170,7 @@ impl Metrics {
         register(registry, self.latency.clone());
         register(registry, self.role.clone());
         register(registry, self.offset.clone());
+        register(registry, self.lag.clone());
     }
 
     /// Notes what a server said of itself.
@@ -171,6 +187,11 @@ impl Metrics {
         if let Some(offset) = offset {
             self.offset.with_label_values(&[server]).set(i64::try_from(offset).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Notes how far a replica is behind.
+    pub(crate) fn lag(&self, server: &str, lag: std::time::Duration) {
+        self.lag.with_label_values(&[server]).set(lag.as_secs_f64());
     }
 
     /// Answers a server has given.

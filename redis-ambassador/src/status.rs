@@ -33,7 +33,7 @@ pub(crate) fn page(
                 };
             let lag = match (observation, primary_offset) {
                 (Observation::Replica { offset: Some(offset), .. }, Some(primary)) => {
-                    format!("{} B", primary.saturating_sub(*offset))
+                    format!("{} B, {:?}", primary.saturating_sub(*offset), topology.lags[server])
                 }
                 _ => "-".to_owned(),
             };

@@ -172,7 +172,7 @@ fn rule_queries(name: &str) -> Result<Vec<(String, String)>> {
 }
 
 fn rules(name: &str) -> Result<Vec<Value>> {
-    let manifests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/manifests.py");
+    let manifests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("e2e/manifests/judge.py");
     let file = repository().join(name).join("dashboards/rules.yaml");
     let json: Value =
         serde_json::from_str(&run(python()?, [manifests.as_os_str(), "json".as_ref(), file.as_os_str()])?)?;

@@ -1,7 +1,7 @@
 //! Writing the files of a commit, in parallel, into a fresh directory that nobody else knows yet.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,22 +12,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{AtFlags, CWD, Mode as Permissions, OFlags};
 use tokio_util::sync::CancellationToken;
 
-use super::RepoError;
 use super::index::Stat;
 use super::objects::{Kind, Objects};
 use super::tree::{Entry, Mode};
+use super::{RepoError, large};
+use crate::protocol::ObjectId;
 
 /// Files handed to a worker at once: few enough to share a large directory between workers.
 const JOB_FILES: usize = 64;
 /// Below this many files a second thread costs more than it saves.
 const PARALLEL_FROM: usize = 128;
+/// Blobs from this size on are written piece by piece, as they are.
+const STREAM_FROM: u64 = 16 << 20;
 /// More writers only queue up in the file system.
 const MAX_THREADS: usize = 8;
 
 /// Turns a blob into the bytes of the file at `path` (line endings and the like).
 pub(crate) trait Convert: Sync {
     /// `None`: the blob as it is.
-    fn convert(&self, path: &[u8], blob: &[u8]) -> Option<Vec<u8>>;
+    fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>>;
 }
 
 /// Writes all entries below `top`, which must be an empty directory of our own.
@@ -124,18 +127,48 @@ impl Work<'_> {
             Mode::Executable => 0o777,
             Mode::Symlink | Mode::Submodule => return Ok(Stat::default()),
         };
-        let blob = objects.read_kind(entry.id, Kind::Blob)?;
-        let converted = self.convert.convert(&entry.path, &blob);
         let name = split(&entry.path).1;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = || join(self.top, &entry.path);
         let file = rustix::fs::openat(directory, name, flags, Permissions::from_raw_mode(permissions))
             .map_err(|e| RepoError::os("creating", path())(e))?;
         let mut file = File::from(file);
-        file.write_all(converted.as_deref().unwrap_or(&blob))
-            .map_err(|e| RepoError::io("writing", path())(e))?;
+        if !self.write_large(objects, entry, &mut file)? {
+            let blob = objects.read_kind(entry.id, Kind::Blob)?;
+            let converted = self.convert.convert(&entry.path, entry.id, &blob);
+            let content = converted.as_deref().unwrap_or(&blob);
+            file.write_all(content).map_err(|e| RepoError::io("writing", path())(e))?;
+        }
         let stat = rustix::fs::fstat(&file).map_err(|e| RepoError::os("reading the state of", path())(e))?;
         Ok(index_stat(&stat))
+    }
+
+    /// Writes a blob that is too large to hold; false when it isn't, or doesn't lie whole in a pack.
+    fn write_large(&self, objects: &Objects, entry: &Entry, file: &mut File) -> Result<bool, RepoError> {
+        let size = objects.size(entry.id)?;
+        if size < STREAM_FROM {
+            return Ok(false);
+        }
+        let Some(mut content) = large::open(objects.directory(), entry.id)? else { return Ok(false) };
+        let path = join(self.top, &entry.path);
+        let mut buffer = vec![0; 256 * 1024];
+        let mut written = 0;
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(RepoError::Cancelled);
+            }
+            let bad = |e: std::io::Error| RepoError::BadObject { id: entry.id, reason: e.to_string() };
+            let read = content.read(&mut buffer).map_err(bad)?;
+            if read == 0 {
+                break;
+            }
+            written += read as u64;
+            file.write_all(&buffer[..read]).map_err(RepoError::io("writing", &path))?;
+        }
+        if written == size {
+            return Ok(true);
+        }
+        Err(RepoError::BadObject { id: entry.id, reason: format!("{written} bytes of {size}") })
     }
 
     fn symlink(&self, objects: &Objects, entry: &Entry) -> Result<Stat, RepoError> {
@@ -239,7 +272,6 @@ pub(crate) fn index_stat(stat: &rustix::fs::Stat) -> Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ObjectId;
 
     fn entry(path: &str) -> Entry {
         Entry { path: path.as_bytes().to_vec(), mode: Mode::File, id: ObjectId::ZERO }

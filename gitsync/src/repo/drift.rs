@@ -5,10 +5,12 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::CWD;
 
-use super::checkout::{join, split, stat_at};
+use super::attributes::Attributes;
+use super::checkout::{Convert as _, join, split, stat_at};
 use super::index::{self, IndexEntry};
 use super::objects::{Kind, Objects};
 use super::store::remove_any;
@@ -24,6 +26,8 @@ pub struct Patrol {
     layout: Layout,
     commit: ObjectId,
     reader: Option<index::Reader<File>>,
+    /// Size and time of Git's own index when it was last seen to be whole.
+    index: Option<(u64, SystemTime)>,
 }
 
 /// What a step of a patrol saw.
@@ -47,7 +51,7 @@ impl Sighting {
 impl Patrol {
     /// For the checkout of `commit`.
     pub fn new(layout: Layout, commit: ObjectId) -> Self {
-        Self { layout, commit, reader: None }
+        Self { layout, commit, reader: None, index: None }
     }
 
     /// The commit whose checkout is watched.
@@ -59,6 +63,11 @@ impl Patrol {
     pub fn step(&mut self, limit: usize) -> Sighting {
         let mut seen = Sighting::default();
         if !is_checkout(&self.layout, self.commit) {
+            self.reader = None;
+            seen.lost = true;
+            return seen;
+        }
+        if !self.has_whole_index() {
             self.reader = None;
             seen.lost = true;
             return seen;
@@ -95,6 +104,20 @@ impl Patrol {
     }
 }
 
+impl Patrol {
+    /// Others may rewrite Git's index (`git status` does), but it has to stay an index.
+    fn has_whole_index(&mut self) -> bool {
+        let path = self.layout.admin(self.commit).join("index");
+        let state = fs::metadata(&path).and_then(|meta| Ok((meta.len(), meta.modified()?))).ok();
+        if state.is_some() && state == self.index {
+            return true;
+        }
+        let whole = fs::read(&path).is_ok_and(|data| index::is_whole(&data));
+        self.index = state.filter(|_| whole);
+        whole
+    }
+}
+
 fn is_as_written(top: &Path, entry: &IndexEntry) -> bool {
     let path = join(top, &entry.path);
     if entry.skip {
@@ -108,6 +131,22 @@ fn is_as_written(top: &Path, entry: &IndexEntry) -> bool {
 }
 
 impl Store {
+    /// Writes Git's index of a checkout anew when it is damaged.
+    ///
+    /// # Errors
+    /// When our own copy can't be read or the index can't be written.
+    pub fn heal_index(&self, commit: ObjectId) -> Result<(), RepoError> {
+        let path = self.layout().admin(commit).join("index");
+        if fs::read(&path).is_ok_and(|data| index::is_whole(&data)) {
+            return Ok(());
+        }
+        let own = own_index(self.layout(), commit);
+        let read =
+            || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&own)?)?.collect() };
+        tracing::warn!(path = %path.display(), "the index is damaged; writing it anew");
+        write_index(&self.layout().admin(commit), &read().map_err(RepoError::io("reading", &own))?)
+    }
+
     /// Restores the files of a sighting that really differ from the commit.
     ///
     /// Each is replaced in one step. Files that only look different (a new owner, a restored
@@ -116,23 +155,30 @@ impl Store {
     /// # Errors
     /// When an object is damaged or a file can't be written.
     pub fn repair(&self, commit: ObjectId, sighting: &Sighting) -> Result<usize, RepoError> {
-        let top = self.layout().worktree(commit);
-        let mut restored = 0;
-        for entry in &sighting.changed {
-            if !has_content(self.objects(), &top, entry)? {
-                restore(self.objects(), &top, entry)?;
-                restored += 1;
-            }
-        }
-        self.note_state(commit, sighting)?;
-        Ok(restored)
-    }
-
-    fn note_state(&self, commit: ObjectId, sighting: &Sighting) -> Result<(), RepoError> {
         let path = own_index(self.layout(), commit);
         let read =
             || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
-        let mut entries = read().map_err(RepoError::io("reading", &path))?;
+        let entries = read().map_err(RepoError::io("reading", &path))?;
+        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
+        let content = Content { objects: self.objects(), attributes: &attributes };
+        let top = self.layout().worktree(commit);
+        let mut restored = 0;
+        for entry in &sighting.changed {
+            if !has_content(&content, &top, entry) {
+                restore(&content, &top, entry)?;
+                restored += 1;
+            }
+        }
+        self.note_state(commit, entries, sighting)?;
+        Ok(restored)
+    }
+
+    fn note_state(
+        &self,
+        commit: ObjectId,
+        mut entries: Vec<IndexEntry>,
+        sighting: &Sighting,
+    ) -> Result<(), RepoError> {
         let top = self.layout().worktree(commit);
         for changed in &sighting.changed {
             if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&changed.path)) {
@@ -143,43 +189,53 @@ impl Store {
     }
 }
 
+/// What the files of a commit are to hold.
+struct Content<'a> {
+    objects: &'a Objects,
+    attributes: &'a Attributes,
+}
+
+impl Content<'_> {
+    fn of(&self, entry: &IndexEntry) -> Result<Vec<u8>, RepoError> {
+        let blob = self.objects.read_kind(entry.id, Kind::Blob)?;
+        let converted = match entry.mode {
+            Mode::File | Mode::Executable => self.attributes.convert(&entry.path, entry.id, &blob),
+            Mode::Symlink | Mode::Submodule => None,
+        };
+        Ok(converted.unwrap_or_else(|| blob.to_vec()))
+    }
+}
+
 /// Whether the file holds what the commit says, whatever its times and owner.
-fn has_content(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<bool, RepoError> {
+fn has_content(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> bool {
     let path = join(top, &entry.path);
-    let Ok(meta) = fs::symlink_metadata(&path) else { return Ok(false) };
+    let Ok(meta) = fs::symlink_metadata(&path) else { return false };
     // A parent turned into a symlink leads out of the checkout.
     if !parents_are_directories(top, &entry.path) {
-        return Ok(false);
+        return false;
     }
-    let same = match entry.mode {
+    let is = |found: std::io::Result<Vec<u8>>| {
+        found.is_ok_and(|found| content.of(entry).is_ok_and(|wanted| wanted == found))
+    };
+    match entry.mode {
         Mode::Submodule => meta.is_dir(),
         Mode::Symlink => {
-            meta.is_symlink()
-                && fs::read_link(&path).is_ok_and(|target| {
-                    objects
-                        .read_kind(entry.id, Kind::Blob)
-                        .is_ok_and(|b| *b == *target.as_os_str().as_bytes())
-                })
+            meta.is_symlink() && is(fs::read_link(&path).map(|t| t.as_os_str().as_bytes().to_vec()))
         }
         Mode::File | Mode::Executable => {
             let executable = meta.permissions().mode() & 0o100 != 0;
-            meta.is_file()
-                && executable == (entry.mode == Mode::Executable)
-                && fs::read(&path).is_ok_and(|content| {
-                    objects.read_kind(entry.id, Kind::Blob).is_ok_and(|blob| *blob == content[..])
-                })
+            meta.is_file() && executable == (entry.mode == Mode::Executable) && is(fs::read(&path))
         }
-    };
-    Ok(same)
+    }
 }
 
-fn restore(objects: &Objects, top: &Path, entry: &IndexEntry) -> Result<(), RepoError> {
+fn restore(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> Result<(), RepoError> {
     make_parents(top, &entry.path)?;
     let path = join(top, &entry.path);
     if entry.mode == Mode::Submodule {
         return fs::create_dir(&path).map_err(RepoError::io("creating", &path));
     }
-    let blob = objects.read_kind(entry.id, Kind::Blob)?;
+    let blob = content.of(entry)?;
     if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
         remove_any(&path).map_err(RepoError::io("removing", &path))?;
     }

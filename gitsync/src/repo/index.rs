@@ -85,6 +85,13 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// Whether bytes are an index and end in their own checksum.
+pub(crate) fn is_whole(data: &[u8]) -> bool {
+    let Some(end) = data.len().checked_sub(20).filter(|end| *end >= 12) else { return false };
+    // All zeros: a Git with `index.skipHash` wrote it.
+    data.starts_with(SIGNATURE) && (data[end..] == [0; 20] || Sha1::digest(&data[..end])[..] == data[end..])
+}
+
 /// Reads entries one by one, without holding the file in memory.
 pub(crate) struct Reader<R> {
     input: BufReader<R>,

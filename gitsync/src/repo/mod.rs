@@ -12,19 +12,23 @@
 //! <link> -> .worktrees/<hash>
 //! ```
 
+mod attributes;
 mod checkout;
 mod copy;
 mod drift;
 mod error;
 mod index;
+mod large;
 mod layout;
 mod lock;
 mod names;
 mod objects;
 mod packfile;
+mod pattern;
 mod source;
 mod store;
 mod submodule;
+mod tidy;
 mod tree;
 mod worktree;
 

@@ -152,6 +152,9 @@ impl Objects {
         let packs = self.directory.join("pack");
         let fail = |e: git2::Error| classify_indexer(e, &packs);
         let mut indexer = git2::Indexer::new(Some(&self.odb), &packs, 0o444, false).map_err(fail)?;
+        // Resolving deltas at the end takes long for large packs; a stop must not wait for it.
+        let token = cancel.clone();
+        indexer.progress(move |_| !token.is_cancelled());
         let mut header = PackHeader::default();
         let mut bytes = 0;
         while let Some(chunk) = next() {
@@ -160,11 +163,15 @@ impl Objects {
             }
             bytes += chunk.len() as u64;
             header.push(&chunk)?;
-            indexer.write_all(&chunk).map_err(|e| classify_write(e, &packs))?;
+            indexer.write_all(&chunk).map_err(|e| {
+                if cancel.is_cancelled() { RepoError::Cancelled } else { classify_write(e, &packs) }
+            })?;
         }
         let objects = header.objects.ok_or_else(|| RepoError::BadPack("it ends in its header".to_owned()))?;
         if objects > 0 {
-            indexer.commit().map_err(fail)?;
+            indexer
+                .commit()
+                .map_err(|e| if cancel.is_cancelled() { RepoError::Cancelled } else { fail(e) })?;
             self.refresh()?;
         }
         Ok(PackStats { bytes, objects })

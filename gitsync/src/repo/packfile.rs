@@ -58,6 +58,22 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// The names of the objects in a pack, from its index (version 2).
+pub(crate) fn names(index: &Path) -> Result<Vec<ObjectId>, RepoError> {
+    let data = std::fs::read(index).map_err(RepoError::io("reading", index))?;
+    let bad = || RepoError::BadPack(format!("{} is no pack index", index.display()));
+    let count = data.get(8 + 255 * 4..8 + 256 * 4).filter(|_| data.starts_with(b"\xfftOc\0\0\0\x02"));
+    let count = count.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).ok_or_else(bad)?;
+    let start = 8 + 256 * 4;
+    let names = count.checked_mul(20).and_then(|length| data.get(start..start + length)).ok_or_else(bad)?;
+    let name = |raw: &[u8]| {
+        let mut bytes = [0; 20];
+        bytes.copy_from_slice(raw);
+        ObjectId::from_bytes(bytes)
+    };
+    Ok(names.chunks_exact(20).map(name).collect())
+}
+
 /// Whether a pack's content and its index belong together and are as they were written.
 ///
 /// # Errors

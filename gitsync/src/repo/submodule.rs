@@ -8,12 +8,12 @@ use std::path::{Component, Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{self, join};
+use super::checkout::join;
 use super::index::{self, IndexEntry};
 use super::layout::relative;
 use super::store::remove_any;
-use super::tree::{self, Mode};
-use super::worktree::{Plain, own_index};
+use super::tree::Mode;
+use super::worktree::own_index;
 use super::{Layout, RepoError, Store};
 use crate::protocol::ObjectId;
 
@@ -105,13 +105,7 @@ impl Store {
     ) -> Result<Vec<Wanted>, RepoError> {
         remove_any(top).map_err(RepoError::io("removing", top))?;
         fs::create_dir(top).map_err(RepoError::io("creating", top))?;
-        let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
-        let stats = checkout::write_files(self.objects(), top, &entries, &Plain, cancel)?;
-        let index: Vec<_> = entries
-            .into_iter()
-            .zip(stats)
-            .map(|(e, stat)| IndexEntry { path: e.path, mode: e.mode, id: e.id, stat, skip: false })
-            .collect();
+        let index = self.write_tree(commit, top, None, cancel)?;
         self.write_git_dir(commit, top, git_dir, &index)?;
         wanted(top, &gitlinks(index))
     }

@@ -8,10 +8,13 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, RenameFlags};
 use tokio_util::sync::CancellationToken;
 
-use super::checkout::{self, Convert};
-use super::index::{self, IndexEntry};
+use super::attributes::Attributes;
+use super::checkout;
+use super::index::{self, IndexEntry, Stat};
+use super::pattern::Sparse;
 use super::store::{list, read_optional, remove_any};
-use super::{RepoError, Store, tree};
+use super::tree::{self, Entry};
+use super::{RepoError, Store};
 use crate::protocol::ObjectId;
 
 /// Our own copy of the index: what we wrote, whatever others do to the real one. Its presence
@@ -22,21 +25,16 @@ const UNFINISHED: &str = ".tmp-";
 
 /// How to make a checkout.
 #[derive(Debug, Clone, Default)]
-pub struct CheckoutOptions {}
+pub struct CheckoutOptions {
+    /// A sparse-checkout file; read anew for each checkout.
+    pub sparse: Option<PathBuf>,
+}
 
 /// What making a checkout did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CheckoutStats {
     /// Files, symlinks and submodules written.
     pub files: usize,
-}
-
-pub(crate) struct Plain;
-
-impl Convert for Plain {
-    fn convert(&self, _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
 }
 
 impl Store {
@@ -49,27 +47,53 @@ impl Store {
     pub fn make_checkout(
         &self,
         commit: ObjectId,
-        _options: &CheckoutOptions,
+        options: &CheckoutOptions,
         cancel: &CancellationToken,
     ) -> Result<CheckoutStats, RepoError> {
         let parent = self.layout().worktrees();
         fs::create_dir_all(&parent).map_err(RepoError::io("creating", &parent))?;
         let files = Unfinished::create(&parent)?;
-        let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
-        let stats = checkout::write_files(self.objects(), &files.path, &entries, &Plain, cancel)?;
-        let index: Vec<_> = entries
-            .into_iter()
-            .zip(stats)
-            .map(|(e, stat)| IndexEntry { path: e.path, mode: e.mode, id: e.id, stat, skip: false })
-            .collect();
-        let admin = self.write_admin(commit, &index)?;
+        let patterns = options.sparse.as_ref().map(fs::read).transpose();
+        let path = options.sparse.clone().unwrap_or_default();
+        let patterns = patterns.map_err(RepoError::io("reading", path))?;
+        let index = self.write_tree(commit, &files.path, patterns.as_deref(), cancel)?;
+        let admin = self.write_admin(commit, &index, patterns.as_deref())?;
         write_plain(&files.path.join(".git"), &format!("gitdir: ../../.git/worktrees/{commit}\n"))?;
         admin.install(&self.layout().admin(commit))?;
         files.install(&self.layout().worktree(commit))?;
         Ok(CheckoutStats { files: index.len() })
     }
 
-    fn write_admin(&self, commit: ObjectId, index: &[IndexEntry]) -> Result<Unfinished, RepoError> {
+    /// Writes a commit's files into an empty directory of our own; gives the index they make.
+    pub(crate) fn write_tree(
+        &self,
+        commit: ObjectId,
+        top: &Path,
+        patterns: Option<&[u8]>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<IndexEntry>, RepoError> {
+        let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
+        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
+        let sparse = patterns.map(Sparse::parse);
+        let (wanted, skipped): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|e| sparse.as_ref().is_none_or(|sparse| sparse.has(&e.path)));
+        let stats = checkout::write_files(self.objects(), top, &wanted, &attributes, cancel)?;
+        let entry = |e: Entry, stat, skip| IndexEntry { path: e.path, mode: e.mode, id: e.id, stat, skip };
+        let mut index: Vec<_> =
+            wanted.into_iter().zip(stats).map(|(e, stat)| entry(e, stat, false)).collect();
+        if !skipped.is_empty() {
+            index.extend(skipped.into_iter().map(|e| entry(e, Stat::default(), true)));
+            index.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        Ok(index)
+    }
+
+    fn write_admin(
+        &self,
+        commit: ObjectId,
+        index: &[IndexEntry],
+        patterns: Option<&[u8]>,
+    ) -> Result<Unfinished, RepoError> {
         let parent = self.layout().admins();
         fs::create_dir_all(&parent).map_err(RepoError::io("creating", &parent))?;
         let admin = Unfinished::create(&parent)?;
@@ -77,13 +101,19 @@ impl Store {
         write_plain(&admin.path.join("commondir"), "../..\n")?;
         let pointer = self.layout().worktree(commit).join(".git");
         write_plain(&admin.path.join("gitdir"), &format!("{}\n", pointer.display()))?;
+        if let Some(patterns) = patterns {
+            let info = admin.path.join("info");
+            fs::create_dir(&info).map_err(RepoError::io("creating", &info))?;
+            let path = info.join("sparse-checkout");
+            fs::write(&path, patterns).map_err(RepoError::io("writing", &path))?;
+        }
         write_index(&admin.path, index)?;
         Ok(admin)
     }
 
     /// Whether the checkout of `commit` was finished and still says that it is this commit.
     ///
-    /// Cheap: a handful of small reads. File contents are looked at by [`Store::patrol`].
+    /// Cheap: a handful of small reads. File contents are looked at by [`super::Patrol`].
     pub fn has_checkout(&self, commit: ObjectId) -> bool {
         is_checkout(self.layout(), commit)
     }
@@ -168,6 +198,21 @@ pub(crate) fn is_checkout(layout: &super::Layout, commit: ObjectId) -> bool {
     says(&admin.join("HEAD"), &hash)
         && says(&files.join(".git"), &format!("gitdir: ../../.git/worktrees/{hash}"))
         && admin.join(OWN_INDEX).is_file()
+}
+
+impl Store {
+    /// Whether the checkout was made with the same sparse patterns that are wanted now.
+    ///
+    /// # Errors
+    /// When the sparse-checkout file can't be read.
+    pub fn has_patterns(&self, commit: ObjectId, options: &CheckoutOptions) -> Result<bool, RepoError> {
+        let made = read_optional(&self.layout().admin(commit).join("info/sparse-checkout"))?;
+        let wanted = match &options.sparse {
+            Some(path) => Some(fs::read(path).map_err(RepoError::io("reading", path))?),
+            None => None,
+        };
+        Ok(made == wanted.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
 }
 
 /// The index of what was written at checkout.

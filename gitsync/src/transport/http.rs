@@ -13,7 +13,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
 
-use super::{AGENT, CONNECT, FetchSink, STALL, TransportError};
+use super::{AGENT, CONNECT, FetchSink, STALL, TransportError, with_causes};
 use crate::protocol::{
     AdvertReader, Advertisement, Capabilities, Decoder, FetchEvent, FetchRequest, FetchResponse, Packet,
     ProtocolError, RefsReader, RemoteRef, encode_ls_refs,
@@ -27,8 +27,6 @@ const MAX_REDIRECTS: usize = 5;
 pub struct HttpOptions {
     /// What to trust and to show.
     pub tls: TlsOptions,
-    /// `Cookie` header by URL, from a cookie file.
-    pub cookie: Option<String>,
     /// Further headers (`http.extraHeader`).
     pub headers: Vec<(String, String)>,
 }
@@ -41,6 +39,7 @@ pub struct HttpRemote {
     /// Where redirects led.
     base: Url,
     authorization: Option<HeaderValue>,
+    cookie: Option<HeaderValue>,
     extra: Vec<(header::HeaderName, HeaderValue)>,
     /// What the server offered when it was asked; asked again after any failure.
     known: Option<Capabilities>,
@@ -54,17 +53,20 @@ impl HttpRemote {
     pub fn new(url: Url, options: &HttpOptions) -> Result<Self, TransportError> {
         let tls = common::client::tls(&options.tls).map_err(|e| TransportError::Tls(e.to_string()))?;
         let client = common::client::client(tls, CONNECT);
-        let mut extra: Vec<_> = options
+        let extra: Vec<_> = options
             .headers
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
             .collect();
-        if let Some(mut cookie) = options.cookie.as_deref().and_then(|text| HeaderValue::from_str(text).ok())
-        {
-            cookie.set_sensitive(true);
-            extra.push((header::COOKIE, cookie));
-        }
-        Ok(Self { client, base: url.clone(), origin: url, authorization: None, extra, known: None })
+        Ok(Self {
+            client,
+            base: url.clone(),
+            origin: url,
+            authorization: None,
+            cookie: None,
+            extra,
+            known: None,
+        })
     }
 
     /// Sets what to log in with from the next request on.
@@ -77,6 +79,15 @@ impl HttpRemote {
             Some(value)
         };
         self.authorization = credentials.and_then(encode);
+    }
+
+    /// Sets the `Cookie` header from the next request on.
+    pub fn set_cookie(&mut self, cookie: Option<&SecretString>) {
+        self.cookie = cookie.and_then(|text| {
+            let mut value = HeaderValue::from_str(text.expose_secret()).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
     }
 
     pub(super) async fn refs(&mut self, names: &[String]) -> Result<Vec<RemoteRef>, TransportError> {
@@ -230,6 +241,9 @@ impl HttpRemote {
             if let Some(value) = &self.authorization {
                 request = request.header(header::AUTHORIZATION, value);
             }
+            if let Some(value) = &self.cookie {
+                request = request.header(header::COOKIE, value);
+            }
             for (name, value) in &self.extra {
                 request = request.header(name, value);
             }
@@ -241,25 +255,11 @@ impl HttpRemote {
             Ok(Err(error)) => Err(TransportError::Io {
                 what: "asking",
                 address,
-                source: std::io::Error::other(causes(&error)),
+                source: std::io::Error::other(with_causes(&error)),
             }),
             Err(_) => Err(TransportError::Silent { what: "answering", address, limit: STALL }),
         }
     }
-}
-
-/// hyper's errors tell what happened only in their sources.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn same_site(a: &Url, b: &Url) -> bool {
@@ -328,7 +328,7 @@ impl Answer {
                     }
                 }
                 Ok(Some(Err(error))) => {
-                    let source = std::io::Error::other(causes(&error));
+                    let source = std::io::Error::other(with_causes(&error));
                     return Err(TransportError::Io {
                         what: "reading from",
                         address: self.address.clone(),

@@ -2,7 +2,6 @@
 
 mod git;
 mod http;
-mod known_hosts;
 mod ssh;
 mod stream;
 mod url;
@@ -14,7 +13,7 @@ use tokio::sync::mpsc;
 
 pub use git::GitRemote;
 pub use http::{HttpOptions, HttpRemote};
-pub use ssh::{SshOptions, SshRemote};
+pub use ssh::SshRemote;
 pub use url::{RemoteUrl, UrlError};
 
 use crate::protocol::{FetchEvent, FetchRequest, ProtocolError, RemoteRef};
@@ -79,19 +78,28 @@ pub enum TransportError {
         source: ProtocolError,
     },
     /// The SSH layer refused, or was refused.
-    #[error("{address}: {reason}")]
-    Ssh {
-        /// With whom.
-        address: String,
-        /// Why.
-        reason: String,
-    },
+    #[error("{}", with_causes(&**.0))]
+    Ssh(Box<crate::ssh::SshError>),
     /// TLS settings that can't be used.
     #[error("TLS: {0}")]
     Tls(String),
     /// The taking side is gone; its own error says more.
     #[error("the received pack couldn't be stored")]
     SinkClosed,
+}
+
+/// The text of an error and of what caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 fn hint(status: u16) -> &'static str {

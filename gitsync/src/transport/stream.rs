@@ -125,6 +125,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     fn io(&self, what: &'static str, source: std::io::Error) -> TransportError {
+        // A stream over SSH says more than that it ended.
+        let source = match source.downcast::<crate::ssh::SshError>() {
+            Ok(error) => return TransportError::Ssh(Box::new(error)),
+            Err(source) => source,
+        };
         TransportError::Io { what, address: self.address.clone(), source }
     }
 

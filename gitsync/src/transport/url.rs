@@ -6,6 +6,7 @@ use thiserror::Error;
 use url::Url;
 
 use crate::redact::percent_decode;
+use crate::ssh::Target;
 
 /// A remote's address, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,22 +25,13 @@ pub enum RemoteUrl {
     /// `http://` or `https://`, without user and password.
     Http(Url),
     /// `ssh://[user@]host[:port]/path` or `[user@]host:path`
-    Ssh {
-        /// Login name, if one is given.
-        user: Option<String>,
-        /// Host name or address.
-        host: String,
-        /// TCP port.
-        port: u16,
-        /// Path on the server.
-        path: String,
-    },
+    Ssh(Target),
 }
 
 /// An address that can't be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} {1}")]
-pub struct UrlError(String, &'static str);
+pub struct UrlError(String, String);
 
 impl RemoteUrl {
     /// Takes an address apart.
@@ -48,12 +40,17 @@ impl RemoteUrl {
     /// When a scheme is unknown or a part is missing.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let shown = || crate::redact::url(text);
-        let fail = |reason| UrlError(shown(), reason);
+        let fail = |reason: &str| UrlError(shown(), reason.to_owned());
         if text.is_empty() {
             return Err(fail("is empty"));
         }
+        if crate::ssh::is_ssh(text) {
+            return Target::parse(text)
+                .map(Self::Ssh)
+                .map_err(|e| fail(&format!("is no usable address: {e}")));
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(scp_form(text).unwrap_or_else(|| Self::Local(PathBuf::from(text))));
+            return Ok(Self::Local(PathBuf::from(text)));
         };
         match scheme.to_ascii_lowercase().as_str() {
             "file" => Ok(Self::Local(PathBuf::from(percent_decode(local_path(rest))))),
@@ -69,14 +66,8 @@ impl RemoteUrl {
                 Ok(Self::Http(url))
             }
             "git" => {
-                let (_, host, port, path) = authority(rest, 9418).map_err(fail)?;
+                let (host, port, path) = authority(rest, 9418).map_err(fail)?;
                 Ok(Self::Git { host, port, path })
-            }
-            "ssh" | "git+ssh" | "ssh+git" => {
-                let (user, host, port, path) = authority(rest, 22).map_err(fail)?;
-                // `ssh://host/~user/x` means a path below a home directory.
-                let path = if path.starts_with("/~") { path[1..].to_owned() } else { path };
-                Ok(Self::Ssh { user, host, port, path })
             }
             _ => Err(fail("has a scheme that isn't file, git, http, https or ssh")),
         }
@@ -91,34 +82,12 @@ fn local_path(rest: &str) -> &str {
     }
 }
 
-/// `[user@]host:path`, where no slash comes before the colon.
-fn scp_form(text: &str) -> Option<RemoteUrl> {
-    let (before, path) = match text.strip_prefix('[').and_then(|inner| inner.split_once("]:")) {
-        Some(found) => found,
-        None => text.split_once(':')?,
-    };
-    if before.contains('/') || before.is_empty() || path.is_empty() {
-        return None;
-    }
-    let (user, host) = match before.rsplit_once('@') {
-        Some((user, host)) => (Some(user.to_owned()), host),
-        None => (None, before),
-    };
-    if host.is_empty() || host.starts_with('-') {
-        return None;
-    }
-    Some(RemoteUrl::Ssh { user, host: host.to_owned(), port: 22, path: path.to_owned() })
-}
-
-type Authority = (Option<String>, String, u16, String);
+type Authority = (String, u16, String);
 
 fn authority(rest: &str, default_port: u16) -> Result<Authority, &'static str> {
     let at = rest.find('/').ok_or("names no path")?;
     let (authority, path) = rest.split_at(at);
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(percent_decode(user.split(':').next().unwrap_or(user))), host),
-        None => (None, authority),
-    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (host, port) = match host.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         Some((host, tail)) => (host, tail.strip_prefix(':')),
         None => match host.rsplit_once(':') {
@@ -137,7 +106,7 @@ fn authority(rest: &str, default_port: u16) -> Result<Authority, &'static str> {
     if path == "/" || path.contains(['\0', '\n']) {
         return Err("names no path");
     }
-    Ok((user, host.to_owned(), port, percent_decode(path)))
+    Ok((host.to_owned(), port, percent_decode(path)))
 }
 
 #[cfg(test)]
@@ -146,20 +115,15 @@ mod tests {
 
     use super::*;
 
-    fn ssh(user: Option<&str>, host: &str, port: u16, path: &str) -> RemoteUrl {
-        RemoteUrl::Ssh { user: user.map(str::to_owned), host: host.to_owned(), port, path: path.to_owned() }
-    }
-
     #[test]
     fn forms() {
         let parse = |text| RemoteUrl::parse(text).unwrap();
+        for text in ["git@host:path/x.git", "ssh://git@host:2222/x.git", "ssh://[::1]:23/x"] {
+            assert!(matches!(parse(text), RemoteUrl::Ssh(_)), "{text}");
+        }
         assert_eq!(parse("/srv/x.git"), RemoteUrl::Local("/srv/x.git".into()));
         assert_eq!(parse("file:///srv/a%20b"), RemoteUrl::Local("/srv/a b".into()));
         assert_eq!(parse("./a:b"), RemoteUrl::Local("./a:b".into()));
-        assert_eq!(parse("git@host:path/x.git"), ssh(Some("git"), "host", 22, "path/x.git"));
-        assert_eq!(parse("ssh://git@host:2222/x.git"), ssh(Some("git"), "host", 2222, "/x.git"));
-        assert_eq!(parse("ssh://host/~me/x"), ssh(None, "host", 22, "~me/x"));
-        assert_eq!(parse("ssh://[::1]:23/x"), ssh(None, "::1", 23, "/x"));
         assert_eq!(
             parse("git://host/x"),
             RemoteUrl::Git { host: "host".to_owned(), port: 9418, path: "/x".to_owned() }

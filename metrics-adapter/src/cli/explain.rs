@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use common::cli::USAGE;
-use common::runtime::chain;
+use common::error::chain;
 use metrics_adapter::explain::{self, Check};
 use metrics_adapter::mapping::{self, Mapping};
 use metrics_adapter::source::statsd::Config;

@@ -68,7 +68,7 @@ fn refuse(problem: &str) -> ExitCode {
 /// Reads every file the configuration names; the number of mapping rules, or the exit status.
 fn read_files(config: &Config) -> Result<usize, ExitCode> {
     let fail = |error: &(dyn std::error::Error + 'static)| {
-        eprintln!("{}: error: {}", APP.name, runtime::chain(error));
+        eprintln!("{}: error: {}", APP.name, common::error::chain(error));
         ExitCode::from(USAGE)
     };
     if let Some(path) = &config.web_config {

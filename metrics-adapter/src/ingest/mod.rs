@@ -124,12 +124,16 @@ impl Ingest {
         {
             return;
         }
-        slow::take(self, store, line, shape.as_ref().map(key), now);
+        slow::take(self, store, line, shape.as_ref(), now);
     }
 
     /// Applies a line whose series is known; false when it needs the slow way.
     fn again(&mut self, store: &mut Store, shape: &Shape<'_>, seen: Seen, now: u64) -> bool {
         if seen.series.is_some_and(|id| !store.is_alive(id)) {
+            return false;
+        }
+        // Bad tags are counted once for each value, of which a line may have any number.
+        if seen.tag_errors > 0 && !shape.is_single() {
             return false;
         }
         let kind = MetricType::from(shape.kind);

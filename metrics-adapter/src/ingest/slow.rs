@@ -7,18 +7,22 @@ use super::{Ingest, is_negative_count, times};
 use crate::family::PackedLabels;
 use crate::family::store::{LineKey, Plan, Refusal, Seen, SeriesId, Store};
 use crate::mapping::{Action, Mapped, MetricType};
+use crate::statsd::shape::Shape;
 use crate::statsd::{Event, Notice, Observer, Tags, Type};
 
-/// Parses a line in full. When its series can be told from `key` alone it is remembered.
-pub(super) fn take(ingest: &mut Ingest, store: &mut Store, line: &[u8], key: Option<LineKey<'_>>, now: u64) {
+/// Parses a line in full. When its series can be told from its shape alone it is remembered.
+pub(super) fn take(ingest: &mut Ingest, store: &mut Store, line: &[u8], shape: Option<&Shape<'_>>, now: u64) {
     let parser = ingest.parser;
-    parser.read(line, &mut Taker { ingest, store, key, now });
+    let single = shape.is_some_and(Shape::is_single);
+    parser.read(line, &mut Taker { ingest, store, key: shape.map(super::key), single, now });
 }
 
 struct Taker<'a> {
     ingest: &'a mut Ingest,
     store: &'a mut Store,
     key: Option<LineKey<'a>>,
+    /// Whether the line holds one value only.
+    single: bool,
     now: u64,
 }
 
@@ -146,7 +150,7 @@ impl Taker<'_> {
     fn remember(&mut self, seen: Seen) {
         // Room for a few spellings of each series (tag orders differ between clients).
         let bound = 2 * self.store.len() + 4096;
-        if let Some(key) = &self.key {
+        if let Some(key) = self.key.as_ref().filter(|_| self.single || seen.tag_errors == 0) {
             self.store.lines().remember(key, seen, bound);
         }
     }

@@ -119,8 +119,9 @@ fn messages_that_are_no_metrics_are_counted_apart() {
 fn near_lines() -> impl Strategy<Value = String> {
     let name =
         prop::sample::select(vec!["a", "b.c", "a[k=v]", "a,k=v", "a#k=v", "t.x", "", "a[", "drop.x", "é"]);
-    let value =
-        prop::sample::select(vec!["1", "-1", "+2", "1:2", "0.5", "x", "", "nan", "1_0", "1e999", "1:x"]);
+    let value = prop::sample::select(vec![
+        "1", "-1", "+2", "1:2", "1:2:3", "0.5", "x", "", "nan", "1_0", "1e999", "1:x",
+    ]);
     let kind = prop::sample::select(vec!["c", "g", "ms", "h", "d", "s", "x", "", "c:5|ms"]);
     let section = prop::sample::select(vec![
         "|@0.5",

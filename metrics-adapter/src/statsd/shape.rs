@@ -73,9 +73,15 @@ impl<'a> Shape<'a> {
         (rest.is_empty() && sections <= MAX_SECTIONS).then_some(())
     }
 
+    /// Whether the line holds one value only.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        memchr(b':', self.values).is_none()
+    }
+
     /// Passes on the events, one per value, or none and `false` when a value needs the full parser.
     pub fn events(&self, mut each: impl FnMut(Event<'static>)) -> bool {
-        if memchr(b':', self.values).is_none() {
+        if self.is_single() {
             return match self.event(self.values) {
                 Some(event) => {
                     each(event);

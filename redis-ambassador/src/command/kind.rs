@@ -43,7 +43,7 @@ pub enum Kind {
     StreamRead,
     /// `EVAL_RO`, `EVALSHA_RO`, `FCALL_RO`: a replica may lack the script.
     ReadScript,
-    /// `SCRIPT`.
+    /// `SCRIPT`, `FUNCTION`.
     Script,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn kind_of(name: &str) -> Kind {
         "bitfield" => Kind::Bitfield,
         "xread" | "xreadgroup" => Kind::StreamRead,
         "eval_ro" | "evalsha_ro" | "fcall_ro" => Kind::ReadScript,
-        "script" => Kind::Script,
+        "script" | "function" => Kind::Script,
         _ => Kind::Plain,
     }
 }

@@ -1,6 +1,6 @@
 //! What a command does and where its keys are.
 //!
-//! The table comes from the server itself (`COMMAND`, see [`parse_command_reply`]), so that modules and later
+//! The table comes from the server itself (`COMMAND`, see [`Table`]), so that modules and later
 //! versions are known; [`Table::builtin`] stands in until a server has answered. Whatever the table does not say to
 //! be a read is taken for a write.
 

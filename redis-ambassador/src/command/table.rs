@@ -85,6 +85,8 @@ pub struct Command {
     pub specs: Vec<KeySpec>,
     /// Position of its only key, when that is all there is to say.
     pub only_key: Option<usize>,
+    /// The operator does not want it.
+    pub denied: bool,
     subcommands: Vec<Command>,
 }
 
@@ -113,7 +115,16 @@ impl Command {
         } else {
             Effect::Read
         };
-        Self { kind: kind_of(&name), effect, only_key, flags, specs, subcommands, name: name.into() }
+        Self {
+            kind: kind_of(&name),
+            effect,
+            only_key,
+            flags,
+            specs,
+            denied: false,
+            subcommands,
+            name: name.into(),
+        }
     }
 
     /// Whether the second word may name a subcommand.
@@ -151,6 +162,34 @@ impl Table {
             table.slots[slot] = index as u16 + 1;
         }
         table
+    }
+
+    /// Marks commands as denied: by name, or `container|sub` for one subcommand.
+    pub fn deny(&mut self, names: &[String]) {
+        for name in names {
+            let mut words = name.split('|');
+            let (word, sub) = (words.next().unwrap_or_default(), words.next());
+            let found = match self.slots[self.slot(word.as_bytes())] {
+                0 => None,
+                index => self.commands.get_mut(usize::from(index) - 1),
+            };
+            match (found, sub) {
+                (Some(command), Some(sub)) => {
+                    let named = |known: &&mut Command| {
+                        known.name.rsplit('|').next().is_some_and(|known| known.eq_ignore_ascii_case(sub))
+                    };
+                    if let Some(subcommand) = command.subcommands.iter_mut().find(named) {
+                        subcommand.denied = true;
+                    }
+                }
+                (Some(command), None) => {
+                    command.denied = true;
+                    command.subcommands.iter_mut().for_each(|subcommand| subcommand.denied = true);
+                }
+                // A command that the server does not know needs no denying.
+                (None, _) => {}
+            }
+        }
     }
 
     /// Number of commands.

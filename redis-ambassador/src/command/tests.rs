@@ -124,6 +124,18 @@ fn keys_are_found_where_the_server_says() {
 }
 
 #[test]
+fn denied_commands_are_marked() {
+    let mut table = Table::builtin();
+    table.deny(&["FLUSHALL".to_owned(), "config|set".to_owned(), "SCRIPT".to_owned(), "nosuch".to_owned()]);
+    let denied = |name: &str, sub: &str| {
+        let command = table.find(name.as_bytes()).unwrap();
+        command.subcommand(sub.as_bytes()).unwrap_or(command).denied
+    };
+    assert!(denied("flushall", "") && denied("config", "SET") && denied("script", "load"));
+    assert!(!denied("config", "get") && !denied("get", ""));
+}
+
+#[test]
 fn the_builtin_table_is_whole() {
     let table = Table::builtin();
     assert!(table.len() > 230, "{}", table.len());

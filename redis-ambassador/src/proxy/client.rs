@@ -14,6 +14,8 @@ use std::task::{Context, Poll, Waker};
 
 /// More unsent answer bytes than this, and neither this client nor what feeds it is read.
 pub(super) const HIGH_WATER: usize = 256 << 10;
+/// More bytes of unanswered requests than this, and the client is not read.
+pub(super) const MAX_UNANSWERED: usize = 4 << 20;
 /// Below this, reading goes on.
 pub(super) const LOW_WATER: usize = 64 << 10;
 
@@ -26,6 +28,8 @@ pub(super) struct Slot {
     /// Hash of the one key it touches; 0 for none, several or unknown.
     pub(super) key: u32,
     pub(super) mode: Mode,
+    /// Bytes of the request.
+    pub(super) len: u32,
 }
 
 /// What an outstanding request does, for the order of effects within one client.
@@ -53,6 +57,8 @@ pub(super) struct ClientState {
     pub(super) own_busy: u32,
     pub(super) replica_reads: u32,
     pub(super) writes: u32,
+    /// Bytes of the requests that have a slot.
+    pub(super) unanswered: usize,
     /// Epoch of its last write.
     pub(super) last_write: u64,
     pub(super) own_writes: OwnWrites,
@@ -70,6 +76,10 @@ pub(super) struct ClientState {
     /// The kernel takes no more at the moment.
     pub(super) blocked: bool,
     pub(super) dirty: bool,
+    /// Hub clock when something last came from it.
+    pub(super) heard: u64,
+    /// Hub clock when the kernel last took something for it, or there was nothing to take.
+    pub(super) wrote: u64,
     /// A connection that is not read because of this client.
     pub(super) feeder: Option<Rc<Link>>,
     pub(super) waker: Option<Waker>,
@@ -83,7 +93,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(id: u64, socket: Socket, limits: RequestLimits) -> Rc<Self> {
+    pub(super) fn new(id: u64, socket: Socket, limits: RequestLimits, now: u64) -> Rc<Self> {
         let state = ClientState {
             session: Session::new(),
             lane: 0,
@@ -96,6 +106,7 @@ impl Client {
             own_busy: 0,
             replica_reads: 0,
             writes: 0,
+            unanswered: 0,
             last_write: 0,
             own_writes: OwnWrites::default(),
             last_replica: 0,
@@ -106,6 +117,8 @@ impl Client {
             closed: false,
             blocked: false,
             dirty: false,
+            heard: now,
+            wrote: now,
             feeder: None,
             waker: None,
         };
@@ -132,7 +145,11 @@ impl Client {
             if self.state.borrow().blocked {
                 match self.socket.poll_writable(cx) {
                     Poll::Ready(Ok(())) => {
-                        self.state.borrow_mut().blocked = false;
+                        {
+                            let mut state = self.state.borrow_mut();
+                            state.blocked = false;
+                            state.wrote = hub.clock();
+                        }
                         self.flush();
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -200,13 +217,14 @@ impl Client {
 impl ClientState {
     /// Adds a request's place in the order of answers and returns its number.
     #[inline]
-    pub(super) fn push_slot(&mut self, key: u32, mode: Mode) -> u64 {
+    pub(super) fn push_slot(&mut self, key: u32, mode: Mode, len: usize) -> u64 {
         match mode {
             Mode::Write => self.writes += 1,
             Mode::ReplicaRead => self.replica_reads += 1,
             Mode::Neutral => {}
         }
-        self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode });
+        self.unanswered += len;
+        self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode, len: len as u32 });
         self.head + self.slots.len() as u64 - 1
     }
 
@@ -216,14 +234,18 @@ impl ClientState {
             self.head += 1;
             self.out.extend(bytes);
         } else {
-            self.slots.push_back(Slot { held: bytes.to_vec(), done: true, key: 0, mode: Mode::Neutral });
+            self.slots.push_back(Slot { held: bytes.to_vec(), done: true, ..Slot::default() });
         }
     }
 
     /// Passes on bytes of the answer to request `seq`; `done` with the last of them.
     #[inline]
     pub(super) fn reply(&mut self, seq: u64, bytes: &[u8], done: bool) {
-        let index = (seq - self.head) as usize;
+        let Some(index) = seq.checked_sub(self.head).filter(|index| *index < self.slots.len() as u64) else {
+            // The client was closed meanwhile.
+            return;
+        };
+        let index = index as usize;
         if index != 0 {
             if let Some(slot) = self.slots.get_mut(index) {
                 slot.held.extend_from_slice(bytes);
@@ -251,10 +273,12 @@ impl ClientState {
     #[inline]
     fn pop_slot(&mut self) {
         self.head += 1;
-        match self.slots.pop_front().map(|slot| slot.mode) {
-            Some(Mode::Write) => self.writes -= 1,
-            Some(Mode::ReplicaRead) => self.replica_reads -= 1,
-            _ => {}
+        let Some(slot) = self.slots.pop_front() else { return };
+        self.unanswered -= slot.len as usize;
+        match slot.mode {
+            Mode::Write => self.writes -= 1,
+            Mode::ReplicaRead => self.replica_reads -= 1,
+            Mode::Neutral => {}
         }
     }
 

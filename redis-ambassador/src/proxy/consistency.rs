@@ -2,7 +2,7 @@
 
 use super::client::ClientState;
 use super::hub::Hub;
-use super::process::{Keys, key_hash};
+use super::keys::{Keys, key_hash};
 use crate::command::{Classified, Effect, Request, visit_keys};
 use crate::config::Consistency;
 use crate::upstream::Waiter;
@@ -44,25 +44,26 @@ impl Hub {
     /// The answer to a write has come, or never will.
     #[inline]
     pub(super) fn fence_done(&self, waiter: &Waiter) {
-        if waiter.epoch != 0 {
+        if waiter.epoch != 0 && !waiter.read {
             self.settings.fence.answered(waiter.epoch);
         }
     }
 
-    /// Whether a replica is fresh enough for a read of these keys by this client.
+    /// The epoch that a replica must have caught up with to answer a read of these keys by this client.
     #[inline]
-    pub(super) fn fence_passed(&self, state: &ClientState, server: usize, keys: &Keys) -> bool {
-        let fence = &self.settings.fence;
-        let passed = match self.settings.consistency {
-            Consistency::Eventual => true,
-            Consistency::Session => state.last_write <= fence.caught_up(server),
-            Consistency::Pod => fence.passed(server, keys.iter()),
-            Consistency::Primary => return false,
-        };
-        if !passed {
-            self.metrics.fenced.inc();
+    pub(super) fn fence_needed(&self, state: &ClientState, keys: &Keys) -> u64 {
+        match self.settings.consistency {
+            Consistency::Eventual => 0,
+            Consistency::Session => state.last_write,
+            Consistency::Pod => self.settings.fence.needed(keys.iter()),
+            Consistency::Primary => u64::MAX,
         }
-        passed
+    }
+
+    /// Whether a replica has caught up with an epoch.
+    #[inline]
+    pub(super) fn is_fresh(&self, server: usize, epoch: u64) -> bool {
+        epoch <= self.settings.fence.caught_up(server)
     }
 
     /// Notes a request over the client's own connection. It may run much later than it is sent, so its keys are

@@ -45,10 +45,17 @@ impl Hub {
     /// Sends a request that came back unanswered to wherever it may go now.
     pub(super) fn send_again(self: &Rc<Self>, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
         if waiter.client.state.borrow().closed {
-            return;
+            return self.fence_done(&waiter);
         }
         let lane = waiter.client.state.borrow().lane;
-        let replica = if waiter.anywhere { self.replica(lane) } else { None };
+        let fresh = |server: &usize| self.is_fresh(*server, waiter.epoch);
+        let replica = match waiter.anywhere {
+            true => self
+                .replica(lane)
+                .filter(fresh)
+                .or_else(|| self.candidates.borrow().iter().copied().find(fresh)),
+            false => None,
+        };
         match replica.or_else(|| self.primary()) {
             Some(server) => {
                 let link = self.link(lane, server);
@@ -60,6 +67,7 @@ impl Hub {
 
     /// Gives a request its final answer from here.
     pub(super) fn finish(&self, waiter: &Waiter, answer: &[u8]) {
+        self.fence_done(waiter);
         let mut state = waiter.client.state.borrow_mut();
         if state.closed {
             return;
@@ -153,14 +161,13 @@ impl Hub {
         if waiter.abandoned {
             return;
         }
-        self.fence_done(&waiter);
         if begun && waiter.client.state.borrow().closed {
-            return;
+            return self.fence_done(&waiter);
         }
         if begun && waiter.client.has_begun(waiter.seq) {
             // Half an answer is on its way to the client and its rest will never come.
             self.kick(&waiter.client, "connection to the server was lost in the middle of an answer");
-            return;
+            return self.fence_done(&waiter);
         }
         if let LinkError::Refused(line) = error {
             self.finish(&waiter, line);

@@ -8,7 +8,7 @@ use crate::metrics::WorkerMetrics;
 use crate::route::{View, least_outstanding};
 use crate::session::Profile;
 use crate::topology::Topology;
-use crate::upstream::{Credentials, Link};
+use crate::upstream::{Credentials, Link, Phase, Waiter};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     /// Shared connections that get no new requests.
     pub(super) detached: RefCell<Vec<Rc<Link>>>,
     pub(super) limbo: RefCell<Limbo>,
+    /// Requests that found no room in limbo.
+    pub(super) crowded: RefCell<Vec<Waiter>>,
     pub(super) clients: RefCell<Vec<Rc<Client>>>,
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) reply_scratch: RefCell<Vec<u8>>,
@@ -56,6 +58,8 @@ pub(crate) struct Hub {
     start: Instant,
 }
 
+/// Profiles with connections at one time; one that nobody uses any more makes room.
+const MAX_LANES: usize = 1024;
 /// How long a server that has just failed gets no reads, in microseconds, unless the topology clears it.
 const SUSPENSION: u64 = 250_000;
 
@@ -67,9 +71,8 @@ impl Hub {
     ) -> Rc<Self> {
         let read_buffer = 64 << 10;
         Rc::new(Self {
-            settings,
             metrics,
-            table: RefCell::new(Arc::new(Table::builtin())),
+            table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
             topology: RefCell::default(),
             view: RefCell::default(),
             candidates: RefCell::default(),
@@ -81,6 +84,7 @@ impl Hub {
             idle: RefCell::default(),
             detached: RefCell::default(),
             limbo: RefCell::default(),
+            crowded: RefCell::default(),
             clients: RefCell::default(),
             scratch: RefCell::new(vec![0; read_buffer]),
             reply_scratch: RefCell::new(vec![0; 2 * read_buffer]),
@@ -88,6 +92,7 @@ impl Hub {
             turn: Cell::new(0),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            settings,
             clock: Cell::new(0),
             start: Instant::now(),
         })
@@ -109,10 +114,58 @@ impl Hub {
     /// The lane of a profile, made when it is new.
     pub(super) fn lane(&self, profile: Profile) -> usize {
         let mut lanes = self.lanes.borrow_mut();
-        lanes.iter().position(|lane| lane.profile == profile).unwrap_or_else(|| {
-            lanes.push(Lane { profile, links: Vec::new() });
-            lanes.len() - 1
-        })
+        if let Some(known) = lanes.iter().position(|lane| lane.profile == profile) {
+            return known;
+        }
+        let fresh = Lane { profile, links: Vec::new() };
+        if lanes.len() >= MAX_LANES {
+            let used = self.profiles_in_use(profile);
+            let free = |lane: &Lane| lane.links.iter().all(Option::is_none) && !used.contains(&lane.profile);
+            if let Some(free) = lanes.iter().skip(1).position(free) {
+                lanes[free + 1] = fresh;
+                return free + 1;
+            }
+        }
+        lanes.push(fresh);
+        lanes.len() - 1
+    }
+
+    /// The profiles that clients have or are about to have. `current` is that of the client being served, whose state
+    /// cannot be looked at.
+    pub(super) fn profiles_in_use(&self, current: Profile) -> Vec<Profile> {
+        let mut used = vec![Profile::default(), current];
+        for client in self.clients.borrow().iter() {
+            if let Ok(state) = client.state.try_borrow() {
+                used.push(state.session.profile);
+                used.extend(state.switching.map(|(_, profile)| profile));
+            }
+        }
+        used
+    }
+
+    /// Lets go of every connection of a user, whose number is about to mean somebody else.
+    pub(super) fn forget_user(&self, user: u32) {
+        let mut links = Vec::new();
+        for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| lane.profile.user == user) {
+            links.extend(lane.links.iter_mut().filter_map(Option::take));
+        }
+        for link in links {
+            if matches!(link.state.borrow().phase, Phase::Up(_)) {
+                self.detach_taken(link);
+                continue;
+            }
+            // It would authenticate as the new user; only clients that are gone can have asked for something.
+            let waiters = std::mem::take(&mut link.state.borrow_mut().waiters);
+            waiters.iter().for_each(|waiter| self.fence_done(waiter));
+            link.close();
+        }
+        self.idle.borrow_mut().retain(|(_, link)| {
+            let keep = link.profile.user != user;
+            if !keep {
+                link.close();
+            }
+            keep
+        });
     }
 
     pub(super) fn primary(&self) -> Option<usize> {
@@ -160,16 +213,29 @@ impl Hub {
 
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
+        let promoted = topology.view.primary.filter(|primary| self.primary() != Some(*primary));
         *self.topology.borrow_mut() = Arc::clone(topology);
         *self.view.borrow_mut() = topology.view.clone();
         self.suspended.borrow_mut().clear();
         self.refresh_candidates();
         self.metrics.name_servers(topology.servers.iter().map(ToString::to_string));
         if let Some(table) = &topology.table {
-            *self.table.borrow_mut() = Arc::clone(table);
+            *self.table.borrow_mut() = self.settings.restrict(table);
         }
         self.retire_links();
+        if let Some(primary) = promoted {
+            self.renew_links(primary);
+        }
         self.retry_limbo(true);
+    }
+
+    /// A server that has just become primary closes the connections it had as a replica: writes need new ones.
+    fn renew_links(&self, server: usize) {
+        let old: Vec<_> = {
+            let mut lanes = self.lanes.borrow_mut();
+            lanes.iter_mut().filter_map(|lane| lane.links.get_mut(server)?.take()).collect()
+        };
+        old.into_iter().for_each(|link| self.detach_taken(link));
     }
 
     /// Lets go of the shared connections to servers that are out of use.

@@ -16,10 +16,14 @@ struct Stray {
 #[derive(Debug, Default)]
 pub(super) struct Limbo {
     strays: VecDeque<Stray>,
+    /// Bytes of the requests in it.
+    bytes: usize,
     /// Hub clock before which no new attempt is made.
     retry_at: u64,
 }
 
+/// More bytes than this do not wait.
+const MAX_BYTES: usize = 256 << 20;
 /// Pause between attempts, in microseconds.
 const PAUSE: u64 = 20_000;
 
@@ -34,6 +38,12 @@ impl Hub {
     pub(super) fn hold(&self, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
         self.metrics.held.inc();
         let mut limbo = self.limbo.borrow_mut();
+        if limbo.bytes + request.len() > MAX_BYTES {
+            drop(limbo);
+            self.crowded.borrow_mut().push(waiter);
+            return;
+        }
+        limbo.bytes += request.len();
         if limbo.strays.is_empty() {
             limbo.retry_at = self.now() + PAUSE;
         }
@@ -52,13 +62,22 @@ impl Hub {
             limbo.retry_at = now + PAUSE;
         }
         // What comes back while this runs waits for the next attempt.
-        let strays = std::mem::take(&mut self.limbo.borrow_mut().strays);
+        let strays = {
+            let mut limbo = self.limbo.borrow_mut();
+            limbo.bytes = 0;
+            std::mem::take(&mut limbo.strays)
+        };
         for stray in strays {
             self.send_again(stray.waiter, stray.request, stray.last_error);
         }
     }
 
     fn expire(&self, now: u64) {
+        // Answered here and not where they were refused, since their clients' state was in use there.
+        for waiter in self.crowded.take() {
+            self.metrics.refused.inc();
+            self.finish(&waiter, b"-NOPRIMARY too many commands wait for a server; this one was not run\r\n");
+        }
         let wait = self.settings.failover_wait.as_micros() as u64;
         loop {
             let expired = {
@@ -66,7 +85,11 @@ impl Hub {
                 let due = |stray: &Stray| now.saturating_sub(stray.waiter.since) >= wait;
                 // Almost in order of age; a stray behind a younger one leaves with it.
                 match limbo.strays.front() {
-                    Some(stray) if due(stray) => limbo.strays.pop_front(),
+                    Some(stray) if due(stray) => {
+                        let expired = limbo.strays.pop_front();
+                        limbo.bytes -= expired.as_ref().map_or(0, |stray| stray.request.len());
+                        expired
+                    }
                     _ => None,
                 }
             };

@@ -11,9 +11,11 @@ mod consistency;
 mod deliver;
 mod dispatch;
 mod hub;
+mod keys;
 mod limbo;
 mod link_task;
 mod process;
+mod profile;
 mod stream;
 mod worker;
 

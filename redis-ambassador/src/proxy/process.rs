@@ -1,12 +1,12 @@
 //! What clients send: framed, classified, planned and dispatched.
 
-use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, Mode};
+use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::hub::Hub;
-use crate::command::{Classified, Effect, Kind, Request, visit_keys};
+use super::keys::Keys;
+use crate::command::{Classified, Effect, Kind, Request};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
-use crate::session::{Plan, Profile, Switch};
-use crate::upstream::{Credentials, Waiter};
-use common::secret::SecretString;
+use crate::session::{Plan, Profile};
+use crate::upstream::Waiter;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -29,7 +29,7 @@ impl Hub {
     ) -> Poll<io::Result<usize>> {
         let mut scratch = self.scratch.borrow_mut();
         let count = ready!(client.socket.poll_read(cx, &mut scratch))?;
-        self.now();
+        state_touched(client, self.now());
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
         if state.input.is_empty() {
@@ -86,6 +86,7 @@ impl Hub {
             false => (self.settings.max_pipeline, HIGH_WATER),
         };
         state.slots.len() < pipeline
+            && state.unanswered < MAX_UNANSWERED
             && state.out.len() < output
             && state.own.as_ref().is_none_or(|link| link.backlog() < output)
     }
@@ -191,6 +192,10 @@ impl Hub {
         if must_wait(state, &classified) {
             return Outcome::Later;
         }
+        if classified.command.is_some_and(|command| command.denied) {
+            self.deny(client, state, &classified);
+            return Outcome::Taken;
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         match plan {
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
@@ -222,6 +227,18 @@ impl Hub {
         Outcome::Taken
     }
 
+    /// Refuses a command that the operator does not want.
+    fn deny(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, classified: &Classified<'_>) {
+        self.metrics.denied.inc();
+        if state.session.in_multi() {
+            // The server has to know, so that EXEC fails: it gets something that it refuses.
+            self.send_own_plain(client, state, b"*1\r\n$20\r\ndenied-by-ambassador\r\n");
+            return;
+        }
+        let name = classified.command.map_or("", |command| &command.name);
+        state.answer(format!("-NOPERM the ambassador does not allow the '{name}' command\r\n").as_bytes());
+    }
+
     /// Sends a request over a shared connection: reads to replicas where that keeps the client's own order.
     #[inline]
     fn share(
@@ -234,8 +251,9 @@ impl Hub {
         frame: &[u8],
     ) -> Outcome {
         let keys = self.keys(request, classified, effect);
+        let needed = if effect == Effect::Read { self.fence_needed(state, &keys) } else { 0 };
         let (mode, server) = match effect {
-            Effect::Read => match self.replica_for(state, &keys) {
+            Effect::Read => match self.replica_for(state, &keys, needed) {
                 Some(server) => (Mode::ReplicaRead, Some(server)),
                 None => (Mode::Neutral, self.primary()),
             },
@@ -248,8 +266,8 @@ impl Hub {
                 (Mode::Write, self.primary())
             }
         };
-        let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { 0 };
-        let seq = state.push_slot(keys.single, mode);
+        let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { needed };
+        let seq = state.push_slot(keys.single, mode, frame.len());
         let waiter = Waiter {
             client: Rc::clone(client),
             seq,
@@ -275,7 +293,7 @@ impl Hub {
 
     /// The replica that may answer a read of these keys for this client, if any.
     #[inline]
-    fn replica_for(&self, state: &mut ClientState, keys: &Keys) -> Option<usize> {
+    fn replica_for(&self, state: &mut ClientState, keys: &Keys, needed: u64) -> Option<usize> {
         if !keys.complete || (state.writes > 0 && state.conflicts(keys.single, Mode::Write)) {
             return None;
         }
@@ -285,139 +303,18 @@ impl Hub {
             _ if self.candidates.borrow().contains(&state.last_replica) => state.last_replica,
             _ => self.replica(state.lane)?,
         };
-        if !self.fence_passed(state, server, keys) {
+        if !self.is_fresh(server, needed) {
+            self.metrics.fenced.inc();
             return None;
         }
         state.last_replica = server;
         Some(server)
     }
-
-    /// Takes over the profile a request asks for, when a server has agreed to it.
-    fn switch(
-        self: &Rc<Self>,
-        client: &Rc<Client>,
-        state: &mut ClientState,
-        switch: &Switch<'_>,
-        frame: &[u8],
-    ) {
-        let mut profile = state.session.profile;
-        if let Some(db) = switch.db {
-            profile.db = db;
-        }
-        if let Some(resp3) = switch.resp3 {
-            profile.resp3 = resp3;
-        }
-        if let Some((user, password)) = switch.auth {
-            match self.user(user, password) {
-                Some(user) => profile.user = user,
-                None => {
-                    return state
-                        .answer(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n");
-                }
-            }
-        }
-        if state.own.is_some() {
-            let seq = self.send_own_plain(client, state, frame);
-            state.switching = Some((seq, profile));
-            return;
-        }
-        let seq = state.push_slot(0, Mode::Neutral);
-        state.switching = Some((seq, profile));
-        let waiter = Waiter {
-            client: Rc::clone(client),
-            seq,
-            len: 0,
-            since: self.clock(),
-            epoch: 0,
-            read: true,
-            anywhere: false,
-            script: false,
-            abandoned: false,
-            attempts: 0,
-        };
-        match self.primary() {
-            Some(server) if !self.in_limbo() => {
-                let link = self.link(self.lane(profile), server);
-                self.send(&link, frame, waiter);
-            }
-            _ => self.hold(waiter, frame.to_vec(), None),
-        }
-    }
-
-    /// The number of a user with this password; `None` when either is no text.
-    fn user(&self, user: &[u8], password: &[u8]) -> Option<u32> {
-        use common::secret::ExposeSecret;
-        let (user, password) = (std::str::from_utf8(user).ok()?, std::str::from_utf8(password).ok()?);
-        let mut users = self.users.borrow_mut();
-        let same = |known: &Option<Credentials>| {
-            known
-                .as_ref()
-                .is_some_and(|known| known.user == user && known.password.expose_secret() == password)
-        };
-        if let Some(index) = users.iter().position(same) {
-            return Some(index as u32);
-        }
-        let password = SecretString::from(password.to_owned());
-        users.push(Some(Credentials { user: user.to_owned(), password }));
-        Some(users.len() as u32 - 1)
-    }
-
-    /// Hashes of the keys a request names.
-    #[inline]
-    fn keys(&self, request: &Request<'_>, classified: &Classified<'_>, effect: Effect) -> Keys {
-        let mut keys = Keys::default();
-        if effect == Effect::PrimaryRead {
-            return keys;
-        }
-        let Some(command) = classified.command else { return keys };
-        let (mut count, hashes) = (0usize, &mut keys.hashes);
-        let complete = visit_keys(command, request, |key| {
-            if let Some(slot) = hashes.get_mut(count) {
-                *slot = key_hash(key);
-            }
-            count += 1;
-        });
-        keys.count = count.min(MAX_KEYS);
-        keys.complete = complete && count <= MAX_KEYS;
-        keys.single = if count == 1 && keys.complete { keys.hashes[0] } else { 0 };
-        keys
-    }
 }
 
-/// Hashes of a request's keys.
-#[derive(Debug, Default)]
-pub(super) struct Keys {
-    hashes: [u32; MAX_KEYS],
-    count: usize,
-    /// The hash of the only key; 0 when there are several, none, or not all are known.
-    pub(super) single: u32,
-    /// These are all the keys that the request can touch.
-    pub(super) complete: bool,
-}
-
-/// A request with more keys than this counts as touching any key.
-const MAX_KEYS: usize = 32;
-
-impl Keys {
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.hashes[..self.count].iter().copied()
-    }
-}
-
-/// A hash of a key, never 0. Collisions only cost a read its replica.
-#[inline]
-pub(super) fn key_hash(key: &[u8]) -> u32 {
-    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = key.len() as u64;
-    let mut words = key.chunks_exact(8);
-    for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
-        hash = (hash.rotate_left(23) ^ word).wrapping_mul(PRIME);
-    }
-    for &byte in words.remainder() {
-        hash = (hash.rotate_left(9) ^ u64::from(byte)).wrapping_mul(PRIME);
-    }
-    ((hash ^ (hash >> 29)).wrapping_mul(PRIME) >> 32) as u32 | 1
+/// Notes that a client has sent something.
+fn state_touched(client: &Client, now: u64) {
+    client.state.borrow_mut().heard = now;
 }
 
 /// Whether a request has to wait until earlier ones are answered, because it moves the client to another connection

@@ -93,7 +93,7 @@ impl Hub {
         frame: &[u8],
     ) -> u64 {
         let link = self.own(client, state);
-        let seq = state.push_slot(0, Mode::Neutral);
+        let seq = state.push_slot(0, Mode::Neutral, frame.len());
         self.expect_own(client, state, &link, seq);
         self.append_own(&link, frame);
         seq
@@ -205,7 +205,7 @@ impl Hub {
         let plan = state.session.plan(&table, &request, &classified, true);
         let link = self.own(client, state);
         if plan != Plan::Raw {
-            let seq = state.push_slot(0, Mode::Neutral);
+            let seq = state.push_slot(0, Mode::Neutral, 0);
             self.expect_own(client, state, &link, seq);
             self.fence_own(state, &request, &classified);
             self.metrics.sent(false, Effect::Write);

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::hub::Hub;
+use crate::command::Table;
 use crate::config::Consistency;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::resp::RequestLimits;
@@ -26,12 +27,28 @@ pub(crate) struct WorkerSettings {
     pub(crate) limits: RequestLimits,
     pub(crate) max_pipeline: usize,
     pub(crate) client_output_limit: usize,
+    pub(crate) deny: Vec<String>,
+    /// Zero: never.
+    pub(crate) client_idle_timeout: Duration,
+    pub(crate) client_write_timeout: Duration,
     pub(crate) consistency: Consistency,
     pub(crate) credentials: Option<Credentials>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) signal: Arc<WriteSignal>,
     pub(crate) probe_now: Arc<Notify>,
     pub(crate) drain: Duration,
+}
+
+impl WorkerSettings {
+    /// The table with the denied commands marked.
+    pub(super) fn restrict(&self, table: &Arc<Table>) -> Arc<Table> {
+        if self.deny.is_empty() {
+            return Arc::clone(table);
+        }
+        let mut table = Table::clone(table);
+        table.deny(&self.deny);
+        Arc::new(table)
+    }
 }
 
 /// A connection that was accepted.
@@ -134,7 +151,7 @@ impl Hub {
         };
         let id = self.next_client.get();
         self.next_client.set(id + 1);
-        let client = Client::new(id, socket, self.settings.limits);
+        let client = Client::new(id, socket, self.settings.limits, self.now());
         self.clients.borrow_mut().push(Rc::clone(&client));
         tokio::task::spawn_local(client.run(Rc::clone(self)));
     }
@@ -144,13 +161,14 @@ impl Hub {
         loop {
             tokio::time::sleep(TICK).await;
             ticks = ticks.wrapping_add(1);
-            if self.in_limbo() {
+            if self.in_limbo() || !self.crowded.borrow().is_empty() {
                 self.retry_limbo(false);
             }
             if ticks.is_multiple_of(5) {
                 self.metrics.publish();
                 self.refresh_candidates();
                 self.expire_links();
+                self.expire_clients();
             }
         }
     }
@@ -177,6 +195,29 @@ impl Hub {
         };
         for link in given_up {
             self.link_lost(&link, &crate::upstream::LinkError::Retired("it has not answered"));
+        }
+    }
+
+    /// Closes clients that take nothing of what they are answered, and those that have been silent for too long.
+    fn expire_clients(self: &Rc<Self>) {
+        let now = self.now();
+        let over = |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_micros() as u64;
+        let (idle, write) = (self.settings.client_idle_timeout, self.settings.client_write_timeout);
+        let clients = self.clients.borrow().clone();
+        for client in clients {
+            let (stuck, silent) = {
+                let mut state = client.state.borrow_mut();
+                if !state.blocked {
+                    state.wrote = now;
+                }
+                let quiet = state.slots.is_empty() && !state.session.is_raw();
+                (over(state.wrote, write), !idle.is_zero() && quiet && over(state.heard, idle))
+            };
+            if stuck || silent {
+                self.kick(&client, if stuck { "it does not read its answers" } else { "it has been silent" });
+                client.state.borrow_mut().closed = true;
+                client.flush();
+            }
         }
     }
 

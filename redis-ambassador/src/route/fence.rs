@@ -97,12 +97,11 @@ impl Fence {
         self.caught_up.get(server).map_or(0, |caught_up| caught_up.load(Ordering::Acquire))
     }
 
-    /// Whether a replica has every write to these keys that was noted so far.
+    /// The epoch a server must have caught up with to answer a read of these keys.
     #[inline]
-    pub fn passed(&self, server: usize, mut keys: impl Iterator<Item = u32>) -> bool {
-        let caught_up = self.caught_up(server);
-        self.global.load(Ordering::Acquire) <= caught_up
-            && keys.all(|key| self.slots[key as usize % SLOTS].load(Ordering::Acquire) <= caught_up)
+    pub fn needed(&self, keys: impl Iterator<Item = u32>) -> u64 {
+        let slots = keys.map(|key| self.slots[key as usize % SLOTS].load(Ordering::Acquire));
+        slots.fold(self.global.load(Ordering::Acquire), u64::max)
     }
 
     /// The last epoch in which anything was written; replicas need not be asked once they have caught up with it.
@@ -162,10 +161,10 @@ impl Milestones {
             _ => self.marks.push_back((epoch, offset)),
         }
         if self.marks.len() > MAX_MILESTONES {
-            let mut index = 0;
+            let (mut index, count) = (0, self.marks.len());
             self.marks.retain(|_| {
                 index += 1;
-                index % 2 == 0
+                index % 2 == 0 || index == count
             });
         }
     }
@@ -195,6 +194,12 @@ mod tests {
 
     fn key(hash: u32) -> std::iter::Once<u32> {
         std::iter::once(hash)
+    }
+
+    impl Fence {
+        fn passed(&self, server: usize, keys: std::iter::Once<u32>) -> bool {
+            self.needed(keys) <= self.caught_up(server)
+        }
     }
 
     #[test]

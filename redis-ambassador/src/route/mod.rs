@@ -34,7 +34,7 @@ impl View {
 /// are written and answered together, unless they are many.
 const STEP: u32 = 16;
 
-/// Picks the candidate with the least outstanding requests, in steps of [`STEP`]; `turn` says who is first among
+/// Picks the candidate with the least outstanding requests, in steps of 16; `turn` says who is first among
 /// equals, so that they take turns.
 pub fn least_outstanding(
     candidates: &[usize],

@@ -91,6 +91,11 @@ impl Session {
         self.multi || self.watching
     }
 
+    /// Whether requests are being queued.
+    pub fn in_multi(&self) -> bool {
+        self.multi
+    }
+
     /// Whether the session needs its own connection even when nothing is outstanding on it.
     pub fn keeps_own(&self) -> bool {
         self.multi || self.watching || self.sticky || self.raw
@@ -202,6 +207,8 @@ impl Session {
                 self.sticky = true;
                 if known { Plan::Own } else { Plan::Wait }
             }
+            // What it is to stop may be running on the shared connection, which hears nothing meanwhile.
+            Kind::Script if request.is(1, "KILL") => Plan::Own,
             Kind::Script if request.is(1, "DEBUG") => {
                 self.sticky = true;
                 self.all_own = true;

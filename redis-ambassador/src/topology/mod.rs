@@ -4,12 +4,16 @@
 
 mod commands;
 mod decide;
+mod lag;
 mod monitor;
+mod observation;
 mod observe;
 mod prober;
 mod sentinel;
 
-pub(crate) use monitor::{Monitor, MonitorSettings, describe};
+pub(crate) use lag::MAX_LAG;
+pub(crate) use monitor::{Monitor, MonitorSettings};
+pub(crate) use observation::describe;
 pub(crate) use prober::WriteSignal;
 pub(crate) use sentinel::{SentinelSettings, start as follow_sentinels};
 
@@ -57,6 +61,8 @@ pub struct Topology {
     pub view: View,
     /// What the servers said, by server number.
     pub observations: Vec<Observation>,
+    /// For how long each server has lacked something that the primary had, by server number.
+    pub lags: Vec<std::time::Duration>,
     /// The primary's command table, when it told it.
     pub table: Option<Arc<Table>>,
 }

@@ -1,6 +1,8 @@
 //! One watcher per server asks for its role; what they learn becomes a [`Topology`] that everybody can watch.
 
 use super::decide::Evidence;
+use super::lag::LagClock;
+use super::observation::{carry_over, describe, is_promotion, role_changed};
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
@@ -35,6 +37,8 @@ pub(crate) struct MonitorSettings {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
+    /// A replica further behind than this gets no reads; zero is no limit.
+    pub(crate) max_lag: Duration,
     /// Asks at once instead of at the next interval.
     pub(crate) probe_now: Arc<Notify>,
 }
@@ -58,6 +62,10 @@ struct State {
     connections: Vec<Option<MultiplexedConnection>>,
     /// Offsets that servers last had as replicas.
     replica_offsets: Vec<Option<u64>>,
+    clock: LagClock,
+    lags: Vec<Duration>,
+    /// Replicas that are too far behind to serve reads.
+    lagging: Vec<bool>,
     evidence: Evidence,
     /// What each Sentinel says: configuration epoch and server.
     opinions: Vec<(u64, usize)>,
@@ -86,6 +94,9 @@ impl Monitor {
             observations: Vec::new(),
             connections: Vec::new(),
             replica_offsets: Vec::new(),
+            clock: LagClock::default(),
+            lags: Vec::new(),
+            lagging: Vec::new(),
             evidence: Evidence { configured, ..Evidence::default() },
             opinions: Vec::new(),
             alert_until: None,
@@ -104,6 +115,11 @@ impl Monitor {
             signal,
             history: std::sync::atomic::AtomicU64::new(0),
         })
+    }
+
+    /// Makes the servers be asked at once instead of at the next interval.
+    pub(crate) fn probe_now(&self) -> Arc<Notify> {
+        Arc::clone(&self.settings.probe_now)
     }
 
     /// The topology, now and whenever it changes.
@@ -150,6 +166,8 @@ impl Monitor {
             state.observations.push(Observation::Unknown);
             state.connections.push(None);
             state.replica_offsets.push(None);
+            state.lags.push(Duration::ZERO);
+            state.lagging.push(false);
             self.decide(&mut state);
             state.servers.len() - 1
         };
@@ -293,9 +311,34 @@ impl Monitor {
             Observation::Primary { .. } => None,
             _ => state.replica_offsets[server],
         };
+        self.measure_lag(&mut state, server, &observation);
         state.observations[server] = observation;
         self.decide(&mut state);
         self.publish.borrow().view.primary == Some(server) && state.table_from != Some(server)
+    }
+
+    /// A replica that is too far behind gets no reads until it is clearly nearer again.
+    fn measure_lag(&self, state: &mut State, server: usize, observation: &Observation) {
+        let now = Instant::now();
+        match observation {
+            Observation::Primary { offset, .. } if state.evidence.previous == Some(server) => {
+                state.clock.add(now, *offset);
+                state.lags[server] = Duration::ZERO;
+            }
+            Observation::Replica { offset: Some(offset), .. } => {
+                let lag = state.clock.lag(now, *offset);
+                let limit = self.settings.max_lag;
+                let limit = if state.lagging[server] { limit / 2 } else { limit };
+                let lagging = !limit.is_zero() && lag > limit;
+                if lagging != state.lagging[server] {
+                    tracing::warn!(server = %state.servers[server], ?lag, lagging, "replication lag");
+                }
+                state.lags[server] = lag;
+                state.lagging[server] = lagging;
+                self.metrics.lag(&state.servers[server].to_string(), lag);
+            }
+            _ => {}
+        }
     }
 
     /// Draws the conclusions from what is known now, and publishes them.
@@ -305,7 +348,13 @@ impl Monitor {
             // The Sentinels have caught up with what was seen; from here on they lead.
             state.evidence.promoted = None;
         }
-        let view = decide::decide(state.evidence, &state.observations);
+        let mut view = decide::decide(state.evidence, &state.observations);
+        // Without a primary there is nothing fresher to turn to.
+        if view.primary.is_some() {
+            for (standing, lagging) in view.servers.iter_mut().zip(&state.lagging) {
+                standing.fit &= !lagging;
+            }
+        }
         match view.primary {
             Some(primary) if state.evidence.previous != Some(primary) => self.change_primary(state, primary),
             Some(_) => self.regained(state),
@@ -317,6 +366,7 @@ impl Monitor {
         let topology = Topology {
             servers: state.servers.clone(),
             observations: state.observations.clone(),
+            lags: state.lags.clone(),
             table: state.table.clone(),
             view,
         };
@@ -324,6 +374,10 @@ impl Monitor {
             let published = self.publish.borrow();
             topology.view != published.view || topology.servers.len() != published.servers.len()
         };
+        if changed {
+            // A replica that comes into use has to catch up, even when nobody writes.
+            self.signal.raise();
+        }
         self.publish.send_if_modified(|current| {
             // Who looks sees the latest; who waits is woken only when there is something to act on.
             *current = Arc::new(topology);
@@ -340,6 +394,7 @@ impl Monitor {
         self.regained(state);
         state.switching_until = None;
         state.evidence.previous = Some(primary);
+        state.clock.clear();
         self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let Some(fence) = &self.fence {
             // Offsets start over: every key counts as just written.
@@ -385,53 +440,5 @@ impl Monitor {
         let open = |server: usize| state.connections.get(server).cloned().flatten();
         let replicas = topology.view.replicas().filter_map(|server| Some((server, open(server)?))).collect();
         (topology.view.primary.and_then(open), replicas)
-    }
-}
-
-/// A replica that has lost its primary tells no offset, but keeps the data it had.
-fn carry_over(before: &Observation, mut after: Observation) -> Observation {
-    if let (Observation::Replica { offset: known @ Some(_), .. }, Observation::Replica { offset, link, .. }) =
-        (before, &mut after)
-        && offset.is_none()
-        && link != "sync"
-    {
-        *offset = *known;
-    }
-    after
-}
-
-/// Whether a synchronised replica has become a primary, with the data that it had. A Sentinel cuts our connection
-/// when it promotes, so the replica may have been out of sight in between; a server that was restarted empty has
-/// fallen behind its former offset.
-fn is_promotion(known: Option<u64>, before: &Observation, after: &Observation) -> bool {
-    match (known, before, after) {
-        (Some(_), Observation::Replica { .. }, Observation::Primary { .. }) => true,
-        (Some(known), _, Observation::Primary { offset, .. }) => known > 0 && *offset >= known,
-        _ => false,
-    }
-}
-
-fn role_changed(before: &Observation, after: &Observation) -> bool {
-    match (before, after) {
-        (Observation::Primary { .. }, Observation::Primary { .. }) => false,
-        (Observation::Replica { primary, link, .. }, Observation::Replica { primary: p, link: l, .. }) => {
-            (primary, link) != (p, l)
-        }
-        (Observation::Unreachable(_), Observation::Unreachable(_)) => false,
-        (before, after) => before != after,
-    }
-}
-
-/// One line about a server, for logs and the status page.
-pub(crate) fn describe(observation: &Observation) -> String {
-    match observation {
-        Observation::Unknown => "not asked yet".to_owned(),
-        Observation::Unreachable(why) => format!("unreachable: {why}"),
-        Observation::Silent(why) => format!("does not tell its role ({why})"),
-        Observation::Loading => "loading its data".to_owned(),
-        Observation::Primary { replicas, .. } => format!("primary with {} replicas", replicas.len()),
-        Observation::Replica { primary: (host, port), link, .. } => {
-            format!("replica of {host}:{port}, link {link}")
-        }
     }
 }

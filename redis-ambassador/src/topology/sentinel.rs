@@ -88,7 +88,7 @@ fn on_event(monitor: &Monitor, name: &str, event: &str, details: &str) {
             monitor.release_writes();
         }
         "+switch-master" | "+promoted-slave" | "+odown" | "+try-failover" | "+elected-leader" => {
-            monitor.alert()
+            monitor.alert();
         }
         _ => {}
     }

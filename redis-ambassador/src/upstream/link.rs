@@ -46,7 +46,7 @@ pub(crate) struct Waiter {
     pub(crate) len: u32,
     /// Hub clock in microseconds when it was accepted.
     pub(crate) since: u64,
-    /// Write epoch it belongs to; 0 for reads.
+    /// Writes: the epoch they belong to, 0 for none. Reads: the epoch that a replica must have caught up with.
     pub(crate) epoch: u64,
     /// It changes nothing, so it may be sent again.
     pub(crate) read: bool,

@@ -1,6 +1,6 @@
 //! What was written through the ambassador is read back through it, although replicas lag.
 
-use crate::harness::{Client, Trio};
+use crate::harness::{Ambassador, Client, Server, Trio, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -106,6 +106,61 @@ fn every_client_reads_what_any_client_has_written() {
 fn the_checker_finds_stale_reads_where_none_are_prevented() {
     let (reads, stale) = check("eventual", Duration::from_secs(4));
     assert!(stale > 0, "of {reads} reads");
+}
+
+/// Copies bytes between a replica and its primary; nothing comes from the primary while it is held.
+fn relay(primary: u16) -> (u16, Arc<AtomicBool>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, held) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
+    let hold = Arc::clone(&held);
+    std::thread::spawn(move || {
+        for replica in listener.incoming().map_while(Result::ok) {
+            let Ok(primary) = std::net::TcpStream::connect(("127.0.0.1", primary)) else { continue };
+            let (Ok(mut up), Ok(mut down)) = (primary.try_clone(), replica.try_clone()) else { continue };
+            std::thread::spawn(move || std::io::copy(&mut down, &mut up));
+            let (mut primary, mut replica, hold) = (primary, replica, Arc::clone(&hold));
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(count) = std::io::Read::read(&mut primary, &mut bytes) {
+                    while hold.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    if count == 0 || std::io::Write::write_all(&mut replica, &bytes[..count]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, held)
+}
+
+#[test]
+fn a_replica_far_behind_gets_no_reads_until_it_is_near_again() {
+    let primary = Server::start(&[]);
+    let (port, held) = relay(primary.port);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &port.to_string()]);
+    let mut direct = replica.client();
+    eventually("the replica is in sync", || direct.say("ROLE").contains(" connected "));
+    let flags = ["--consistency", "eventual", "--max-lag", "300ms"];
+    let ambassador = Ambassador::start(&primary, &[&replica], &flags);
+    let mut client = ambassador.client();
+    let sample = |what: &str| format!("redis_ambassador_{what}{{server=\"{}\"}}", replica.address());
+    let mut reads = || {
+        let before = ambassador.metric(&sample("answers_total"));
+        for _ in 0..50 {
+            client.say("GET none");
+        }
+        assert!(client.say("INCR counter").parse::<u64>().is_ok());
+        std::thread::sleep(Duration::from_millis(250));
+        ambassador.metric(&sample("answers_total")) - before
+    };
+    eventually("the replica serves reads", || reads() > 0.0);
+    held.store(true, Ordering::SeqCst);
+    eventually("it is out", || reads() == 0.0);
+    assert!(ambassador.metric(&sample("server_lag_seconds")) > 0.3);
+    held.store(false, Ordering::SeqCst);
+    eventually("it is back", || reads() > 0.0);
 }
 
 #[test]

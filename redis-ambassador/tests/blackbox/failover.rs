@@ -1,6 +1,6 @@
 //! Another server becomes primary: a pause, not an error.
 
-use crate::harness::{Ambassador, Client, Sentinel, Server, eventually};
+use crate::harness::{Ambassador, Client, Sentinel, Server, ask, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,13 +35,12 @@ impl Cluster {
         Self { servers, sentinels, ambassador }
     }
 
-    fn primary(&self) -> usize {
-        let claims = |server: &&Server| {
-            std::net::TcpStream::connect(("127.0.0.1", server.port)).is_ok()
-                && server.client().say("ROLE").starts_with("master")
+    /// The first server but `other` that says it is primary.
+    fn primary_but(&self, other: Option<usize>) -> Option<usize> {
+        let claims = |index: &usize| {
+            ask(self.servers[*index].port, "ROLE").is_some_and(|role| role.starts_with("master"))
         };
-        let found = self.servers.iter().find(claims).map(|server| server.port);
-        self.servers.iter().position(|server| Some(server.port) == found).unwrap()
+        (0..self.servers.len()).filter(|index| Some(*index) != other).find(claims)
     }
 }
 
@@ -89,26 +88,14 @@ fn run(cluster: &mut Cluster, event: impl FnOnce(&mut Cluster)) -> (usize, usize
         }
     });
     std::thread::sleep(Duration::from_millis(500));
-    let before = cluster.primary();
+    let before = cluster.primary_but(None);
     event(cluster);
-    eventually("another primary", || {
-        let now = cluster.servers.iter().enumerate().find(|(index, server)| {
-            *index != before
-                && std::net::TcpStream::connect(("127.0.0.1", server.port)).is_ok()
-                && server.client().say("ROLE").starts_with("master")
-        });
-        now.is_some()
-    });
+    eventually("another primary", || cluster.primary_but(before).is_some());
     std::thread::sleep(Duration::from_millis(2500));
     stop.store(true, Ordering::SeqCst);
     let seen: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
     reader.join().unwrap();
-    let now = (0..3).find(|index| {
-        *index != before
-            && std::net::TcpStream::connect(("127.0.0.1", cluster.servers[*index].port)).is_ok()
-            && cluster.servers[*index].client().say("ROLE").starts_with("master")
-    });
-    let mut direct = cluster.servers[now.unwrap()].client();
+    let mut direct = cluster.servers[cluster.primary_but(before).unwrap()].client();
     let (mut acknowledged, mut missing) = (0, 0);
     for (id, seen) in seen.iter().enumerate() {
         let members: std::collections::HashSet<u64> = direct
@@ -140,7 +127,7 @@ fn a_switch_by_the_sentinels_loses_nothing() {
 fn a_killed_primary_is_a_pause() {
     let mut cluster = Cluster::start();
     let (acknowledged, missing, seen) = run(&mut cluster, |cluster| {
-        let primary = cluster.primary();
+        let primary = cluster.primary_but(None).unwrap();
         cluster.servers[primary].kill();
     });
     let errors: Vec<_> = seen.iter().flat_map(|seen| &seen.errors).collect();

@@ -103,6 +103,18 @@ impl Client {
     }
 }
 
+/// Asks a server that may just be dying or cutting connections.
+pub(crate) fn ask(port: u16, line: &str) -> Option<String> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut client = Client { stream: BufReader::new(stream) };
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    client.stream.get_mut().write_all(&encode(&words)).ok()?;
+    let mut first = [0; 1];
+    client.stream.get_mut().peek(&mut first).ok().filter(|count| *count > 0)?;
+    client.try_read().map(|value| value.text())
+}
+
 pub(crate) fn encode(words: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {

@@ -25,7 +25,7 @@ fn a_million_elements_pass() {
     let trio = Trio::start(&[]);
     let mut client = trio.client();
     client.send_words(&[b"EVAL", b"for i=1,1000000,5000 do local t={} for j=i,i+4999 do t[#t+1]=j end redis.call('RPUSH',KEYS[1],unpack(t)) end", b"1", b"l"]);
-    client.read();
+    assert_eq!(client.read(), Value::Nil);
     assert_eq!(client.say("LLEN l"), "1000000");
     client.send("LRANGE l 0 -1");
     let Value::Array(items) = client.read() else { panic!("no array") };
@@ -55,7 +55,8 @@ fn a_slow_reader_slows_nobody_else() {
     assert!(trio.ambassador.memory() < 200 << 20, "{}", trio.ambassador.memory());
     for client in &mut slow {
         for _ in 0..8 {
-            let Value::Bulk(bytes) = client.read() else { panic!("no bulk") };
+            let value = client.read();
+            let Value::Bulk(bytes) = value else { panic!("no bulk: {value:?}") };
             assert_eq!(bytes.len(), 8 << 20);
         }
     }
@@ -132,6 +133,51 @@ fn termination_finishes_what_is_in_flight() {
     assert_eq!(status.code(), Some(0));
     let mut rest = Vec::new();
     let _ = client.stream.read_to_end(&mut rest);
+}
+
+#[test]
+fn denied_commands_are_refused() {
+    let trio = Trio::start(&["--deny", "FLUSHALL", "--deny", "CONFIG|SET"]);
+    let mut client = trio.client();
+    assert_eq!(client.say("SET a 1"), "OK");
+    assert!(client.say("FLUSHALL").starts_with("NOPERM"));
+    assert!(client.say("CONFIG SET maxmemory 1").starts_with("NOPERM"));
+    assert_eq!(client.say("CONFIG GET maxmemory"), "maxmemory 0");
+    assert_eq!(client.say("MULTI"), "OK");
+    assert!(client.say("FLUSHALL").starts_with("ERR unknown command 'denied-by-ambassador'"));
+    assert!(client.say("EXEC").starts_with("EXECABORT"));
+    assert_eq!(client.say("GET a"), "1");
+}
+
+#[test]
+fn silent_clients_are_closed_when_that_is_wanted() {
+    let trio = Trio::start(&["--client-idle-timeout", "300ms"]);
+    let (mut silent, mut blocked) = (trio.client(), trio.client());
+    assert_eq!(silent.say("PING"), "PONG");
+    blocked.send("BLPOP none 1");
+    assert!(silent.is_closed());
+    assert_eq!(blocked.read(), Value::Nil);
+}
+
+#[test]
+fn servers_can_be_checked_and_commands_explained() {
+    let trio = Trio::start(&[]);
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_redis-ambassador"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (primary, replica) = (trio.primary.address(), trio.replicas[0].address());
+    let (code, text) = run(&["check", "--primary", &primary, "--replica", &replica]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("primary with") && text.contains("1 replicas serve reads"), "{text}");
+    let (code, text) = run(&["check", "--primary", &replica]);
+    assert_eq!(code, Some(1), "{text}");
+    let (code, text) = run(&["explain", "get", "foo", "--primary", "a:1"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("goes to   a replica"), "{text}");
 }
 
 #[test]

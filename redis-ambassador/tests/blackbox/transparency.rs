@@ -219,6 +219,27 @@ fn databases_users_and_protocols_are_each_clients_own() {
 }
 
 #[test]
+fn wrong_passwords_and_databases_leave_nothing_behind() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    assert_eq!(client.say("ACL SETUSER app on >secret ~* +@all"), "OK");
+    let mut other = trio.client();
+    assert_eq!(other.say("AUTH app secret"), "OK");
+    for attempt in 0..600 {
+        assert!(client.say(&format!("AUTH app wrong{attempt}")).starts_with("WRONGPASS"), "{attempt}");
+        assert_eq!(client.say(&format!("SELECT {}", 16 + attempt)), "ERR DB index is out of range");
+        assert_eq!(other.say("ACL WHOAMI"), "app");
+    }
+    assert_eq!(client.say("ACL WHOAMI"), "default");
+    assert_eq!(client.say("AUTH app secret"), "OK");
+    assert_eq!(client.say("ACL WHOAMI"), "app");
+    let mut direct = trio.primary.client();
+    eventually("no connection is left over", || {
+        direct.say("CLIENT LIST TYPE normal").matches("cmd=").count() <= 8
+    });
+}
+
+#[test]
 fn client_commands_speak_of_the_client() {
     let trio = Trio::start(&[]);
     let (mut one, mut two) = (trio.client(), trio.client());
@@ -304,6 +325,19 @@ fn scripts_run_where_they_are_known() {
         assert_eq!(client.say(&format!("EVALSHA {sha} 1 a")), "script");
         assert_eq!(client.say(&format!("EVALSHA_RO {sha} 1 a")), "script");
     }
+}
+
+#[test]
+fn a_script_that_runs_wild_can_be_stopped() {
+    let trio = Trio::with_servers(&["--lua-time-limit", "100"], &["--probe-timeout", "5s"]);
+    let (mut wild, mut other) = (trio.client(), trio.client());
+    assert_eq!(other.say("SET a 1"), "OK");
+    wild.send_words(&[b"EVAL", b"while true do end", b"0"]);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(other.say("SCRIPT KILL"), "OK");
+    assert!(wild.read().text().contains("Script killed by user"));
+    assert_eq!(other.say("GET a"), "1");
+    assert!(other.say("FUNCTION KILL").starts_with("NOTBUSY"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod nginx;
 mod prometheus;
 mod python;
 mod redis;
+mod tomcat;
 
 pub use git::{Repository, git_in};
 pub use jvm::Jvm;
@@ -15,3 +16,4 @@ pub use nginx::Nginx;
 pub use prometheus::{Prometheus, check_metrics};
 pub use python::python;
 pub use redis::{Redis, RespClient};
+pub use tomcat::Tomcat;

@@ -14,8 +14,8 @@ umask 077
   echo "sentinel announce-ip $self"
   echo "sentinel monitor shop $primary 6379 2"
   echo "sentinel auth-pass shop $password"
-  echo "sentinel down-after-milliseconds shop 5000"
-  echo "sentinel failover-timeout shop 30000"
+  echo "sentinel down-after-milliseconds shop 3000"
+  echo "sentinel failover-timeout shop 5000"
 } >/conf/sentinel.conf
 # The primary's name must resolve before the Sentinel starts.
 until getent hosts "$primary" >/dev/null; do sleep 1; done

@@ -1,5 +1,6 @@
 //! `make bench`: ratios against a peer or a floor, measured in one run.
 
+mod gitsync;
 mod jmx;
 mod redis;
 mod statsd;
@@ -7,7 +8,8 @@ mod statsd;
 /// A benchmark's name and what runs it.
 type Benchmark = (&'static str, fn() -> anyhow::Result<()>);
 
-const ALL: &[Benchmark] = &[("redis", redis::run), ("statsd", statsd::run), ("jmx", jmx::run)];
+const ALL: &[Benchmark] =
+    &[("gitsync", gitsync::run), ("redis", redis::run), ("statsd", statsd::run), ("jmx", jmx::run)];
 
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();

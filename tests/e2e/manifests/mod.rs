@@ -1,14 +1,17 @@
 //! Kubernetes manifests: what people apply renders, is valid in the newest five minor versions, passes the
 //! Restricted Pod Security Standard, and says to our binaries only what they understand.
 
-use std::collections::BTreeMap;
+mod container;
+mod pages;
+mod runs;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::parts::{kustomize, python};
 use e2e::process::run;
-use e2e::{binary, repository};
+use e2e::repository;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -16,7 +19,7 @@ const COMPONENTS: [&str; 4] = ["gitsync", "redis-ambassador", "metrics-adapter",
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 
 fn judge() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/manifests.py")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/manifests/judge.py")
 }
 
 /// A folder inside the repository, since kustomizations name components by relative paths.
@@ -256,209 +259,5 @@ fn a_mistake_in_a_manifest_is_found() -> Result<()> {
         let found = problems(&manifests.replacen(right, wrong, 1))?;
         ensure!(found.contains(word), "`{wrong}` was not named: {found:?}");
     }
-    Ok(())
-}
-
-/// A container of ours in a rendered manifest, as a command with `--check-config`.
-struct Checked {
-    program: String,
-    arguments: Vec<String>,
-    variables: BTreeMap<String, String>,
-    _files: TempDir,
-}
-
-/// Prepares what the kubelet would: variables of ConfigMaps, and their files, in a folder of our own.
-fn checked(container: &Value, pod: &Value, objects: &[Value]) -> Result<Option<Checked>> {
-    let image = container["image"].as_str().unwrap_or_default();
-    let Some((_, image)) = image.split_once("pattern-containers/") else { return Ok(None) };
-    let program = image.split(':').next().unwrap_or_default().to_owned();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let entries = |map: &Value| -> Vec<(String, String)> {
-        map.as_object().map(|map| map.iter().map(|(k, v)| (k.clone(), text(v))).collect()).unwrap_or_default()
-    };
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let config_map = |name: &Value| object(objects, "ConfigMap", name.as_str().unwrap_or("-"));
-    let mut variables = BTreeMap::new();
-    for source in list(&container["envFrom"]) {
-        if let Ok(map) = config_map(&source["configMapRef"]["name"]) {
-            variables.extend(entries(&map["data"]));
-        }
-    }
-    for variable in list(&container["env"]) {
-        variables.insert(text(&variable["name"]), text(&variable["value"]));
-    }
-    let files = scratch()?;
-    let mut places = Vec::new();
-    for mount in list(&container["volumeMounts"]) {
-        let place = files.path().join(text(&mount["name"]));
-        std::fs::create_dir_all(&place)?;
-        places.push((text(&mount["mountPath"]), place.display().to_string()));
-        let volume = list(&pod["volumes"]).into_iter().find(|volume| volume["name"] == mount["name"]);
-        let volume = volume.with_context(|| format!("no volume for {mount}"))?;
-        let source = match (config_map(&volume["configMap"]["name"]), volume["secret"]["secretName"].as_str())
-        {
-            (Ok(map), _) => entries(&map["data"]),
-            (_, Some(secret)) => {
-                object(objects, "Secret", secret).map(|secret| entries(&secret["data"])).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        };
-        for (name, content) in source {
-            std::fs::write(place.join(name), content)?;
-        }
-    }
-    let moved = |text: String| {
-        places.iter().fold(text, |text, (from, to)| match text.contains(to.as_str()) {
-            true => text,
-            false => text
-                .replace(&format!("{from}/"), &format!("{to}/"))
-                .replace(&format!("={from}"), &format!("={to}")),
-        })
-    };
-    let mut arguments: Vec<String> =
-        list(&container["args"]).iter().map(|value| moved(text(value))).collect();
-    arguments.push("--check-config".to_owned());
-    let variables = variables.into_iter().map(|(name, value)| (name, moved(value))).collect();
-    Ok(Some(Checked { program, arguments, variables, _files: files }))
-}
-
-fn check_with_binaries(manifests: &str) -> Result<usize> {
-    let objects = objects(manifests)?;
-    let mut count = 0;
-    for workload in &objects {
-        let Some(pod) = workload.pointer("/spec/template/spec").or(workload.pointer("/spec")) else {
-            continue;
-        };
-        for list in ["initContainers", "containers"] {
-            for container in pod[list].as_array().into_iter().flatten() {
-                let Some(check) = checked(container, pod, &objects)? else { continue };
-                let mut command = Command::new(binary(&check.program)?);
-                let output = command.args(&check.arguments).env_clear().envs(&check.variables).output()?;
-                let said = [output.stdout, output.stderr].concat();
-                ensure!(
-                    output.status.success(),
-                    "{} {:?} {:?}: {}",
-                    check.program,
-                    check.arguments,
-                    check.variables,
-                    String::from_utf8_lossy(&said)
-                );
-                count += 1;
-            }
-        }
-    }
-    Ok(count)
-}
-
-#[test]
-#[ignore = "needs kubectl and python3"]
-fn the_binaries_understand_every_manifest() -> Result<()> {
-    for example in examples()? {
-        let checked = check_with_binaries(&kustomize(&example)?)?;
-        ensure!(checked > 0, "{} has none of our containers", example.display());
-    }
-    Ok(())
-}
-
-/// The pages for people who come from a peer: crate, page, and what else than the image changes.
-const PAGES: [(&str, &str, Change); 5] = [
-    ("gitsync", "migrating-from-git-sync.md", Change::ImageOnly),
-    ("metrics-adapter", "migrating-from-statsd-exporter.md", Change::Mode("            - statsd\n", "")),
-    ("metrics-adapter", "migrating-from-jmx-exporter.md", Change::Mode("[jmx, ", "[")),
-    ("redis-ambassador", "migrating-from-predixy.md", Change::Container),
-    ("redis-ambassador", "migrating-from-envoy.md", Change::Container),
-];
-
-enum Change {
-    ImageOnly,
-    /// This text is replaced by that one to go back.
-    Mode(&'static str, &'static str),
-    Container,
-}
-
-/// The fenced block of a page whose info string is `yaml KIND`.
-fn block<'a>(page: &'a str, kind: &str) -> Result<&'a str> {
-    let (_, rest) =
-        page.split_once(&format!("```yaml {kind}\n")).with_context(|| format!("no {kind} manifest"))?;
-    Ok(rest.split_once("```").with_context(|| format!("the {kind} manifest does not end"))?.0)
-}
-
-/// The text without its fenced blocks.
-fn prose(page: &str) -> String {
-    page.split("```").step_by(2).collect()
-}
-
-/// What a binary says about its flags, in all its modes.
-fn help(name: &str) -> Result<String> {
-    let modes: &[&[&str]] = match name {
-        "metrics-adapter" => &[&["statsd", "--help"], &["jmx", "--help"], &["--help"]],
-        _ => &[&["--help"]],
-    };
-    modes.iter().map(|mode| run(binary(name)?, mode.iter())).collect()
-}
-
-#[test]
-#[ignore = "needs kubectl and python3"]
-fn migrating_pages_keep_what_they_promise() -> Result<()> {
-    for (name, page, change) in PAGES {
-        let text = std::fs::read_to_string(repository().join(name).join("docs").join(page))?;
-        for heading in ["## What to change", "## Better at once", "## Different on purpose", "## Going back"]
-        {
-            ensure!(text.contains(heading), "{page}: no `{heading}`");
-        }
-        let (before, after) = (block(&text, "before")?, block(&text, "after")?);
-        for manifests in [before, after] {
-            let found = problems(manifests)?;
-            ensure!(found.is_empty(), "{page}:\n{found}");
-        }
-        let image = |manifests: &str| -> Vec<String> {
-            let lines = manifests.lines().filter(|line| !line.contains(" image:"));
-            lines.map(str::to_owned).collect()
-        };
-        match change {
-            Change::ImageOnly => {
-                ensure!(image(before) == image(after), "{page}: more than the image changes");
-            }
-            Change::Mode(with, without) => ensure!(
-                image(before) == image(&after.replacen(with, without, 1)),
-                "{page}: more than the image and the mode change"
-            ),
-            Change::Container => {}
-        }
-        ensure!(check_with_binaries(before)? == 0 && check_with_binaries(after)? == 1, "{page}");
-        let help = help(name)?;
-        let flags = prose(&text);
-        let is_flag =
-            |word: &&str| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic));
-        for flag in flags.split(['`', ' ', '=']).filter(is_flag) {
-            ensure!(help.contains(flag), "{page}: {name} has no {flag}");
-        }
-    }
-    Ok(())
-}
-
-#[test]
-#[ignore = "needs kubectl and python3"]
-fn variables_in_config_maps_exist() -> Result<()> {
-    let prefixes = [
-        ("GITSYNC_", "gitsync"),
-        ("REDIS_AMBASSADOR_", "redis-ambassador"),
-        ("METRICS_ADAPTER_", "metrics-adapter"),
-    ];
-    let mut known = 0;
-    for example in examples()? {
-        for thing in objects(&kustomize(&example)?)? {
-            let data = thing["data"].as_object().filter(|_| thing["kind"] == "ConfigMap");
-            for variable in data.into_iter().flat_map(|data| data.keys()) {
-                let Some((_, name)) = prefixes.iter().find(|(prefix, _)| variable.starts_with(prefix)) else {
-                    continue;
-                };
-                let exists = help(name)?.split(['[', ']', ' ', '\n']).any(|word| word == variable);
-                ensure!(exists, "{}: {name} has no variable {variable}", example.display());
-                known += 1;
-            }
-        }
-    }
-    ensure!(known > 10, "only {known} variables were found");
     Ok(())
 }

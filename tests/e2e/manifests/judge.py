@@ -1,8 +1,8 @@
 """Judges Kubernetes manifests offline: schemas, references between objects, Restricted Pod Security.
 
-    manifests.py check FILE...   prints one problem a line, exits 1 when there is one
-    manifests.py json FILE...    prints all objects as one JSON list
-    manifests.py versions        prints the minor versions whose schemas are used
+    judge.py check FILE...   prints one problem a line, exits 1 when there is one
+    judge.py json FILE...    prints all objects as one JSON list
+    judge.py versions        prints the minor versions whose schemas are used
 """
 
 import json

@@ -1,0 +1,151 @@
+//! The credentials of the running attempt, had anew before each. The driver of [`crate::auth`].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::client::Client;
+use common::secret::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::github_app::{self, Token};
+use crate::auth::store::{Credential, Password, Store};
+use crate::auth::{askpass, cookie};
+use crate::config::Config;
+use crate::error::SyncError;
+use crate::metrics::{Metrics, Status};
+use crate::repo::RepoError;
+
+/// Time for GitHub to give a token.
+const TOKEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Who logs in where.
+pub(crate) struct Keyring {
+    config: Arc<Config>,
+    metrics: Metrics,
+    /// Only where a service has to be asked.
+    client: Option<Client>,
+    token: Option<Token>,
+    current: Store,
+    cookies: cookie::Jar,
+}
+
+impl Keyring {
+    /// # Errors
+    /// When the TLS settings for credential services or the cookie file can't be used.
+    pub(crate) fn new(config: &Arc<Config>, metrics: &Metrics) -> Result<Self, SyncError> {
+        let credentials = &config.credentials;
+        let asks = credentials.askpass_url.is_some() || credentials.github_app.is_some();
+        let client = match asks {
+            true => {
+                let tls = common::client::tls(&config.transport.tls).map_err(|e| failure(&e))?;
+                Some(common::client::client(tls, TOKEN_LIMIT))
+            }
+            false => None,
+        };
+        let keyring = Self {
+            config: Arc::clone(config),
+            metrics: metrics.clone(),
+            client,
+            token: None,
+            current: Store::default(),
+            cookies: cookies(config)?,
+        };
+        Ok(keyring)
+    }
+
+    /// Reads password and cookie files again, asks the askpass service, renews the GitHub App's token.
+    ///
+    /// # Errors
+    /// When one of them can't be had.
+    pub(crate) async fn refresh(&mut self, cancel: &CancellationToken) -> Result<(), SyncError> {
+        tokio::select! {
+            refreshed = self.refresh_all() => refreshed,
+            () = cancel.cancelled() => Err(RepoError::Cancelled.into()),
+        }
+    }
+
+    async fn refresh_all(&mut self) -> Result<(), SyncError> {
+        let credentials = &self.config.credentials;
+        if !credentials.by_url.is_empty() || credentials.cookie_file.is_some() {
+            let config = Arc::clone(&self.config);
+            let read = move || Ok::<_, SyncError>((read_all(&config)?, cookies(&config)?));
+            let read = tokio::task::spawn_blocking(read).await;
+            (self.current, self.cookies) = read.map_err(|e| SyncError::Internal(e.to_string()))??;
+        }
+        if let Some((username, password)) = self.ask_service().await? {
+            let url = self.config.repo.clone();
+            self.current.insert(Credential { url, username, password: Password::Value(password) });
+        }
+        Ok(())
+    }
+
+    /// What the askpass service or GitHub gives for `--repo`.
+    async fn ask_service(&mut self) -> Result<Option<(String, SecretString)>, SyncError> {
+        let Some(client) = &self.client else { return Ok(None) };
+        let status = |good: bool| if good { Status::Success } else { Status::Error };
+        if let Some(url) = &self.config.credentials.askpass_url {
+            let answer = askpass::ask(client, url, askpass::TIMEOUT).await;
+            self.metrics.askpass(status(answer.is_ok()));
+            let answer = answer.map_err(|e| failure(&e))?;
+            return Ok(Some((answer.username, answer.password)));
+        }
+        let Some(app) = &self.config.credentials.github_app else { return Ok(None) };
+        let now = unix_now();
+        if self.token.as_ref().is_none_or(|token| token.needs_refresh(now)) {
+            let token = app.fetch(client, now, TOKEN_LIMIT).await;
+            self.metrics.app_token(status(token.is_ok()));
+            self.token = Some(token.map_err(|e| failure(&e))?);
+        }
+        Ok(self.token.as_ref().map(|token| (github_app::USERNAME.to_owned(), token.secret.clone())))
+    }
+
+    /// User and password for an address.
+    pub(crate) fn for_url(&self, url: &str) -> Option<(&str, &SecretString)> {
+        let found = self.current.find(url)?;
+        match &found.password {
+            Password::Value(password) => Some((&found.username, password)),
+            // Files were read when the attempt began.
+            Password::File(_) => None,
+        }
+    }
+
+    /// The `Cookie` header for an address.
+    pub(crate) fn cookie(&self, url: &str) -> Option<SecretString> {
+        self.cookies.header(url, unix_now())
+    }
+}
+
+fn read_all(config: &Config) -> Result<Store, SyncError> {
+    let mut store = Store::default();
+    for credential in &config.credentials.by_url {
+        let password = Password::Value(credential.password.read().map_err(|e| failure(&e))?);
+        store.insert(Credential { password, ..credential.clone() });
+    }
+    Ok(store)
+}
+
+fn cookies(config: &Config) -> Result<cookie::Jar, SyncError> {
+    let Some(path) = &config.credentials.cookie_file else { return Ok(cookie::Jar::default()) };
+    let text = common::secret::read(path).map_err(|e| failure(&e))?;
+    let jar =
+        cookie::Jar::parse(common::secret::ExposeSecret::expose_secret(&text)).map_err(|e| failure(&e))?;
+    if let Some((line, reason)) = jar.rejected().first() {
+        tracing::warn!(path = %path.display(), line, reason, "passed over a line that is no cookie");
+    }
+    Ok(jar)
+}
+
+/// An error with its causes, which name the file or the reason.
+fn failure(error: &dyn std::error::Error) -> SyncError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    SyncError::Credential(text)
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

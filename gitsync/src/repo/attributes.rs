@@ -1,0 +1,243 @@
+//! `.gitattributes` as far as it changes what a checkout writes: line endings and `$Id$`
+//! (`gitattributes(5)`). Pure but for reading the files from the store.
+//!
+//! Filters need programs, and there are none: files with a `filter` are written as stored, as a
+//! Git without that filter configured does.
+
+use super::RepoError;
+use super::checkout::{Convert, split};
+use super::objects::{Kind, Objects};
+use super::pattern::Pattern;
+use crate::protocol::ObjectId;
+
+/// A file that large is not read for its attributes; Git has the same bound.
+const MAX_FILE: usize = 100 << 20;
+/// Binary files are told by a NUL in this many first bytes, as Git does.
+const SNIFF: usize = 8_000;
+
+/// All attribute files of a commit, the outermost first.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes(Vec<AttributeFile>);
+
+#[derive(Debug)]
+struct AttributeFile {
+    directory: Vec<u8>,
+    rules: Vec<(Pattern, Vec<Assignment>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Assignment {
+    Text(Text),
+    Eol(Option<Eol>),
+    Ident(bool),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Unspecified,
+    Yes,
+    No,
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Eol {
+    Lf,
+    Crlf,
+}
+
+impl Attributes {
+    /// Reads the attribute files among the entries of a commit.
+    pub(crate) fn load<'a>(
+        objects: &Objects,
+        entries: impl Iterator<Item = (&'a [u8], ObjectId)>,
+    ) -> Result<Self, RepoError> {
+        let mut files = Vec::new();
+        for (path, id) in entries.filter(|(path, _)| split(path).1 == b".gitattributes") {
+            let data = objects.read_kind(id, Kind::Blob)?;
+            if data.len() <= MAX_FILE {
+                files.push(AttributeFile { directory: split(path).0.to_vec(), rules: parse(&data) });
+            }
+        }
+        files.sort_by_key(|file| file.directory.len());
+        Ok(Self(files))
+    }
+
+    fn of(&self, path: &[u8]) -> (Text, Option<Eol>, bool) {
+        let (mut text, mut eol, mut ident) = (Text::Unspecified, None, false);
+        for file in &self.0 {
+            let inside = match file.directory.len() {
+                0 => Some(path),
+                length => {
+                    path.strip_prefix(&file.directory[..length]).and_then(|rest| rest.strip_prefix(b"/"))
+                }
+            };
+            let Some(inside) = inside else { continue };
+            for (_, assignments) in file.rules.iter().filter(|(pattern, _)| pattern.matches(inside, false)) {
+                for assignment in assignments {
+                    match *assignment {
+                        Assignment::Text(value) => text = value,
+                        Assignment::Eol(value) => eol = value,
+                        Assignment::Ident(value) => ident = value,
+                    }
+                }
+            }
+        }
+        // An eol says that it is text, unless somebody says otherwise.
+        if eol.is_some() && text == Text::Unspecified {
+            text = Text::Yes;
+        }
+        (text, eol, ident)
+    }
+}
+
+impl Convert for Attributes {
+    fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let (text, eol, ident) = self.of(path);
+        let expanded = if ident { expand_ident(blob, id) } else { None };
+        let current = expanded.as_deref().unwrap_or(blob);
+        let wanted = eol == Some(Eol::Crlf) && matches!(text, Text::Yes | Text::Auto);
+        let untouched = text == Text::Auto && (current.contains(&b'\r') || is_binary(current));
+        if wanted && !untouched {
+            return to_crlf(current).or(expanded);
+        }
+        expanded
+    }
+}
+
+fn is_binary(data: &[u8]) -> bool {
+    memchr::memchr(0, &data[..data.len().min(SNIFF)]).is_some()
+}
+
+/// Line feeds that have no carriage return before them get one.
+fn to_crlf(data: &[u8]) -> Option<Vec<u8>> {
+    let lone = |at: &usize| *at == 0 || data[*at - 1] != b'\r';
+    let count = memchr::memchr_iter(b'\n', data).filter(lone).count();
+    if count == 0 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(data.len() + count);
+    let mut from = 0;
+    for at in memchr::memchr_iter(b'\n', data).filter(lone) {
+        out.extend_from_slice(&data[from..at]);
+        out.extend_from_slice(b"\r\n");
+        from = at + 1;
+    }
+    out.extend_from_slice(&data[from..]);
+    Some(out)
+}
+
+/// `$Id$` and `$Id: …$` become `$Id: <blob> $`.
+fn expand_ident(data: &[u8], id: ObjectId) -> Option<Vec<u8>> {
+    let finder = memchr::memmem::Finder::new(b"$Id");
+    let mut out = Vec::new();
+    let mut from = 0;
+    while let Some(found) = finder.find(&data[from..]).map(|at| from + at) {
+        let after = found + 3;
+        let end = match data.get(after) {
+            Some(b'$') => Some(after + 1),
+            Some(b':') => memchr::memchr2(b'$', b'\n', &data[after..])
+                .map(|at| after + at)
+                .filter(|at| data[*at] == b'$')
+                .map(|at| at + 1),
+            _ => None,
+        };
+        out.extend_from_slice(&data[from..found]);
+        match end {
+            Some(end) => {
+                out.extend_from_slice(format!("$Id: {id} $").as_bytes());
+                from = end;
+            }
+            None => {
+                out.extend_from_slice(b"$Id");
+                from = after;
+            }
+        }
+    }
+    if from == 0 {
+        return None;
+    }
+    out.extend_from_slice(&data[from..]);
+    Some(out)
+}
+
+fn parse(data: &[u8]) -> Vec<(Pattern, Vec<Assignment>)> {
+    data.split(|b| *b == b'\n').filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<(Pattern, Vec<Assignment>)> {
+    let line = line.trim_ascii();
+    // `[attr]` defines a macro; the built-in `binary` is the one that matters here.
+    if line.starts_with(b"[attr]") {
+        return None;
+    }
+    let (pattern, rest) = match line.strip_prefix(b"\"").and_then(|inner| {
+        let end = memchr::memchr(b'"', inner)?;
+        Some((&inner[..end], &inner[end + 1..]))
+    }) {
+        Some(quoted) => quoted,
+        None => line.split_at(line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len())),
+    };
+    // A pattern in here can't be negated.
+    let pattern = Pattern::parse(pattern).filter(|pattern| !pattern.negated)?;
+    let words = rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    Some((pattern, words.flat_map(assignments).collect()))
+}
+
+fn assignments(word: &[u8]) -> Vec<Assignment> {
+    use Assignment as A;
+    match word {
+        b"text" | b"crlf" => vec![A::Text(Text::Yes)],
+        b"-text" | b"-crlf" | b"binary" => vec![A::Text(Text::No)],
+        b"text=auto" => vec![A::Text(Text::Auto)],
+        b"!text" | b"!crlf" | b"!binary" => vec![A::Text(Text::Unspecified)],
+        b"crlf=input" => vec![A::Text(Text::Yes), A::Eol(Some(Eol::Lf))],
+        b"eol=crlf" => vec![A::Eol(Some(Eol::Crlf))],
+        b"eol=lf" => vec![A::Eol(Some(Eol::Lf))],
+        b"!eol" | b"-eol" => vec![A::Eol(None)],
+        b"ident" => vec![A::Ident(true)],
+        b"-ident" | b"!ident" => vec![A::Ident(false)],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn convert(rules: &str, path: &str, blob: &[u8]) -> Option<Vec<u8>> {
+        let file = AttributeFile { directory: Vec::new(), rules: parse(rules.as_bytes()) };
+        Attributes(vec![file]).convert(path.as_bytes(), ObjectId::ZERO, blob)
+    }
+
+    #[test]
+    fn line_endings() {
+        let crlf = Some(b"a\r\nb\r\n".to_vec());
+        assert_eq!(convert("*.bat eol=crlf", "x/y.bat", b"a\nb\r\n"), crlf);
+        assert_eq!(convert("* text=auto eol=crlf", "y", b"a\nb\n"), crlf);
+        assert_eq!(convert("* text=auto eol=crlf", "y", b"a\nb\r\n"), None);
+        assert_eq!(convert("* text=auto eol=crlf", "y", b"a\nb\0"), None);
+        assert_eq!(convert("* text", "y", b"a\n"), None);
+        assert_eq!(convert("* eol=crlf\n*.bin binary", "y.bin", b"a\n"), None);
+        assert_eq!(convert("*.txt eol=crlf", "y.bat", b"a\n"), None);
+    }
+
+    #[test]
+    fn idents() {
+        let id = ObjectId::ZERO;
+        let expected = format!("a $Id: {id} $ $Id: {id} $ $Idx $Id: b\n").into_bytes();
+        assert_eq!(convert("* ident", "x", b"a $Id$ $Id: old $ $Idx $Id: b\n"), Some(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(rules in ".{0,80}", path in "[a-z/.]{1,10}", blob in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = convert(&rules, &path, &blob);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A container of ours in a manifest as a process: what the kubelet and the runtime would make of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use e2e::binary;
+use e2e::process::Daemon;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{object, scratch};
+
+/// Program, arguments, variables and mounted files.
+pub(super) struct Container {
+    program: String,
+    arguments: Vec<String>,
+    variables: BTreeMap<String, String>,
+    files: TempDir,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn entries(map: &Value) -> Vec<(String, String)> {
+    map.as_object().map(|map| map.iter().map(|(k, v)| (k.clone(), text(v))).collect()).unwrap_or_default()
+}
+
+/// All containers whose image is one of ours.
+pub(super) fn ours(objects: &[Value]) -> Result<Vec<Container>> {
+    let mut found = Vec::new();
+    for workload in objects {
+        let pod = workload.pointer("/spec/template/spec").or(workload.pointer("/spec"));
+        for container in pod
+            .into_iter()
+            .flat_map(|pod| list(&pod["initContainers"]).iter().chain(list(&pod["containers"])))
+        {
+            found.extend(Container::of(container, pod.unwrap_or(&Value::Null), objects)?);
+        }
+    }
+    Ok(found)
+}
+
+impl Container {
+    fn of(container: &Value, pod: &Value, objects: &[Value]) -> Result<Option<Self>> {
+        let image = text(&container["image"]);
+        let Some((_, image)) = image.split_once("pattern-containers/") else { return Ok(None) };
+        let config_map = |name: &Value| object(objects, "ConfigMap", name.as_str().unwrap_or("-"));
+        let mut variables = BTreeMap::new();
+        for source in list(&container["envFrom"]) {
+            if let Ok(map) = config_map(&source["configMapRef"]["name"]) {
+                variables.extend(entries(&map["data"]));
+            }
+        }
+        for variable in list(&container["env"]) {
+            variables.insert(text(&variable["name"]), text(&variable["value"]));
+        }
+        let mut made = Self {
+            program: image.split(':').next().unwrap_or_default().to_owned(),
+            arguments: list(&container["args"]).iter().map(text).collect(),
+            variables,
+            files: scratch()?,
+        };
+        for mount in list(&container["volumeMounts"]) {
+            let volume = list(&pod["volumes"]).iter().find(|volume| volume["name"] == mount["name"]);
+            made.mount(mount, volume.with_context(|| format!("no volume for {mount}"))?, objects)?;
+        }
+        Ok(Some(made))
+    }
+
+    /// Makes a folder of a volume, and lets arguments and variables speak of it.
+    fn mount(&mut self, mount: &Value, volume: &Value, objects: &[Value]) -> Result<()> {
+        let place = self.folder(&text(&mount["name"]));
+        std::fs::create_dir_all(&place)?;
+        let of = |kind, name: &Value| object(objects, kind, name.as_str().unwrap_or("-"));
+        let mut content = Vec::new();
+        if let Ok(map) = of("ConfigMap", &volume["configMap"]["name"]) {
+            content = entries(&map["data"]);
+        } else if let Ok(secret) = of("Secret", &volume["secret"]["secretName"]) {
+            content = [entries(&secret["data"]), entries(&secret["stringData"])].concat();
+        }
+        for (name, content) in content {
+            std::fs::write(place.join(name), content)?;
+        }
+        let (from, to) = (text(&mount["mountPath"]), place.display());
+        self.say(&format!("={from}"), &format!("={to}"));
+        self.say(&format!("{from}/"), &format!("{to}/"));
+        Ok(())
+    }
+
+    /// Where a volume is.
+    pub(super) fn folder(&self, volume: &str) -> PathBuf {
+        self.files.path().join(volume)
+    }
+
+    /// Replaces a text in arguments and variables: a path, an address, a port.
+    pub(super) fn say(&mut self, from: &str, to: &str) {
+        // Not within what an earlier call put there.
+        let moved = |text: &String| match text.contains(to) {
+            true => text.clone(),
+            false => text.replace(from, to),
+        };
+        self.arguments = self.arguments.iter().map(moved).collect();
+        self.variables = self.variables.iter().map(|(name, value)| (name.clone(), moved(value))).collect();
+    }
+
+    /// Replaces a text in a mounted file.
+    pub(super) fn edit(&self, file: &Path, from: &str, to: &str) -> Result<()> {
+        let path = self.files.path().join(file);
+        let text = std::fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "no {from} in {}", file.display());
+        Ok(std::fs::write(path, text.replace(from, to))?)
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binary(&self.program)?);
+        command.args(&self.arguments).env_clear().envs(&self.variables);
+        Ok(command)
+    }
+
+    /// Runs it as the last words of another command.
+    pub(super) fn start_by(&self, command: &mut Command) -> Result<Daemon> {
+        Daemon::start(command.arg(binary(&self.program)?).args(&self.arguments).envs(&self.variables))
+    }
+
+    /// Puts a file into a volume.
+    pub(super) fn write(&self, file: &Path, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.files.path().join(file), text)?)
+    }
+
+    /// Lets the binary judge flags, variables and files.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut command = self.command()?;
+        let output = command.arg("--check-config").output()?;
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    /// Runs it.
+    pub(super) fn start(&self) -> Result<Daemon> {
+        Daemon::start(&mut self.command()?)
+    }
+}
