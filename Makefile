@@ -23,8 +23,8 @@ images: ## build the three images and print their sizes
 
 bench: ## ratios against peers and floors, measured in one run (BENCH='name ...' for some)
 	@images/setup.sh build bench
-	cargo build --locked --release --workspace --bins
-	cargo run --locked --release --package e2e --bin bench -- $(BENCH)
+	@ONLY_BINARIES=1 ALSO=e2e images/build.sh
+	@. images/lib.sh && "$$(static_folder)/bench" $(BENCH)
 
 fmt: ## format the code
 	cargo fmt --all

@@ -5,6 +5,7 @@
 #
 #   ENGINE=podman|buildah|docker    the engine; default: the first that works
 #   ONLY_BINARIES=1                 stop after the static binaries
+#   ALSO=PACKAGE                    build the binaries of this package beside them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . images/lib.sh
@@ -19,7 +20,7 @@ STATIC=$(static_folder)
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
 build_binaries() {
   local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
-  for binary in "$@"; do package+=(--package "$binary"); done
+  for binary in "$@" ${ALSO:-}; do package+=(--package "$binary"); done
   local separator=$'\x1f'
   BUILD_REVISION=$(revision) \
     CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \

@@ -118,7 +118,7 @@ eventually() {
 }
 
 host_triple() { rustc -vV | sed -n 's/^host: //p'; }
-static_folder() { echo "target/$(host_triple)/release"; }
+static_folder() { echo "${CARGO_TARGET_DIR:-target}/$(host_triple)/release"; }
 
 workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
 

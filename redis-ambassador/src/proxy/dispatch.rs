@@ -110,9 +110,10 @@ impl Hub {
         if link.is_closed() && link.state.borrow().waiters.is_empty() {
             return;
         }
-        let (waiters, out, sent, was_up, begun, owner) = {
+        let (waiters, out, sent, was_up, never_up, begun, owner) = {
             let mut state = link.state.borrow_mut();
             let was_up = matches!(state.phase, Phase::Up(_));
+            let never_up = matches!(state.phase, Phase::Connecting);
             let begun = state.framer.in_reply();
             let owner = state.owner.take();
             (
@@ -120,6 +121,7 @@ impl Hub {
                 std::mem::take(&mut state.out),
                 state.sent,
                 was_up,
+                never_up,
                 begun,
                 owner,
             )
@@ -140,7 +142,9 @@ impl Hub {
         for (index, waiter) in waiters.into_iter().enumerate() {
             let end = at + waiter.len as usize;
             let request = out.as_slice().get(at..end).unwrap_or_default();
-            self.settle(link, waiter, request, at >= sent, begun && index == 0, error);
+            // An own connection keeps no request it has written; only one that never came about sent none.
+            let unsent = if link.own.get() { never_up } else { at >= sent };
+            self.settle(link, waiter, request, unsent, begun && index == 0, error);
             at = end;
         }
         if let Some(owner) = owner {
@@ -171,8 +175,15 @@ impl Hub {
         }
         if let LinkError::Refused(line) = error {
             self.finish(&waiter, line);
+        } else if link.own.get() && unsent {
+            self.metrics.refused.inc();
+            let address = self.topology.borrow().name(link.server.get());
+            let line =
+                format!("-NOPRIMARY no connection to {address}: {error}; this command was not run\r\n");
+            self.finish(&waiter, line.as_bytes());
         } else if link.own.get() {
-            self.finish(&waiter, &self.lost_answer(link, false));
+            self.metrics.lost_replies.inc();
+            self.finish(&waiter, &self.lost_answer(link));
         } else if waiter.read && waiter.attempts < MAX_ATTEMPTS {
             waiter.attempts += 1;
             self.metrics.retried.inc();
@@ -185,17 +196,16 @@ impl Hub {
             self.hold(waiter, request.to_vec(), None);
         } else {
             self.metrics.lost_replies.inc();
-            self.finish(&waiter, &self.lost_answer(link, true));
+            self.finish(&waiter, &self.lost_answer(link));
         }
     }
 
-    fn lost_answer(&self, link: &Link, sent: bool) -> Vec<u8> {
+    fn lost_answer(&self, link: &Link) -> Vec<u8> {
         let address = self.topology.borrow().name(link.server.get());
-        let certainty = if sent { "it may or may not have been run" } else { "it may have been run" };
-        format!(
-            "-LOSTREPLY connection to {address} was lost before this command was answered; {certainty}\r\n"
-        )
-        .into_bytes()
+        let line = format!(
+            "-LOSTREPLY connection to {address} was lost before this command was answered; it may have been run\r\n"
+        );
+        line.into_bytes()
     }
 
     /// Removes every reference of the hub to a connection.
