@@ -4,18 +4,24 @@
 //! A new commit is fetched, checked out beside the published one, and published by moving one
 //! symlink, so a reader sees the old or the new tree and never a mix.
 //!
-//! ```no_run
-//! use common::shutdown::Shutdown;
-//! use gitsync::Config;
-//! use std::time::Duration;
+//! ```
+//! use gitsync::{Config, Shutdown};
 //!
-//! # async fn example() -> Result<(), gitsync::Error> {
-//! let mut config = Config::new("https://example.org/site.git", "/srv/volume");
-//! config.reference = "main".to_owned();
-//! config.period = Duration::from_secs(5);
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let place = tempfile::tempdir()?;
+//! # let (site, volume) = (place.path().join("site.git"), place.path().join("volume"));
+//! # let repository = git2::Repository::init_bare(&site)?;
+//! # let who = git2::Signature::now("A Tester", "tester@localhost")?;
+//! # let tree = repository.find_tree(repository.treebuilder(None)?.write()?)?;
+//! # repository.commit(Some("HEAD"), &who, &who, "first", &tree, &[])?;
+//! # let site = site.display().to_string();
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let mut config = Config::new(site, &volume); // a path or any URL
+//! config.one_time = true; // without it: until somebody calls `shutdown.trigger()`
 //! let shutdown = Shutdown::new();
-//! // Somewhere else: shutdown.trigger();
-//! gitsync::run(config, shutdown).await
+//! gitsync::run(config, shutdown).await?;
+//! assert!(volume.join("site.git").is_symlink());
+//! # Ok(()) })
 //! # }
 //! ```
 //!
@@ -43,6 +49,8 @@ mod submodule;
 pub mod sync;
 pub mod transport;
 mod view;
+
+pub use common::shutdown::Shutdown;
 
 pub use app::{Trigger, run, run_triggered};
 pub use config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};

@@ -7,9 +7,7 @@
 //! An embedder makes a [`Config`] and calls [`run`]:
 //!
 //! ```
-//! use common::config::Layers;
-//! use common::shutdown::Shutdown;
-//! use metrics_adapter::{Config, run, source::statsd};
+//! use metrics_adapter::{Config, Layers, Shutdown, run, source::statsd};
 //!
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 //! let mut layers = Layers::new(&statsd::APP);
@@ -37,7 +35,8 @@ pub mod source;
 pub mod statsd;
 pub mod web;
 
-use common::shutdown::Shutdown;
+pub use common::config::Layers;
+pub use common::shutdown::Shutdown;
 
 /// What to run.
 #[derive(Debug)]

@@ -3,16 +3,21 @@
 //! Applications connect to it as to any Redis server. Reads are spread over the replicas, everything else goes to
 //! the primary; what a client has written it reads back; a lost replica goes unnoticed.
 //!
-//! ```no_run
-//! use common::shutdown::Shutdown;
-//! use redis_ambassador::{Config, run};
+//! ```
+//! use redis_ambassador::{Config, Listen, ListenAddr, Shutdown, run};
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config::new("10.0.0.1:6379".parse()?, vec!["10.0.0.2:6379".parse()?]);
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! let mut config = Config::new("127.0.0.1:7001".parse()?, vec!["127.0.0.1:7002".parse()?]);
+//! config.listen = vec![Listen::Tcp(ListenAddr::loopback(0))];
 //! let shutdown = Shutdown::new();
-//! // `shutdown.trigger()` from elsewhere ends it after a drain.
+//! let stop = shutdown.clone();
+//! // Servers may come later; clients wait for them. `trigger` ends it after a drain.
+//! # tokio::spawn(async move { tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+//! stop.trigger();
+//! # });
 //! run(config, shutdown).await?;
-//! # Ok(())
+//! # Ok(()) })
 //! # }
 //! ```
 //!
@@ -35,6 +40,9 @@ pub mod session;
 mod status;
 pub mod topology;
 mod upstream;
+
+pub use common::config::ListenAddr;
+pub use common::shutdown::Shutdown;
 
 pub use address::{InvalidAddr, ServerAddr};
 pub use app::{Listening, check, run, run_with};
