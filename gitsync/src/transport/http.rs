@@ -13,7 +13,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
 
-use super::{AGENT, CONNECT, FetchSink, STALL, TransportError, with_causes};
+use super::{AGENT, CONNECT, FetchSink, STALL, TransportError};
 use crate::protocol::{
     AdvertReader, Advertisement, Capabilities, Decoder, FetchEvent, FetchRequest, FetchResponse, Packet,
     ProtocolError, RefsReader, RemoteRef, encode_ls_refs,
@@ -255,7 +255,7 @@ impl HttpRemote {
             Ok(Err(error)) => Err(TransportError::Io {
                 what: "asking",
                 address,
-                source: std::io::Error::other(with_causes(&error)),
+                source: std::io::Error::other(common::error::chain(&error)),
             }),
             Err(_) => Err(TransportError::Silent { what: "answering", address, limit: STALL }),
         }
@@ -328,7 +328,7 @@ impl Answer {
                     }
                 }
                 Ok(Some(Err(error))) => {
-                    let source = std::io::Error::other(with_causes(&error));
+                    let source = std::io::Error::other(common::error::chain(&error));
                     return Err(TransportError::Io {
                         what: "reading from",
                         address: self.address.clone(),

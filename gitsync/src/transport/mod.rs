@@ -78,7 +78,7 @@ pub enum TransportError {
         source: ProtocolError,
     },
     /// The SSH layer refused, or was refused.
-    #[error("{}", with_causes(&**.0))]
+    #[error("{}", common::error::chain(&**.0))]
     Ssh(Box<crate::ssh::SshError>),
     /// TLS settings that can't be used.
     #[error("TLS: {0}")]
@@ -86,20 +86,6 @@ pub enum TransportError {
     /// The taking side is gone; its own error says more.
     #[error("the received pack couldn't be stored")]
     SinkClosed,
-}
-
-/// The text of an error and of what caused it.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn hint(status: u16) -> &'static str {

@@ -311,18 +311,11 @@ fn credentials(
         (Some(password), None) => SecretString::from(resolve(password, environment)?),
         (None, Some(file)) => {
             let file = path.parent().unwrap_or(Path::new("")).join(file);
-            common::secret::read(&file).map_err(|error| common_chain(&error))?
+            common::secret::read(&file).map_err(|error| common::error::chain(&error))?
         }
         (None, None) => SecretString::from(String::new()),
     };
     Ok(Some(Credentials { username: resolve(username, environment)?, password }))
-}
-
-fn common_chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 /// Replaces a text that is `${NAME}` as a whole by the environment variable of that name.

@@ -101,7 +101,7 @@ impl Target {
         let result = self.read(collection, deadline, page).await;
         let error = match result {
             Ok(problem) => problem,
-            Err(error) => Some(chain(&error)),
+            Err(error) => Some(common::error::chain(&error)),
         };
         if error != self.logged {
             match &error {
@@ -367,21 +367,6 @@ fn may_export(class: &str, texts: bool) -> bool {
         "char" | "java.lang.Character" | "void" | "javax.management.ObjectName" => false,
         _ => !class.starts_with('['),
     }
-}
-
-/// An error and its causes in one line; each level prints only itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        source = cause.source();
-    }
-    line
 }
 
 /// Shared handle, because scrapes of one target exclude each other.

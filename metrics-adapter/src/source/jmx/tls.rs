@@ -38,11 +38,7 @@ pub(super) fn client(
         None => None,
     };
     let suites = suites(file.protocols.as_ref(), file.ciphers.as_ref())?;
-    TlsSettings::new(&suites, roots, identity, name_check).map_err(|error| chain(&error))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    TlsSettings::new(&suites, roots, identity, name_check).map_err(|error| common::error::chain(&error))
 }
 
 fn from_properties(store: &str, environment: Environment<'_>) -> Option<StoreFile> {
