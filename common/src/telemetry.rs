@@ -2,8 +2,11 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::config::FromSetting;
 
@@ -42,9 +45,9 @@ impl Default for LogLevel {
 
 impl FromSetting for LogLevel {
     fn from_setting(text: &str) -> Result<Self, String> {
-        match EnvFilter::builder().parse(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err(format!("`{text}` is no log level (error, warn, info, debug, trace)")),
+        match text.parse::<Targets>() {
+            Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err(format!("`{text}` is no log level (error, warn, info, debug, trace)")),
         }
     }
 }
@@ -59,16 +62,17 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let terminal = io::stderr().is_terminal();
-    let filter = EnvFilter::builder().parse_lossy(&level.0);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let filter: Targets = level.0.parse().unwrap_or_default();
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
     let json = match format {
         LogFormat::Auto => !terminal,
         LogFormat::Human => false,
         LogFormat::Json => true,
     };
-    // `try_init` only fails when somebody (an embedder, a test) has set a subscriber already.
-    let _ = match json {
-        true => builder.json().flatten_event(true).with_span_list(false).try_init(),
-        false => builder.with_ansi(terminal).try_init(),
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match json {
+        true => layer.json().flatten_event(true).with_span_list(false).boxed(),
+        false => layer.with_ansi(terminal).boxed(),
     };
+    // `try_init` only fails when somebody (an embedder, a test) has set a subscriber already.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }
