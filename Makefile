@@ -21,7 +21,7 @@ images: ## build the three images and print their sizes
 	@images/setup.sh build images
 	@images/build.sh
 
-bench: ## ratios against peers and floors, measured in one run (BENCH='name ...' for some)
+bench: ## ratios against peers and floors, measured in one run (BENCH='name ...' for some, BENCH_ROUNDS=1 for a quick look)
 	@images/setup.sh build bench
 	@ONLY_BINARIES=1 ALSO=e2e images/build.sh
 	@. images/lib.sh && "$$(static_folder)/bench" $(BENCH)

@@ -67,7 +67,7 @@ impl Case {
     fn compare(&self, place: &Path, next: &mut usize) -> Result<()> {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         // Turn about, so that a change in the machine's mood meets both.
-        for _ in 0..RUNS {
+        for _ in 0..crate::rounds(RUNS) {
             let mut fresh = || {
                 *next += 1;
                 place.join(format!("run{next}"))

@@ -5,6 +5,11 @@ mod jmx;
 mod redis;
 mod statsd;
 
+/// How often each case is measured: `BENCH_ROUNDS`, or else what the benchmark thinks right.
+fn rounds(usual: usize) -> usize {
+    std::env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).filter(|n| *n > 0).unwrap_or(usual)
+}
+
 /// A benchmark's name and what runs it.
 type Benchmark = (&'static str, fn() -> anyhow::Result<()>);
 

@@ -116,7 +116,10 @@ pub(crate) fn run() -> Result<()> {
         haproxy(&primary, directory.path())?,
         twemproxy(&primary, directory.path())?,
     ];
-    println!("CPU µs per command and thousand commands a second; medians of {ROUNDS} interleaved rounds.");
+    println!(
+        "CPU µs per command and thousand commands a second; medians of {} interleaved rounds.",
+        crate::rounds(ROUNDS)
+    );
     println!(
         "\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy."
     );
@@ -135,7 +138,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn measure(row: &Row, ways: &[Way]) -> Result<()> {
     let mut samples: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..crate::rounds(ROUNDS) {
         for way in ways {
             samples.entry(way.name).or_default().push(benchmark(row, way)?);
         }
