@@ -31,7 +31,7 @@ pub fn free_port() -> Result<u16> {
     // Processes that run side by side start at different places.
     let start = (std::process::id() % 97) as u16 * 113;
     for _ in 0..COUNT {
-        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }
