@@ -102,7 +102,9 @@ impl Container {
     /// Replaces a text in arguments and variables: a path, an address, a port.
     pub(super) fn say(&mut self, from: &str, to: &str) {
         // Not within what an earlier call put there.
-        let moved = |text: &String| match text.contains(to) {
+        let own = self.files.path().display().to_string();
+        let is_path = from.trim_start_matches('=').starts_with('/');
+        let moved = |text: &String| match text.contains(to) || (is_path && text.contains(&own)) {
             true => text.clone(),
             false => text.replace(from, to),
         };
