@@ -71,10 +71,11 @@ impl Container {
             let volume = list(&pod["volumes"]).iter().find(|volume| volume["name"] == mount["name"]);
             made.mount(mount, volume.with_context(|| format!("no volume for {mount}"))?, objects)?;
         }
+        made.speak_of_folders(list(&container["volumeMounts"]));
         Ok(Some(made))
     }
 
-    /// Makes a folder of a volume, and lets arguments and variables speak of it.
+    /// Makes a folder of a volume.
     fn mount(&mut self, mount: &Value, volume: &Value, objects: &[Value]) -> Result<()> {
         let place = self.folder(&text(&mount["name"]));
         std::fs::create_dir_all(&place)?;
@@ -88,10 +89,21 @@ impl Container {
         for (name, content) in content {
             std::fs::write(place.join(name), content)?;
         }
-        let (from, to) = (text(&mount["mountPath"]), place.display());
-        self.say(&format!("={from}"), &format!("={to}"));
-        self.say(&format!("{from}/"), &format!("{to}/"));
         Ok(())
+    }
+
+    /// Lets arguments and variables speak of the folders instead of the mount paths.
+    fn speak_of_folders(&mut self, mounts: &[Value]) {
+        let patterns: Vec<(String, String)> = mounts
+            .iter()
+            .flat_map(|mount| {
+                let (from, to) = (text(&mount["mountPath"]), self.folder(&text(&mount["name"])));
+                let to = to.display();
+                [(format!("={from}"), format!("={to}")), (format!("{from}/"), format!("{to}/"))]
+            })
+            .collect();
+        self.arguments.iter_mut().for_each(|text| *text = replace_once(text, &patterns));
+        self.variables.values_mut().for_each(|text| *text = replace_once(text, &patterns));
     }
 
     /// Where a volume is.
@@ -102,9 +114,7 @@ impl Container {
     /// Replaces a text in arguments and variables: a path, an address, a port.
     pub(super) fn say(&mut self, from: &str, to: &str) {
         // Not within what an earlier call put there.
-        let own = self.files.path().display().to_string();
-        let is_path = from.trim_start_matches('=').starts_with('/');
-        let moved = |text: &String| match text.contains(to) || (is_path && text.contains(&own)) {
+        let moved = |text: &String| match text.contains(to) {
             true => text.clone(),
             false => text.replace(from, to),
         };
@@ -149,4 +159,20 @@ impl Container {
     pub(super) fn start(&self) -> Result<Daemon> {
         Daemon::start(&mut self.command()?)
     }
+}
+
+/// Replaces all patterns in one pass, so that nothing is replaced within a replacement: the folders may
+/// themselves lie below a path such as `/tmp` that another volume is mounted at.
+fn replace_once(text: &str, patterns: &[(String, String)]) -> String {
+    let (mut done, mut rest) = (String::new(), text);
+    let next = |rest: &str| {
+        let found =
+            patterns.iter().filter_map(|(from, to)| Some((rest.find(from.as_str())?, from.len(), to)));
+        found.min_by_key(|(at, len, _)| (*at, std::cmp::Reverse(*len)))
+    };
+    while let Some((at, len, to)) = next(rest) {
+        done = done + &rest[..at] + to;
+        rest = &rest[at + len..];
+    }
+    done + rest
 }
