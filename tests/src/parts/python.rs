@@ -13,7 +13,7 @@ use crate::{program, repository};
 const PACKAGES: &[&str] =
     &["redis==5.2.1", "statsd==4.0.1", "datadog==0.50.2", "kubernetes-validate==1.37.0"];
 
-/// A Python interpreter that has [`PACKAGES`]; made on first use and kept under `target`.
+/// A Python interpreter that has the packages the stories need; made on first use and kept under `target`.
 ///
 /// # Errors
 /// python3 or its venv module is missing, or the packages cannot be installed.
