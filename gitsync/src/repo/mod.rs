@@ -18,6 +18,7 @@ mod copy;
 mod drift;
 mod error;
 mod index;
+mod indexer;
 mod large;
 mod layout;
 mod lock;

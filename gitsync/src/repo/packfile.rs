@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 use sha1::{Digest, Sha1};
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::RepoError;
@@ -21,10 +22,20 @@ use crate::protocol::ObjectId;
 /// Objects compressed by a worker before it hands them on.
 const BATCH: usize = 64;
 
-struct Placed {
-    id: ObjectId,
-    crc: u32,
-    offset: u64,
+/// An object and where its pack has it.
+pub(super) struct Placed {
+    pub(super) id: ObjectId,
+    pub(super) crc: u32,
+    pub(super) offset: u64,
+}
+
+impl Placed {
+    /// For an object whose bytes in the pack are these.
+    pub(super) fn new(id: ObjectId, offset: u64, bytes: &[u8]) -> Self {
+        let mut crc = Crc::new();
+        crc.update(bytes);
+        Self { id, crc: crc.sum(), offset }
+    }
 }
 
 /// Copies the objects named `ids` from `source` into a pack in `directory`; gives its path.
@@ -43,13 +54,23 @@ pub(crate) fn write(
     let fail = RepoError::io("writing a pack in", directory);
     let placed = write_pack(source, ids, pack.as_file_mut(), directory, cancel)?;
     let checksum = trailer(pack.as_file_mut()).map_err(fail)?;
+    publish(pack, placed, &checksum, directory)
+}
+
+/// Writes the index of a finished pack and gives both their names.
+pub(super) fn publish(
+    pack: NamedTempFile,
+    placed: Vec<Placed>,
+    checksum: &[u8; 20],
+    directory: &Path,
+) -> Result<PathBuf, RepoError> {
     let mut index = tempfile::Builder::new()
         .prefix("tmp_idx_")
         .tempfile_in(directory)
         .map_err(RepoError::io("creating a pack index in", directory))?;
-    write_index(index.as_file_mut(), placed, &checksum)
+    write_index(index.as_file_mut(), placed, checksum)
         .map_err(RepoError::io("writing a pack index in", directory))?;
-    let name = format!("pack-{}", ObjectId::from_bytes(checksum));
+    let name = format!("pack-{}", ObjectId::from_bytes(*checksum));
     // Readers look for the index, so it comes last.
     for (file, extension) in [(pack, "pack"), (index, "idx")] {
         let path = directory.join(format!("{name}.{extension}"));
@@ -144,10 +165,8 @@ fn write_pack(
         drop(sender);
         for batch in receiver {
             for (id, bytes) in batch? {
-                let mut crc = Crc::new();
-                crc.update(&bytes);
                 out.write_all(&bytes).map_err(fail)?;
-                placed.push(Placed { id, crc: crc.sum(), offset });
+                placed.push(Placed::new(id, offset, &bytes));
                 offset += bytes.len() as u64;
             }
         }
@@ -160,9 +179,13 @@ fn write_pack(
     Ok(placed)
 }
 
-/// One object as a pack has it: type and size in a varint, then the zlib stream.
 fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
     let (kind, data) = objects.read(id)?;
+    encode_object(kind, &data).map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
+}
+
+/// One object as a pack has it: type and size in a varint, then the zlib stream.
+pub(super) fn encode_object(kind: Kind, data: &[u8]) -> std::io::Result<Vec<u8>> {
     let kind: u8 = match kind {
         Kind::Commit => 1,
         Kind::Tree => 2,
@@ -180,10 +203,8 @@ fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
     }
     out.push(byte);
     let mut encoder = ZlibEncoder::new(out, Compression::fast());
-    encoder
-        .write_all(&data)
-        .and_then(|()| encoder.finish())
-        .map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
+    encoder.write_all(data)?;
+    encoder.finish()
 }
 
 fn low_bits(value: usize, mask: u8) -> u8 {
@@ -191,7 +212,7 @@ fn low_bits(value: usize, mask: u8) -> u8 {
 }
 
 /// Hashes the pack and appends the checksum.
-fn trailer(file: &mut File) -> std::io::Result<[u8; 20]> {
+pub(super) fn trailer(file: &mut File) -> std::io::Result<[u8; 20]> {
     file.seek(SeekFrom::Start(0))?;
     let mut hash = Sha1::new();
     std::io::copy(file, &mut hash)?;
