@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Tidy};
+use crate::config::Config;
 use crate::error::SyncError;
 use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
@@ -15,7 +15,9 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
-use crate::repo::{CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
+use crate::repo::{
+    CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store, has_stale,
+};
 use crate::submodule;
 
 /// Files looked at for changes in one poll: about half a millisecond of `lstat`.
@@ -141,15 +143,19 @@ impl Engine {
         }
         let Some(mut patrol) = self.patrol.take() else { return Ok(false) };
         let layout = self.layout.clone();
-        let (patrol, sighting, packs) = blocking(move || {
+        let timeout = self.config.stale_worktree_timeout;
+        let (patrol, sighting, packs, stale) = blocking(move || {
             let sighting = patrol.step(PATROL_FILES);
-            Ok((patrol, sighting, layout.pack_state()))
+            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout)))
         })
         .await?;
         if sighting.lost || packs != self.packs {
             return Ok(false);
         }
         self.patrol = Some(patrol);
+        if stale {
+            self.remove_stale(wanted).await;
+        }
         if !sighting.is_clean()
             && let Err(error) = self.repair(wanted, sighting).await
         {
@@ -168,7 +174,7 @@ impl Engine {
         })
         .await?;
         // The patrol's open index is no longer the current one.
-        self.patrol = Some(Patrol::new(self.layout.clone(), commit));
+        self.patrol = Some(self.watch(commit).await?);
         if restored > 0 {
             tracing::warn!(hash = %commit, files = restored, "restored files that somebody had changed");
             self.metrics.restored(restored);
@@ -198,8 +204,8 @@ impl Engine {
         if !published {
             self.publish(commit, old).await?;
         }
-        self.tidy(made.store, commit, cancel).await;
-        self.patrol = Some(Patrol::new(self.layout.clone(), commit));
+        self.tidy(made.store, commit, old.filter(|old| *old != commit), cancel).await;
+        self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok((commit, changed))
     }
@@ -217,6 +223,9 @@ impl Engine {
             if first {
                 store.heal()?;
                 link.heal()?;
+                if store.configure(&config.checkout_settings())? {
+                    store.forget_checkouts()?;
+                }
             }
             let mut store = store;
             if afresh {
@@ -316,15 +325,21 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
+    async fn tidy(
+        &self,
+        store: Store,
+        commit: ObjectId,
+        old: Option<ObjectId>,
+        cancel: &CancellationToken,
+    ) {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
-        let (timeout, old) = (self.config.stale_worktree_timeout, self.serving_before(commit));
+        let timeout = self.config.stale_worktree_timeout;
         let tidied = blocking(move || {
             if let Some(old) = old {
                 store.mark_replaced(old);
             }
             let removed = store.remove_stale(commit, timeout)?;
-            if removed > 0 && mode != Tidy::Off && store.tidy(commit, mode == Tidy::EachTime, &cancel)? {
+            if removed > 0 && store.tidy(commit, old, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
             store.note_packs()?;
@@ -337,8 +352,22 @@ impl Engine {
         }
     }
 
-    fn serving_before(&self, commit: ObjectId) -> Option<ObjectId> {
-        self.patrol.as_ref().map(Patrol::commit).filter(|old| *old != commit)
+    /// Removes, between updates, the checkouts whose time has come.
+    async fn remove_stale(&self, commit: ObjectId) {
+        let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
+        let removed = blocking(move || {
+            let (store, _) = Store::open(layout, &config.repo, Some(commit))?;
+            store.remove_stale(commit, config.stale_worktree_timeout)
+        });
+        match removed.await {
+            Ok(removed) => tracing::debug!(removed, "removed replaced checkouts"),
+            Err(error) => tracing::warn!(%error, "can't remove a replaced checkout"),
+        }
+    }
+
+    async fn watch(&self, commit: ObjectId) -> Result<Patrol, SyncError> {
+        let layout = self.layout.clone();
+        blocking(move || Ok(Patrol::watching(layout, commit))).await
     }
 
     fn after(&mut self, commit: ObjectId, changed: bool) {

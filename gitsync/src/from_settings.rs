@@ -65,7 +65,8 @@ impl Config {
             false => HostKeys::AcceptAny,
         };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
-            "always" | "auto" => Tidy::WhenDue,
+            "always" => Tidy::WhenDue,
+            "auto" => Tidy::ManyPacks,
             "aggressive" => Tidy::EachTime,
             "off" => Tidy::Off,
             other => {

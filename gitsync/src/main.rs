@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::cli::{Invocation, Parsed, Shared, parse, refuse_config};
 use common::config::{ConfigError, Origin, Settings};
 use common::runtime::{Options, run};
-use common::telemetry::{self, LogLevel};
+use common::telemetry::{self, JsonKeys, LogLevel};
 use gitsync::{APP, BUILD, Config, DEPRECATED, Trigger};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 fn start(invocation: &Invocation, config: Config) -> ExitCode {
     let settings = &invocation.settings;
-    telemetry::start(invocation.log_format, &log_level(invocation));
+    telemetry::start_as(invocation.log_format, &log_level(invocation), JsonKeys::Logr);
     // For everything this process and its hooks write.
     let mask = if settings.value("group-write").unwrap_or(false) { 0o002 } else { 0o022 };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
@@ -56,6 +56,7 @@ fn start(invocation: &Invocation, config: Config) -> ExitCode {
         pid = std::process::id(),
         uid = rustix::process::getuid().as_raw(),
         gid = rustix::process::getgid().as_raw(),
+        home = std::env::var("HOME").unwrap_or_default(),
         flags = changed.join(" "),
         "starting up"
     );

@@ -134,7 +134,7 @@ impl Work<'_> {
             .map_err(|e| RepoError::os("creating", path())(e))?;
         let mut file = File::from(file);
         if !self.write_large(objects, entry, &mut file)? {
-            let blob = objects.read_kind(entry.id, Kind::Blob)?;
+            let blob = objects.read_checked(entry.id, Kind::Blob)?;
             let converted = self.convert.convert(&entry.path, entry.id, &blob);
             let content = converted.as_deref().unwrap_or(&blob);
             file.write_all(content).map_err(|e| RepoError::io("writing", path())(e))?;
@@ -166,13 +166,13 @@ impl Work<'_> {
             file.write_all(&buffer[..read]).map_err(RepoError::io("writing", &path))?;
         }
         if written == size {
-            return Ok(true);
+            return objects.check_file(entry.id, &path).map(|()| true);
         }
         Err(RepoError::BadObject { id: entry.id, reason: format!("{written} bytes of {size}") })
     }
 
     fn symlink(&self, objects: &Objects, entry: &Entry) -> Result<Stat, RepoError> {
-        let target = objects.read_kind(entry.id, Kind::Blob)?;
+        let target = objects.read_checked(entry.id, Kind::Blob)?;
         let path = join(self.top, &entry.path);
         // A NUL would cut the target short; Git refuses it too.
         if target.contains(&0) || target.is_empty() {

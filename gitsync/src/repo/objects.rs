@@ -27,6 +27,15 @@ impl Kind {
             git2::ObjectType::Any => None,
         }
     }
+
+    fn to_git2(self) -> git2::ObjectType {
+        match self {
+            Self::Commit => git2::ObjectType::Commit,
+            Self::Tree => git2::ObjectType::Tree,
+            Self::Blob => git2::ObjectType::Blob,
+            Self::Tag => git2::ObjectType::Tag,
+        }
+    }
 }
 
 /// What a received pack held.
@@ -105,6 +114,19 @@ impl Objects {
         }
     }
 
+    /// The same, hashed once more: what gets published is what its name says, and was not made to
+    /// collide (libgit2 detects that).
+    pub(crate) fn read_checked(&self, id: ObjectId, wanted: Kind) -> Result<ObjectData<'_>, RepoError> {
+        let data = self.read_kind(id, wanted)?;
+        matches(id, git2::Oid::hash_object(wanted.to_git2(), &data))?;
+        Ok(data)
+    }
+
+    /// Hashes a file that holds a blob as it is.
+    pub(crate) fn check_file(&self, id: ObjectId, path: &Path) -> Result<(), RepoError> {
+        matches(id, git2::Oid::hash_file(git2::ObjectType::Blob, path))
+    }
+
     /// Size of an object without reading its content.
     pub(crate) fn size(&self, id: ObjectId) -> Result<u64, RepoError> {
         let (size, _) = self
@@ -115,7 +137,7 @@ impl Objects {
     }
 
     pub(crate) fn commit(&self, id: ObjectId) -> Result<Commit, RepoError> {
-        let data = self.read_kind(id, Kind::Commit)?;
+        let data = self.read_checked(id, Kind::Commit)?;
         parse_commit(&data)
             .ok_or_else(|| RepoError::BadObject { id, reason: "a commit without a tree".to_owned() })
     }
@@ -164,6 +186,15 @@ impl std::ops::Deref for ObjectData<'_> {
 
     fn deref(&self) -> &[u8] {
         self.0.data()
+    }
+}
+
+fn matches(id: ObjectId, found: Result<git2::Oid, git2::Error>) -> Result<(), RepoError> {
+    let damaged = |reason: String| RepoError::BadObject { id, reason };
+    match found.map(from_git2) {
+        Ok(found) if found == id => Ok(()),
+        Ok(found) => Err(damaged(format!("its content is that of {found}"))),
+        Err(error) => Err(damaged(error.message().to_owned())),
     }
 }
 

@@ -31,9 +31,9 @@ pub(super) struct Placed {
 
 impl Placed {
     /// For an object whose bytes in the pack are these.
-    pub(super) fn new(id: ObjectId, offset: u64, bytes: &[u8]) -> Self {
+    pub(super) fn new(id: ObjectId, offset: u64, parts: &[&[u8]]) -> Self {
         let mut crc = Crc::new();
-        crc.update(bytes);
+        parts.iter().for_each(|part| crc.update(part));
         Self { id, crc: crc.sum(), offset }
     }
 }
@@ -81,20 +81,34 @@ pub(super) fn publish(
     Ok(directory.join(format!("{name}.pack")))
 }
 
-/// The names of the objects in a pack, from its index (version 2).
-pub(crate) fn names(index: &Path) -> Result<Vec<ObjectId>, RepoError> {
+/// Where the objects of a pack are, from its index (version 2).
+pub(super) fn places(index: &Path) -> Result<Vec<(u64, ObjectId)>, RepoError> {
     let data = std::fs::read(index).map_err(RepoError::io("reading", index))?;
-    let bad = || RepoError::BadPack(format!("{} is no pack index", index.display()));
-    let count = data.get(8 + 255 * 4..8 + 256 * 4).filter(|_| data.starts_with(b"\xfftOc\0\0\0\x02"));
-    let count = count.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).ok_or_else(bad)?;
-    let start = 8 + 256 * 4;
-    let names = count.checked_mul(20).and_then(|length| data.get(start..start + length)).ok_or_else(bad)?;
-    let name = |raw: &[u8]| {
-        let mut bytes = [0; 20];
-        bytes.copy_from_slice(raw);
-        ObjectId::from_bytes(bytes)
+    read_places(&data).ok_or_else(|| RepoError::BadObject {
+        id: ObjectId::ZERO,
+        reason: format!("{} is no pack index", index.display()),
+    })
+}
+
+fn read_places(data: &[u8]) -> Option<Vec<(u64, ObjectId)>> {
+    let tables = data.strip_prefix(b"\xfftOc\0\0\0\x02")?;
+    let word = |at: usize| Some(u32::from_be_bytes(tables.get(at..at + 4)?.try_into().ok()?));
+    let count = word(255 * 4)? as usize;
+    let names = 256 * 4;
+    let offsets = count.checked_mul(24)?.checked_add(names)?;
+    let large = offsets + count * 4;
+    let place = |nth: usize| {
+        let name = tables.get(names + nth * 20..names + nth * 20 + 20)?;
+        let short = word(offsets + nth * 4)?;
+        let offset = if short & 0x8000_0000 == 0 {
+            u64::from(short)
+        } else {
+            let at = large + (short & 0x7fff_ffff) as usize * 8;
+            u64::from_be_bytes(tables.get(at..at + 8)?.try_into().ok()?)
+        };
+        Some((offset, ObjectId::from_bytes(name.try_into().ok()?)))
     };
-    Ok(names.chunks_exact(20).map(name).collect())
+    (0..count).map(place).collect()
 }
 
 /// Whether a pack's content and its index belong together and are as they were written.
@@ -166,7 +180,7 @@ fn write_pack(
         for batch in receiver {
             for (id, bytes) in batch? {
                 out.write_all(&bytes).map_err(fail)?;
-                placed.push(Placed::new(id, offset, &bytes));
+                placed.push(Placed::new(id, offset, &[&bytes]));
                 offset += bytes.len() as u64;
             }
         }
@@ -179,7 +193,8 @@ fn write_pack(
     Ok(placed)
 }
 
-fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
+/// An object of the store, whole, as a pack has it.
+pub(super) fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
     let (kind, data) = objects.read(id)?;
     encode_object(kind, &data).map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
 }
@@ -192,8 +207,16 @@ pub(super) fn encode_object(kind: Kind, data: &[u8]) -> std::io::Result<Vec<u8>>
         Kind::Blob => 3,
         Kind::Tag => 4,
     };
-    let mut out = Vec::with_capacity(data.len() / 2 + 32);
-    let mut size = data.len();
+    let mut out = size_header(kind, data.len() as u64);
+    out.reserve(data.len() / 2 + 32);
+    let mut encoder = ZlibEncoder::new(out, Compression::fast());
+    encoder.write_all(data)?;
+    encoder.finish()
+}
+
+/// Type and size in a varint.
+pub(super) fn size_header(kind: u8, mut size: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10);
     let mut byte = (kind << 4) | low_bits(size, 0x0f);
     size >>= 4;
     while size > 0 {
@@ -202,12 +225,10 @@ pub(super) fn encode_object(kind: Kind, data: &[u8]) -> std::io::Result<Vec<u8>>
         size >>= 7;
     }
     out.push(byte);
-    let mut encoder = ZlibEncoder::new(out, Compression::fast());
-    encoder.write_all(data)?;
-    encoder.finish()
+    out
 }
 
-fn low_bits(value: usize, mask: u8) -> u8 {
+pub(super) fn low_bits(value: u64, mask: u8) -> u8 {
     value.to_le_bytes()[0] & mask
 }
 

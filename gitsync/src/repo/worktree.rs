@@ -73,7 +73,7 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<Vec<IndexEntry>, RepoError> {
         let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
-        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
+        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         let sparse = patterns.map(Sparse::parse);
         let (wanted, skipped): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|e| sparse.as_ref().is_none_or(|sparse| sparse.has(&e.path)));
@@ -163,6 +163,16 @@ impl Store {
         }
     }
 
+    /// Makes the next update write its checkout anew, whatever is there.
+    ///
+    /// # Errors
+    /// When the notes about what was written can't be removed.
+    pub fn forget_checkouts(&self) -> Result<(), RepoError> {
+        list(&self.layout().admins())?
+            .iter()
+            .try_for_each(|admin| super::store::remove_if_there(&admin.join(OWN_INDEX)))
+    }
+
     /// Removes what a killed predecessor may have left: locks, unfinished packs and checkouts.
     ///
     /// Only for the holder of the root lock: the locks of a living process must not go.
@@ -186,6 +196,15 @@ impl Store {
         }
         Ok(healed)
     }
+}
+
+/// Whether [`Store::remove_stale`] would find something to do.
+pub(crate) fn has_stale(layout: &super::Layout, current: ObjectId, timeout: Duration) -> bool {
+    let now = SystemTime::now();
+    let (checkouts, current) = (layout.worktrees(), layout.worktree(current));
+    fs::read_dir(checkouts).is_ok_and(|entries| {
+        entries.flatten().map(|entry| entry.path()).any(|path| path != current && is_older(&path, now, timeout))
+    })
 }
 
 /// See [`Store::has_checkout`].

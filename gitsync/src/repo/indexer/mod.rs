@@ -127,7 +127,7 @@ impl Index<'_> {
         let bytes = packfile::encode_object(kind, data)
             .map_err(|e| RepoError::BadObject { id, reason: e.to_string() })?;
         file.write_all_at(&bytes, self.end).map_err(RepoError::io("writing a pack in", self.directory))?;
-        let placed = Placed::new(id, self.end, &bytes);
+        let placed = Placed::new(id, self.end, &[&bytes]);
         self.end += bytes.len() as u64;
         Ok(placed)
     }
