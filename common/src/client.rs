@@ -69,8 +69,8 @@ pub fn tls(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match options.trust_anyone {
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(anyone::Anyone(provider))),
         false => builder.with_root_certificates(roots),

@@ -173,12 +173,12 @@ impl Engine {
             store.repair(commit, &sighting)
         })
         .await?;
-        // The patrol's open index is no longer the current one.
-        self.patrol = Some(self.watch(commit).await?);
         if restored > 0 {
             tracing::warn!(hash = %commit, files = restored, "restored files that somebody had changed");
             self.metrics.restored(restored);
         }
+        // The patrol's open index is no longer the current one.
+        self.patrol = Some(self.watch(commit).await?);
         Ok(())
     }
 
@@ -325,13 +325,7 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(
-        &self,
-        store: Store,
-        commit: ObjectId,
-        old: Option<ObjectId>,
-        cancel: &CancellationToken,
-    ) {
+    async fn tidy(&self, store: Store, commit: ObjectId, old: Option<ObjectId>, cancel: &CancellationToken) {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
         let timeout = self.config.stale_worktree_timeout;
         let tidied = blocking(move || {

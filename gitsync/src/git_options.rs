@@ -55,7 +55,9 @@ impl Config {
             let choices: &[&str] = match key.as_str() {
                 "core.eol" => &["lf", "crlf", "native"],
                 "core.autocrlf" => &["true", "false", "input"],
-                key if key.starts_with("protocol.") && key.ends_with(".allow") => &["always", "never", "user"],
+                key if key.starts_with("protocol.") && key.ends_with(".allow") => {
+                    &["always", "never", "user"]
+                }
                 _ => continue,
             };
             if !choices.contains(&value.as_str()) {
@@ -154,12 +156,15 @@ impl GitConfig {
                 (Some(pattern), Some(url)) => fit(pattern, url),
                 (Some(_), None) => None,
             };
-            let Some(fit) = fit.filter(|fit| closest.get(name).is_none_or(|best| fit >= best)) else { continue };
+            let Some(fit) = fit.filter(|fit| closest.get(name).is_none_or(|best| fit >= best)) else {
+                continue;
+            };
             closest.insert(name, fit);
             match name {
                 "extraheader" if value.is_empty() => options.headers.clear(),
                 "extraheader" => {
-                    let header = value.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()));
+                    let header =
+                        value.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()));
                     options.headers.extend(header);
                 }
                 "sslcainfo" => options.tls.ca_file = Some(value.into()),
@@ -248,7 +253,9 @@ mod tests {
     #[test]
     fn protocols() {
         let plain = config("");
-        assert!(plain.allows("file", false) && plain.allows("https", true) && !plain.allows_local_submodules());
+        assert!(
+            plain.allows("file", false) && plain.allows("https", true) && !plain.allows_local_submodules()
+        );
         let strict = config("protocol.allow:never,protocol.https.allow:always,protocol.ssh.allow:user");
         assert!(!strict.allows("http", false) && strict.allows("https", true));
         assert!(strict.allows("ssh", false) && !strict.allows("ssh", true));

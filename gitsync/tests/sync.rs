@@ -231,8 +231,9 @@ fn changes_by_others_are_noticed_and_repaired() {
     symlink("/etc/passwd", site.link().join("d")).unwrap();
     restored("d", "3");
     eventually("a clean tree", || git(&site.link(), &["status", "--porcelain"]).is_empty().then_some(()));
-    let page = get(port, "/metrics").unwrap().1;
-    assert!(page.contains("git_sync_restored_files_total 3"), "{page}");
+    let counted =
+        || get(port, "/metrics").filter(|(_, page)| page.contains("git_sync_restored_files_total 3"));
+    eventually("the count", counted);
     // A commit inside the checkout, and the checkout gone.
     git(&site.link(), &["commit", "-q", "--allow-empty", "-m", "mine"]);
     eventually("HEAD", || (git(&site.link(), &["rev-parse", "HEAD"]).trim() == hash).then_some(()));

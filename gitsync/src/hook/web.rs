@@ -32,7 +32,12 @@ impl WebRunner {
         let method =
             hook.method.parse().map_err(|_| format!("--webhook-method: `{}` is no method", hook.method))?;
         let tls = common::client::tls(&TlsOptions::default()).map_err(|e| e.to_string())?;
-        Ok(Self { client: common::client::client_via(tls, hook.timeout, Proxies::from_env()), hook, method, url })
+        Ok(Self {
+            client: common::client::client_via(tls, hook.timeout, Proxies::from_env()),
+            hook,
+            method,
+            url,
+        })
     }
 
     async fn send(&self, commit: ObjectId) -> Result<u16, HookError> {

@@ -231,7 +231,11 @@ mod tests {
 
     fn convert(rules: &str, path: &str, blob: &[u8]) -> Option<Vec<u8>> {
         let file = AttributeFile { directory: Vec::new(), rules: parse(rules.as_bytes()) };
-        Attributes { files: vec![file], endings: Endings::default() }.convert(path.as_bytes(), ObjectId::ZERO, blob)
+        Attributes { files: vec![file], endings: Endings::default() }.convert(
+            path.as_bytes(),
+            ObjectId::ZERO,
+            blob,
+        )
     }
 
     #[test]
@@ -248,12 +252,19 @@ mod tests {
 
     #[test]
     fn endings_of_the_configuration() {
-        let files = || vec![AttributeFile { directory: Vec::new(), rules: parse(b"*.txt text\n*.lf eol=lf\n*.bin -text") }];
+        let files = || {
+            vec![AttributeFile {
+                directory: Vec::new(),
+                rules: parse(b"*.txt text\n*.lf eol=lf\n*.bin -text"),
+            }]
+        };
         let with = |auto_crlf, crlf| Attributes { files: files(), endings: Endings { auto_crlf, crlf } };
         let changes = |attributes: &Attributes, path: &str| {
             attributes.convert(path.as_bytes(), ObjectId::ZERO, b"a\n").is_some()
         };
-        for (path, auto, eol) in [("x", true, false), ("x.txt", true, true), ("x.lf", false, false), ("x.bin", false, false)] {
+        for (path, auto, eol) in
+            [("x", true, false), ("x.txt", true, true), ("x.lf", false, false), ("x.bin", false, false)]
+        {
             assert_eq!(changes(&with(true, false), path), auto, "{path}");
             assert_eq!(changes(&with(false, true), path), eol, "{path}");
         }

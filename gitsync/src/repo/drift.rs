@@ -177,7 +177,8 @@ impl Store {
         let read =
             || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
         let entries = read().map_err(RepoError::io("reading", &path))?;
-        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
+        let attributes =
+            Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         let content = Content { objects: self.objects(), attributes: &attributes };
         let top = self.layout().worktree(commit);
         let mut restored = 0;

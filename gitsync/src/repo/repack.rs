@@ -197,7 +197,8 @@ enum Base {
 /// Takes an object's header apart.
 fn parse(bytes: &[u8]) -> Option<Stored<'_>> {
     let (&first, mut rest) = bytes.split_first()?;
-    let (kind, mut size, mut shift, mut more) = ((first >> 4) & 7, u64::from(first & 0x0f), 4, first & 0x80 != 0);
+    let (kind, mut size, mut shift, mut more) =
+        ((first >> 4) & 7, u64::from(first & 0x0f), 4, first & 0x80 != 0);
     while more {
         let (&byte, after) = rest.split_first()?;
         (rest, more) = (after, byte & 0x80 != 0);
@@ -252,7 +253,8 @@ mod tests {
             for size in [0, 15, 16, 4_096, 1 << 33] {
                 let mut bytes = difference_header(size, distance);
                 bytes.extend_from_slice(b"data");
-                let Some(Stored::Difference { size: read, base: Base::Before(back), data }) = parse(&bytes) else {
+                let Some(Stored::Difference { size: read, base: Base::Before(back), data }) = parse(&bytes)
+                else {
                     panic!("{distance} {size}")
                 };
                 assert_eq!((read, back, data), (size, distance, &b"data"[..]));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::objects::Kind;
-use super::store::{list, remove_any};
 use super::repack::{self, Pack};
+use super::store::{list, remove_any};
 use super::{RepoError, Store, tree};
 use crate::config::Tidy;
 use crate::protocol::ObjectId;
@@ -90,7 +90,8 @@ impl Store {
             if cancel.is_cancelled() {
                 return Err(RepoError::Cancelled);
             }
-            queue.extend(self.objects().commit(id)?.parents.into_iter().filter(|parent| seen.insert(*parent)));
+            queue
+                .extend(self.objects().commit(id)?.parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
         Ok(true)
     }

@@ -44,7 +44,8 @@ impl Watch {
                 continue;
             }
             // Those above it, too: they can be renamed. What the last one had in common is done.
-            let ends = memchr::memchr_iter(b'/', directory).chain((!directory.is_empty()).then_some(directory.len()));
+            let ends = memchr::memchr_iter(b'/', directory)
+                .chain((!directory.is_empty()).then_some(directory.len()));
             for part in ends.map(|end| &directory[..end]) {
                 if last.starts_with(part) && matches!(last.get(part.len()), None | Some(b'/')) {
                     continue;

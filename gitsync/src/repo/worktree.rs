@@ -73,7 +73,8 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<Vec<IndexEntry>, RepoError> {
         let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
-        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
+        let attributes =
+            Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         let sparse = patterns.map(Sparse::parse);
         let (wanted, skipped): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|e| sparse.as_ref().is_none_or(|sparse| sparse.has(&e.path)));
@@ -203,7 +204,10 @@ pub(crate) fn has_stale(layout: &super::Layout, current: ObjectId, timeout: Dura
     let now = SystemTime::now();
     let (checkouts, current) = (layout.worktrees(), layout.worktree(current));
     fs::read_dir(checkouts).is_ok_and(|entries| {
-        entries.flatten().map(|entry| entry.path()).any(|path| path != current && is_older(&path, now, timeout))
+        entries
+            .flatten()
+            .map(|entry| entry.path())
+            .any(|path| path != current && is_older(&path, now, timeout))
     })
 }
 

@@ -13,7 +13,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
 
-use super::{AGENT, CONNECT, USER_AGENT, FetchSink, STALL, TransportError};
+use super::{AGENT, CONNECT, FetchSink, STALL, TransportError, USER_AGENT};
 use crate::protocol::{
     AdvertReader, Advertisement, Capabilities, Decoder, FetchEvent, FetchRequest, FetchResponse, Packet,
     ProtocolError, RefsReader, RemoteRef, encode_ls_refs,
@@ -257,10 +257,8 @@ impl HttpRemote {
             address: address.clone(),
             source: std::io::Error::other(e),
         };
-        let mut request = Request::builder()
-            .method(&method)
-            .uri(url.as_str())
-            .header(header::USER_AGENT, &self.user_agent);
+        let mut request =
+            Request::builder().method(&method).uri(url.as_str()).header(header::USER_AGENT, &self.user_agent);
         if let Some(value) = url.as_str().parse().ok().and_then(|url| self.proxies.authorization(&url)) {
             request = request.header(header::PROXY_AUTHORIZATION, value);
         }

@@ -27,11 +27,14 @@ pub(super) fn apply(base: &[u8], delta: &[u8], out: &mut Vec<u8>) -> Result<(), 
                 0 => 0x1_0000,
                 length => length,
             };
-            base.get(offset..).and_then(|from| from.get(..length)).ok_or_else(|| bad("a copy from outside its base"))?
+            base.get(offset..)
+                .and_then(|from| from.get(..length))
+                .ok_or_else(|| bad("a copy from outside its base"))?
         } else {
             // Zero is reserved.
             let length = usize::from(first);
-            let piece = input.get(..length).filter(|_| length > 0).ok_or_else(|| bad("a broken difference"))?;
+            let piece =
+                input.get(..length).filter(|_| length > 0).ok_or_else(|| bad("a broken difference"))?;
             input = &input[length..];
             piece
         };

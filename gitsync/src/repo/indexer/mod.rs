@@ -111,7 +111,9 @@ impl Index<'_> {
             }
             if !found {
                 let lacking = resolver.wanted().first().map_or_else(String::new, ToString::to_string);
-                return Err(RepoError::BadPack(format!("it builds on {lacking}, which is neither in it nor here")));
+                return Err(RepoError::BadPack(format!(
+                    "it builds on {lacking}, which is neither in it nor here"
+                )));
             }
         }
         let mut placed = resolver.finish()?;

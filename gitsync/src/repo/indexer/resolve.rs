@@ -118,9 +118,17 @@ impl<'a> Resolver<'a> {
     /// When one has no name, which a sound pack can't bring about.
     pub(super) fn finish(self) -> Result<Vec<Placed>, RepoError> {
         let placed = |entry: &Entry| {
-            (entry.id != ObjectId::ZERO).then_some(Placed { id: entry.id, crc: entry.crc, offset: entry.offset })
+            (entry.id != ObjectId::ZERO).then_some(Placed {
+                id: entry.id,
+                crc: entry.crc,
+                offset: entry.offset,
+            })
         };
-        self.entries.iter().map(placed).collect::<Option<_>>().ok_or_else(|| bad("a difference without a base"))
+        self.entries
+            .iter()
+            .map(placed)
+            .collect::<Option<_>>()
+            .ok_or_else(|| bad("a difference without a base"))
     }
 
     fn note(&mut self, named: Named) {
@@ -247,10 +255,13 @@ impl<'a> Worker<'a> {
         if entry.size > MAX_DELTA_OBJECT {
             return Err(RepoError::TooMuch { what: "bytes in one object", limit: 1 << 30 });
         }
-        let next = self.resolver.entries.get(number as usize + 1).map_or(self.resolver.end, |next| next.offset);
+        let next =
+            self.resolver.entries.get(number as usize + 1).map_or(self.resolver.end, |next| next.offset);
         let start = entry.offset + u64::from(entry.header);
         let (packed, size) = (usize::try_from(next - start), usize::try_from(entry.size));
-        let (Ok(packed), Ok(size)) = (packed, size) else { return Err(bad("an object too large for this machine")) };
+        let (Ok(packed), Ok(size)) = (packed, size) else {
+            return Err(bad("an object too large for this machine"));
+        };
         self.packed.resize(packed, 0);
         self.resolver
             .file
@@ -261,6 +272,10 @@ impl<'a> Worker<'a> {
         out.reserve_exact(size + 1);
         self.inflate.reset(true);
         let status = self.inflate.decompress_vec(&self.packed, out, FlushDecompress::Finish);
-        if matches!(status, Ok(Status::StreamEnd)) && out.len() == size { Ok(()) } else { Err(bad("it changed while it was read")) }
+        if matches!(status, Ok(Status::StreamEnd)) && out.len() == size {
+            Ok(())
+        } else {
+            Err(bad("it changed while it was read"))
+        }
     }
 }

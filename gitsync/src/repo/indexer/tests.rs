@@ -40,7 +40,10 @@ impl Place {
         pieces.reverse();
         let stats = self.objects.take_pack(|| pieces.pop(), &CancellationToken::new());
         let left: Vec<_> = std::fs::read_dir(self.dir.path().join("pack")).unwrap().flatten().collect();
-        assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("tmp_")), "{left:?}");
+        assert!(
+            left.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("tmp_")),
+            "{left:?}"
+        );
         stats
     }
 
