@@ -57,7 +57,7 @@ check-scripts: ## shellcheck
 	shellcheck --external-sources images/*.sh images/apps/*.sh images/apps/*/*.sh images/pods/*.sh .ci/*
 
 check-units: ## unit, property, process and documentation tests
-	cargo test --locked --workspace --exclude e2e -- --include-ignored
+	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
 
 check-doc: doc
 
@@ -80,7 +80,7 @@ check-images: images app-images ## size, content, read-only root, any UID, DNS
 	@images/check.sh
 
 check-e2e: build images app-images ## the end-to-end stories, pods included
-	cargo test --locked --package e2e -- --include-ignored
+	cargo test --locked --package e2e --no-fail-fast -- --include-ignored
 
 check-demo: ## the demo, verified, in pods and as processes
 	@ONCE=1 DEMO_MODE=pods images/demo.sh

@@ -30,7 +30,8 @@ needs() {
       git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
     test) needs lint; needs pods; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus \
-      '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common
+      '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
+      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
@@ -88,7 +89,7 @@ disable_new_services() {
   comm -13 <(echo "$before") <(service_units) | while read -r unit; do
     case $unit in
       redis-server.service | redis-sentinel.service | nginx.service | fcgiwrap.service | \
-        prometheus.service | haproxy.service | nutcracker.service)
+        prometheus.service | haproxy.service | nutcracker.service | ssh.service)
         as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
     esac
   done

@@ -238,7 +238,7 @@ impl ReplyDecoder {
     /// next call of this function starts the next reply and forgets the graph of this one.
     ///
     /// # Errors
-    /// See [`Error`]; the connection is unusable afterwards.
+    /// See [`enum@Error`]; the connection is unusable afterwards.
     pub fn advance(&mut self, method: Method, input: &[u8]) -> Result<(usize, Option<Outcome>), Error> {
         let mut used = 0;
         if self.state == State::Start {

@@ -129,7 +129,7 @@ impl Reader {
     /// many bytes were consumed; the caller presents the rest again, with more behind it.
     ///
     /// # Errors
-    /// See [`Error`]. The stream is unusable afterwards, and so is its connection.
+    /// See [`enum@Error`]. The stream is unusable afterwards, and so is its connection.
     pub fn advance(&mut self, input: &[u8]) -> Result<(usize, Option<Content>), Error> {
         let mut used = 0;
         loop {
