@@ -20,6 +20,9 @@ use super::worktree::{is_checkout, own_index, write_index};
 use super::{Layout, RepoError, Store};
 use crate::protocol::ObjectId;
 
+/// One in so many files is still looked at where the kernel tells of changes.
+const WATCHED_SHARE: usize = 10;
+
 /// Walks over a checkout's files a few at a time, comparing them with what was written.
 ///
 /// Holds no more than a read buffer between steps, so an idle process stays small.
@@ -73,12 +76,14 @@ impl Patrol {
     /// Looks at up to `limit` files with one `lstat` each, going on where the last step ended.
     pub fn step(&mut self, limit: usize) -> Sighting {
         let mut seen = Sighting::default();
-        let limit = match self.watch.as_ref().is_some_and(Watch::has_news) {
-            true => {
+        let limit = match self.watch.as_ref().map(Watch::has_news) {
+            Some(true) => {
                 self.reader = None;
                 usize::MAX
             }
-            false => limit,
+            // Most of what there is to see would have been told.
+            Some(false) => limit.div_ceil(WATCHED_SHARE),
+            None => limit,
         };
         if !is_checkout(&self.layout, self.commit) {
             self.reader = None;
