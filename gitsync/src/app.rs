@@ -176,7 +176,7 @@ impl Loop {
                 match status {
                     Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),
                     _ => {
-                        tracing::info!(hash = %report.commit, took_ms = took.as_millis(), "updated successfully");
+                        tracing::info!(hash = %report.commit, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "updated successfully");
                     }
                 }
                 next

@@ -158,6 +158,42 @@ fn git_in_a_hook_sees_the_settings() {
 }
 
 #[test]
+#[ignore = "needs root for a small file system, nginx and fcgiwrap"]
+fn a_blob_larger_than_the_volume_is_refused_before_it_fills_it() {
+    let site = Site::new();
+    fs::create_dir(site.root()).unwrap();
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(site.root()));
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    let _unmount = Unmount(site.root());
+    let good = site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "");
+    succeed(&mut site.sync_from(&http.url(), &["--one-time"]));
+    let free = || -> u64 {
+        let said = run(Command::new("df").args(["--output=avail", "-k"]).arg(site.root()));
+        said.lines().nth(1).unwrap().trim().parse().unwrap()
+    };
+    let (before, lowest) = (free(), std::sync::atomic::AtomicU64::new(u64::MAX));
+    // Some kilobytes in a pack.
+    fs::File::create(site.work().join("bomb")).unwrap().set_len(64 << 20).unwrap();
+    site.commit();
+    let mut process = Running::start(&mut site.sync_from(&http.url(), &["--one-time"]));
+    let status = eventually("the end", || {
+        lowest.fetch_min(free(), std::sync::atomic::Ordering::Relaxed);
+        process
+            .wait(Duration::ZERO)
+            .or_else(|| process.0.try_wait().unwrap().and_then(|status| status.code()))
+    });
+    assert_eq!(status, 1);
+    assert!(lowest.into_inner() + 2_048 > before);
+    assert_eq!((site.published(), site.read("a")), (good, "1".to_owned()));
+}
+
+#[test]
 fn log_lines_have_the_shape_of_git_sync() {
     let site = Site::new();
     site.push(&[("a", "1")]);

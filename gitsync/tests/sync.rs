@@ -494,7 +494,7 @@ fn wrong_flags_name_the_nearest() {
     for arguments in [&["--depth=x"][..], &["--period=5"], &["--one-time=maybe"]] {
         assert_eq!(finish(&mut site.sync(arguments)).status.code(), Some(2), "{arguments:?}");
     }
-    for arguments in [&["--http-metrics"][..], &["--username=u"]] {
+    for arguments in [&["--http-metrics"][..], &["--username=u"], &["--period=1ms"], &["--depth=-1"]] {
         assert_eq!(finish(&mut site.sync(arguments)).status.code(), Some(1), "{arguments:?}");
     }
     assert_eq!(finish(site.sync(&[]).env("GITSYNC_DEPTH", "x")).status.code(), Some(1));

@@ -151,6 +151,11 @@ impl Work<'_> {
         }
         let Some(mut content) = large::open(objects.directory(), entry.id)? else { return Ok(false) };
         let path = join(self.top, &entry.path);
+        // A few kilobytes in a pack can be terabytes; the neighbours on the volume are not to notice.
+        let room = rustix::fs::fstatvfs(&*file).map_err(RepoError::os("asking for room for", &path))?;
+        if size > room.f_bavail.saturating_mul(room.f_frsize) {
+            return Err(RepoError::os("writing", &path)(rustix::io::Errno::NOSPC));
+        }
         let mut buffer = vec![0; 256 * 1024];
         let mut written = 0;
         loop {

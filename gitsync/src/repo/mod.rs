@@ -62,8 +62,8 @@ pub(crate) fn init_libgit2() {
 
 /// How much of a pack is mapped at once, and in all. libgit2's own bounds are gigabytes, and every
 /// page that was touched once would count as this process's memory.
-const WINDOW: usize = 1 << 20;
-const WINDOWS: usize = 8 << 20;
+const WINDOW: usize = 512 << 10;
+const WINDOWS: usize = 2 << 20;
 
 /// A volume or a local source may belong to another UID (`fsGroup`, a mounted host path).
 /// kubernetes/git-sync sets `safe.directory=*` for the same reason.
