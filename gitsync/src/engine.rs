@@ -17,6 +17,7 @@ use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
 use crate::repo::{
     CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store, has_stale,
+    mark_replaced,
 };
 use crate::submodule;
 
@@ -104,7 +105,7 @@ impl Engine {
         self.keyring.refresh(cancel).await?;
         self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
-        if !self.first && self.is_current(wanted).await? {
+        if !self.first && self.is_current(wanted, cancel).await? {
             return Ok(self.report(wanted, false));
         }
         let mut result = self.update(wanted, false, cancel).await;
@@ -135,7 +136,7 @@ impl Engine {
     }
 
     /// Whether `wanted` is published and, as far as this poll looks, as it was written.
-    async fn is_current(&mut self, wanted: ObjectId) -> Result<bool, SyncError> {
+    async fn is_current(&mut self, wanted: ObjectId, cancel: &CancellationToken) -> Result<bool, SyncError> {
         if self.patrol.as_ref().is_none_or(|patrol| patrol.commit() != wanted)
             || !self.link.leads_to(&self.layout, wanted)
         {
@@ -154,7 +155,7 @@ impl Engine {
         }
         self.patrol = Some(patrol);
         if stale {
-            self.remove_stale(wanted).await;
+            self.remove_stale(wanted, cancel).await?;
         }
         if !sighting.is_clean()
             && let Err(error) = self.repair(wanted, sighting).await
@@ -204,7 +205,7 @@ impl Engine {
         if !published {
             self.publish(commit, old).await?;
         }
-        self.tidy(made.store, commit, old.filter(|old| *old != commit), cancel).await;
+        self.tidy(made.store, commit, cancel).await;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok((commit, changed))
@@ -309,6 +310,10 @@ impl Engine {
         let (layout, link) = (self.layout.clone(), self.link.clone());
         let before = fs::read_link(link.path()).ok();
         blocking(move || {
+            // Before the switch: killed after it, the next run must not take the old one for long replaced.
+            if let Some(old) = old.filter(|old| *old != commit) {
+                mark_replaced(&layout, old);
+            }
             link.publish(&layout, commit)?;
             tracing::info!(
                 reference = %link.path().display(),
@@ -325,19 +330,16 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&self, store: Store, commit: ObjectId, old: Option<ObjectId>, cancel: &CancellationToken) {
+    async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
         let timeout = self.config.stale_worktree_timeout;
         let tidied = blocking(move || {
-            if let Some(old) = old {
-                store.mark_replaced(old);
-            }
             let removed = store.remove_stale(commit, timeout)?;
-            if removed > 0 && store.tidy(commit, old, mode, &cancel)? {
+            if store.tidy(commit, &removed, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
             store.note_packs()?;
-            Ok(removed)
+            Ok(removed.len())
         });
         match tidied.await {
             Ok(0) => {}
@@ -347,16 +349,12 @@ impl Engine {
     }
 
     /// Removes, between updates, the checkouts whose time has come.
-    async fn remove_stale(&self, commit: ObjectId) {
+    async fn remove_stale(&mut self, commit: ObjectId, cancel: &CancellationToken) -> Result<(), SyncError> {
         let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
-        let removed = blocking(move || {
-            let (store, _) = Store::open(layout, &config.repo, Some(commit))?;
-            store.remove_stale(commit, config.stale_worktree_timeout)
-        });
-        match removed.await {
-            Ok(removed) => tracing::debug!(removed, "removed replaced checkouts"),
-            Err(error) => tracing::warn!(%error, "can't remove a replaced checkout"),
-        }
+        let store = blocking(move || Ok(Store::open(layout, &config.repo, Some(commit))?.0)).await?;
+        self.tidy(store, commit, cancel).await;
+        self.packs = self.layout.pack_state();
+        Ok(())
     }
 
     async fn watch(&self, commit: ObjectId) -> Result<Patrol, SyncError> {
@@ -387,7 +385,7 @@ struct Made {
 /// Makes room by removing what only a stale reader could still want.
 fn reclaim(store: &Store, published: Option<ObjectId>) {
     tracing::warn!("the disk is full; removing replaced checkouts before their time");
-    let removed = published.map_or(Ok(0), |commit| store.remove_stale(commit, Duration::ZERO));
+    let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO));
     if let Err(error) = removed {
         tracing::warn!(%error, "can't make room");
     }

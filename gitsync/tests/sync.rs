@@ -163,7 +163,7 @@ fn a_reader_sees_whole_trees_while_the_process_is_killed_again_and_again() {
             }
         });
         let mut random = 0x9e37_79b9u64;
-        let arguments = ["--period=10ms", "--stale-worktree-timeout=3s", "--max-failures=-1"];
+        let arguments = ["--period=10ms", "--stale-worktree-timeout=10s", "--max-failures=-1"];
         for round in 1..=rounds {
             let process = Running::start(&mut site.sync(&arguments));
             random ^= random << 13;
@@ -175,7 +175,7 @@ fn a_reader_sees_whole_trees_while_the_process_is_killed_again_and_again() {
             drop(process);
         }
         let hash = push(rounds + 1);
-        let output = finish(&mut site.sync(&["--one-time"]));
+        let output = finish(&mut site.sync(&["--one-time", "--stale-worktree-timeout=10s"]));
         stop.store(true, Ordering::Relaxed);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         assert_eq!(site.published(), hash);

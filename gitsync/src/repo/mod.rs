@@ -45,8 +45,8 @@ pub use source::LocalSource;
 pub use store::{Preparation, Store};
 pub use submodule::Wanted;
 pub(crate) use submodule::place as submodule_place;
-pub(crate) use worktree::has_stale;
 pub use worktree::{CheckoutOptions, CheckoutStats};
+pub(crate) use worktree::{has_stale, mark_replaced};
 
 use std::sync::Once;
 

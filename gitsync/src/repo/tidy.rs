@@ -22,25 +22,25 @@ impl Store {
     /// Rewrites the packs as one when that is due; gives whether it did.
     ///
     /// Only what the published and the other existing checkouts reach is kept. A store with all
-    /// history is walked for that only when `old`, the commit before, is no part of it any more;
-    /// otherwise nothing became garbage, and its small packs are joined.
+    /// history is walked for that only when one of `gone`, the removed checkouts, is no part of it any
+    /// more; otherwise nothing became garbage, and its small packs are joined.
     ///
     /// # Errors
     /// When an object is damaged or the new pack can't be written; the old ones stay then.
     pub fn tidy(
         &self,
         commit: ObjectId,
-        old: Option<ObjectId>,
+        gone: &[PathBuf],
         mode: Tidy,
         cancel: &CancellationToken,
     ) -> Result<bool, RepoError> {
         let paths = self.packs()?;
         let many = paths.len() >= MANY_PACKS || (mode == Tidy::EachTime && paths.len() > 1);
-        if mode == Tidy::Off || (mode == Tidy::ManyPacks && !many) {
+        if gone.is_empty() || mode == Tidy::Off || (mode == Tidy::ManyPacks && !many) {
             return Ok(false);
         }
         let shallow = self.shallow()?;
-        let walk = !shallow.is_empty() || self.is_rewound(commit, old, cancel)?;
+        let walk = !shallow.is_empty() || self.is_rewound(commit, gone, cancel)?;
         if !walk && !many {
             return Ok(false);
         }
@@ -74,26 +74,27 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether `old` is no ancestor of `commit`.
+    /// Whether one of the checkouts was of a commit that is no ancestor of `commit`.
     fn is_rewound(
         &self,
         commit: ObjectId,
-        old: Option<ObjectId>,
+        gone: &[PathBuf],
         cancel: &CancellationToken,
     ) -> Result<bool, RepoError> {
-        let Some(old) = old.filter(|old| self.objects().has(*old)) else { return Ok(false) };
+        let named = gone.iter().filter_map(|path| name_of(path)?.parse().ok());
+        let mut sought: HashSet<ObjectId> = named.filter(|id| self.objects().has(*id)).collect();
         let (mut queue, mut seen) = (VecDeque::from([commit]), HashSet::from([commit]));
-        while let Some(id) = queue.pop_front() {
-            if id == old {
-                return Ok(false);
-            }
+        while !sought.is_empty()
+            && let Some(id) = queue.pop_front()
+        {
             if cancel.is_cancelled() {
                 return Err(RepoError::Cancelled);
             }
+            sought.remove(&id);
             queue
                 .extend(self.objects().commit(id)?.parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
-        Ok(true)
+        Ok(!sought.is_empty())
     }
 
     fn packs(&self) -> Result<Vec<PathBuf>, RepoError> {

@@ -121,14 +121,13 @@ impl Store {
 
     /// Removes checkouts that were replaced longer than `timeout` ago, and their administration.
     ///
-    /// Anything else that lies among the checkouts goes by the same rule. Gives the number of
-    /// things removed.
+    /// Anything else that lies among the checkouts goes by the same rule. Gives what was removed.
     ///
     /// # Errors
     /// The first thing that couldn't be removed, after trying all.
-    pub fn remove_stale(&self, current: ObjectId, timeout: Duration) -> Result<usize, RepoError> {
+    pub fn remove_stale(&self, current: ObjectId, timeout: Duration) -> Result<Vec<PathBuf>, RepoError> {
         let now = SystemTime::now();
-        let mut removed = 0;
+        let mut removed = Vec::new();
         let mut result = Ok(());
         for path in list(&self.layout().worktrees())? {
             let is_current = path == self.layout().worktree(current);
@@ -136,7 +135,7 @@ impl Store {
                 continue;
             }
             match remove_any(&path) {
-                Ok(()) => removed += 1,
+                Ok(()) => removed.push(path),
                 Err(error) => result = result.and(Err(RepoError::io("removing", &path)(error))),
             }
         }
@@ -153,15 +152,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Starts the stale timer of a checkout that is no longer published.
-    pub fn mark_replaced(&self, commit: ObjectId) {
-        let path = self.layout().worktree(commit);
-        let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
-        if let Err(error) = touched {
-            tracing::debug!(path = %path.display(), %error, "can't set the time of a replaced checkout");
-        }
     }
 
     /// Makes the next update write its checkout anew, whatever is there.
@@ -196,6 +186,15 @@ impl Store {
             }
         }
         Ok(healed)
+    }
+}
+
+/// Starts the stale timer of a checkout that is no longer published.
+pub(crate) fn mark_replaced(layout: &super::Layout, commit: ObjectId) {
+    let path = layout.worktree(commit);
+    let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
+    if let Err(error) = touched {
+        tracing::debug!(path = %path.display(), %error, "can't set the time of a replaced checkout");
     }
 }
 
