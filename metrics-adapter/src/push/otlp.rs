@@ -183,9 +183,10 @@ impl Otlp {
         self.times(&mut point);
         fixed(&mut point, 4, histogram.count);
         double(&mut point, 5, histogram.sum);
-        signed(&mut point, 6, i64::from(native.schema));
+        let (scale, positive, negative) = narrowed(native);
+        signed(&mut point, 6, i64::from(scale));
         fixed(&mut point, 7, native.zero_count);
-        for (field, side) in [(8, &native.positive), (9, &native.negative)] {
+        for (field, side) in [(8, &positive), (9, &negative)] {
             if let Some(buckets) = dense(side) {
                 message(&mut point, field, &buckets);
             }
@@ -193,6 +194,38 @@ impl Otlp {
         double(&mut point, 14, native.zero_threshold);
         point
     }
+}
+
+/// Widest range of buckets that is sent, since the empty ones between them are written too.
+const WIDEST: i64 = 640;
+
+/// Scale and buckets, at a resolution that keeps both sides within [`WIDEST`].
+fn narrowed(native: &NativeHistogram) -> (i32, NativeSide, NativeSide) {
+    let wide = |side: &NativeSide| match (side.first(), side.last()) {
+        (Some(first), Some(last)) => i64::from(last.0) - i64::from(first.0) >= WIDEST,
+        _ => false,
+    };
+    let halve = |side: &mut NativeSide| {
+        for bucket in side.iter_mut() {
+            // Two buckets of Prometheus end where the one with half the index, rounded up, does.
+            bucket.0 = (bucket.0 >> 1) + (bucket.0 & 1);
+        }
+        side.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 += next.1;
+            }
+            same
+        });
+    };
+    let (mut scale, mut positive, mut negative) =
+        (native.schema, native.positive.clone(), native.negative.clone());
+    while wide(&positive) || wide(&negative) {
+        halve(&mut positive);
+        halve(&mut negative);
+        scale -= 1;
+    }
+    (scale, positive, negative)
 }
 
 /// Buckets without gaps. Bucket `i` here ends where Prometheus' bucket `i + 1` does.
@@ -274,5 +307,32 @@ impl Encoder for Otlp {
 
     fn take(&mut self) -> Vec<Batch> {
         std::mem::take(&mut self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_wide_histogram_loses_resolution_and_no_observation() {
+        let native = |positive| NativeHistogram { schema: 8, positive, ..NativeHistogram::default() };
+        let (scale, positive, _) = narrowed(&native(vec![(-639, 1), (0, 2), (1, 4), (2, 8)]));
+        assert_eq!((scale, positive), (7, vec![(-319, 1), (0, 2), (1, 12)]));
+        let (scale, positive, _) = narrowed(&native(vec![(0, 1), (639, 1)]));
+        assert_eq!((scale, positive), (8, vec![(0, 1), (639, 1)]));
+    }
+
+    proptest! {
+        #[test]
+        fn any_histogram_is_narrowed(buckets in prop::collection::btree_map(any::<i32>(), 0_u64..1000, 0..20)) {
+            let positive: NativeSide = buckets.into_iter().collect();
+            let total: u64 = positive.iter().map(|(_, count)| count).sum();
+            let native = NativeHistogram { schema: 8, positive, ..NativeHistogram::default() };
+            let (_, narrow, _) = narrowed(&native);
+            prop_assert_eq!(narrow.iter().map(|(_, count)| count).sum::<u64>(), total);
+            prop_assert!(dense(&narrow).is_none_or(|bytes| bytes.len() < 2000));
+        }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::client::{self, Client, RequestBody};
 use common::retry::{Backoff, Policy};
 use common::shutdown::Shutdown;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 
@@ -125,7 +125,7 @@ impl Sender {
         let answer = self.client.request(request).await.map_err(|error| common::error::chain(&error))?;
         let (head, body) = answer.into_parts();
         // Read to its end, so that the connection can be used again; what is too long is not worth that.
-        let body = Limited::new(body, ANSWER).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = Limited::new(body, ANSWER).collect().await.map(Collected::to_bytes).unwrap_or_default();
         Ok(judge(self.protocol, head.status, &head.headers, &body))
     }
 }
