@@ -10,7 +10,9 @@ use crate::status;
 use crate::topology::{
     Monitor, MonitorSettings, Observation, SentinelSettings, WriteSignal, describe, follow_sentinels,
 };
-use crate::upstream::Credentials;
+use crate::discovery;
+use crate::reach::Reach;
+use crate::tls::TowardsClients;
 use common::admin::{self, Readiness};
 use common::shutdown::Shutdown;
 use common::{metrics, server};
@@ -62,7 +64,9 @@ pub async fn run_with(
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port()),
     });
     let followed = config.consistency.uses_fence().then(|| Arc::clone(&fence));
-    let (monitor, credentials) = monitor(&config, &counts, followed, Arc::clone(&signal), &shutdown)?;
+    let reach = Reach::new(&config)?;
+    reach.follow_files(&config, &shutdown);
+    let monitor = monitor(&config, &reach, &counts, followed, Arc::clone(&signal), &shutdown);
 
     let settings = WorkerSettings {
         failover_wait: config.failover_wait,
@@ -78,7 +82,9 @@ pub async fn run_with(
         client_idle_timeout: config.client_idle_timeout,
         client_write_timeout: config.client_write_timeout,
         consistency: config.consistency,
-        credentials,
+        access: Arc::clone(&reach.servers),
+        users: reach.users.clone(),
+        max_queued: config.max_queued,
         fence,
         signal,
         probe_now: monitor.probe_now(),
@@ -102,7 +108,8 @@ pub async fn run_with(
     }
     for listener in listeners {
         let senders = workers.iter().map(|worker| worker.connections.clone()).collect();
-        shutdown.spawn(accept(listener, senders, counts.clone(), config.max_clients, shutdown.clone()));
+        let tls = reach.clients.clone();
+        shutdown.spawn(accept(listener, tls, senders, counts.clone(), config.max_clients, shutdown.clone()));
     }
     accepting.met();
 
@@ -136,7 +143,8 @@ pub async fn run_with(
 /// # Errors
 /// A secret file cannot be read.
 pub async fn check(config: Config, shutdown: Shutdown) -> Result<(String, bool), Error> {
-    let (monitor, _) = monitor(&config, &Metrics::default(), None, Arc::default(), &shutdown)?;
+    let reach = Reach::new(&config)?;
+    let monitor = monitor(&config, &reach, &Metrics::default(), None, Arc::default(), &shutdown);
     // Twice the time of a question, so that servers named by others are asked as well.
     let patience = config.probe_timeout * 2 + Duration::from_millis(500);
     let settled = async {
@@ -166,29 +174,28 @@ pub async fn check(config: Config, shutdown: Shutdown) -> Result<(String, bool),
     Ok((text, answering && topology.view.primary.is_some()))
 }
 
-/// Starts asking the servers; returns the credentials for them as well.
+/// Starts asking the servers.
 fn monitor(
     config: &Config,
+    reach: &Reach,
     counts: &Metrics,
     fence: Option<Arc<Fence>>,
     signal: Arc<WriteSignal>,
     shutdown: &Shutdown,
-) -> Result<(Arc<Monitor>, Option<Credentials>), Error> {
-    let credentials = credentials(config.upstream_user.as_ref(), config.upstream_password_file.as_deref())?;
+) -> Arc<Monitor> {
     let sentinels = SentinelSettings {
         sentinels: config.sentinels.clone(),
         name: config.sentinel_name.clone(),
-        credentials: self::credentials(
-            config.sentinel_user.as_ref(),
-            config.sentinel_password_file.as_deref(),
-        )?,
+        access: Arc::clone(&reach.sentinels),
     };
+    let fixed = config.primary.iter().chain(&config.replicas).chain(&config.seeds).chain(&config.cluster);
     let settings = MonitorSettings {
-        servers: config.primary.iter().chain(&config.replicas).chain(&config.seeds).cloned().collect(),
+        servers: fixed.cloned().collect(),
         primary_configured: config.primary.is_some(),
         explore: !config.seeds.is_empty(),
-        credentials: credentials.clone(),
+        access: Arc::clone(&reach.servers),
         interval: config.probe_interval,
+        resolve: config.discover_interval,
         timeout: config.probe_timeout,
         max_lag: config.max_lag,
         probe_now: Arc::default(),
@@ -196,7 +203,10 @@ fn monitor(
     let monitor = Monitor::new(settings, counts.clone(), fence, signal, shutdown.clone());
     monitor.start();
     follow_sentinels(&monitor, &sentinels);
-    Ok((monitor, credentials))
+    for source in &config.discover {
+        monitor.spawn(discovery::follow(Arc::clone(&monitor), source.clone(), config.discover_interval));
+    }
+    monitor
 }
 
 /// Where a running ambassador listens.
@@ -208,32 +218,30 @@ pub struct Listening {
     pub admin: Option<u16>,
 }
 
-fn credentials(user: Option<&String>, path: Option<&Path>) -> Result<Option<Credentials>, Error> {
-    let Some(path) = path else { return Ok(None) };
-    let password = common::secret::read(path).map_err(Error::Secret)?;
-    let user = user.cloned().unwrap_or_else(|| "default".to_owned());
-    Ok(Some(Credentials { user, password }))
-}
-
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
     fn port(&self) -> Option<u16> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(|at| at.port()),
+            Self::Tcp(listener) | Self::Tls(listener) => listener.local_addr().ok().map(|at| at.port()),
             Self::Unix(_) => None,
         }
     }
 
-    async fn accept(&self) -> std::io::Result<Workload> {
+    async fn accept(&self, tls: Option<&TowardsClients>) -> std::io::Result<Workload> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                stream.into_std().map(Workload::Tcp)
+                let stream = stream.into_std()?;
+                Ok(match (self, tls) {
+                    (Self::Tls(_), Some(tls)) => Workload::Tls(stream, tls.config()),
+                    _ => Workload::Tcp(stream),
+                })
             }
             Self::Unix(listener) => listener.accept().await?.0.into_std().map(Workload::Unix),
         }
@@ -245,10 +253,11 @@ async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
     for listen in &config.listen {
         listeners.push(match listen {
             Listen::Tcp(address) => Listener::Tcp(server::bind(address).await.map_err(Error::Listen)?),
+            Listen::Tls(address) => Listener::Tls(server::bind(address).await.map_err(Error::Listen)?),
             Listen::Unix(path) => Listener::Unix(bind_unix(path)?),
         });
         let bound = match (listen, listeners.last()) {
-            (Listen::Tcp(_), Some(Listener::Tcp(listener))) => {
+            (_, Some(Listener::Tcp(listener) | Listener::Tls(listener))) => {
                 listener.local_addr().map(|at| at.to_string()).ok()
             }
             (Listen::Unix(path), _) => Some(format!("unix:{}", path.display())),
@@ -278,6 +287,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener, Error> {
 
 async fn accept(
     listener: Listener,
+    tls: Option<Arc<TowardsClients>>,
     workers: Vec<tokio::sync::mpsc::Sender<Workload>>,
     counts: Metrics,
     max_clients: usize,
@@ -286,7 +296,7 @@ async fn accept(
     let mut turn = 0usize;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(tls.as_deref()) => accepted,
             () = shutdown.triggered() => return,
         };
         match accepted {
@@ -317,5 +327,7 @@ fn refuse(workload: Workload) {
     let _ = match workload {
         Workload::Tcp(mut stream) => stream.write(answer),
         Workload::Unix(mut stream) => stream.write(answer),
+        // It would have to shake hands first.
+        Workload::Tls(..) => Ok(0),
     };
 }

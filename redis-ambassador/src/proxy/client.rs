@@ -70,6 +70,8 @@ pub(super) struct ClientState {
     pub(super) streaming: bool,
     /// Input waits for answers or for room.
     pub(super) parked: bool,
+    /// It has to authenticate itself first.
+    pub(super) locked: bool,
     /// Nothing more is read; closed when all is answered.
     pub(super) closing: bool,
     pub(super) closed: bool,
@@ -113,6 +115,7 @@ impl Client {
             switching: None,
             streaming: false,
             parked: false,
+            locked: false,
             closing: false,
             closed: false,
             blocked: false,
@@ -129,7 +132,10 @@ impl Client {
     pub(super) async fn run(self: Rc<Self>, hub: Rc<Hub>) {
         let outcome = poll_fn(|cx| self.poll(&hub, cx)).await;
         if let Err(error) = outcome {
-            tracing::debug!(client = self.id, %error, "client connection broke");
+            match self.socket.is_handshaking() {
+                true => tracing::info!(client = self.id, %error, "TLS hand-shake with a client failed"),
+                false => tracing::debug!(client = self.id, %error, "client connection broke"),
+            }
         }
         hub.client_gone(&self);
     }
@@ -158,7 +164,7 @@ impl Client {
             }
             let (finished, parked, closing) = {
                 let state = self.state.borrow();
-                let finished = state.closing && state.slots.is_empty() && state.out.is_empty();
+                let finished = state.closing && state.slots.is_empty() && state.out.is_empty() && !state.blocked;
                 (finished || state.closed, state.parked, state.closing)
             };
             if finished {
@@ -189,7 +195,7 @@ impl Client {
             let whole = bytes.len();
             match self.socket.try_write(bytes) {
                 Ok(count) => {
-                    state.blocked = count < whole;
+                    state.blocked = count < whole || self.socket.is_backed_up();
                     state.out.consume(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.blocked = true,

@@ -151,6 +151,10 @@ impl Hub {
         {
             state.switching = None;
             if succeeded {
+                if state.locked && profile.user != 0 {
+                    state.locked = false;
+                    state.framer.set_limits(self.settings.limits);
+                }
                 state.session.profile = profile;
                 state.lane = self.lane(profile);
             }

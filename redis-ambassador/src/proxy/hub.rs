@@ -218,7 +218,7 @@ impl Hub {
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
         let promoted = topology.view.primary.filter(|primary| self.primary() != Some(*primary));
-        *self.topology.borrow_mut() = Arc::clone(topology);
+        let before = self.topology.replace(Arc::clone(topology));
         *self.view.borrow_mut() = topology.view.clone();
         self.suspended.borrow_mut().clear();
         self.refresh_candidates();
@@ -227,6 +227,11 @@ impl Hub {
             *self.table.borrow_mut() = self.settings.restrict(table);
         }
         self.retire_links();
+        for (server, (now, before)) in topology.servers.iter().zip(&before.servers).enumerate() {
+            if !Arc::ptr_eq(now, before) {
+                self.renew_links(server);
+            }
+        }
         if let Some(primary) = promoted {
             self.renew_links(primary);
         }

@@ -22,8 +22,6 @@ pub(super) struct Limbo {
     retry_at: u64,
 }
 
-/// More bytes than this do not wait.
-const MAX_BYTES: usize = 256 << 20;
 /// Pause between attempts, in microseconds.
 const PAUSE: u64 = 20_000;
 
@@ -38,7 +36,7 @@ impl Hub {
     pub(super) fn hold(&self, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
         self.metrics.held.inc();
         let mut limbo = self.limbo.borrow_mut();
-        if limbo.bytes + request.len() > MAX_BYTES {
+        if limbo.bytes + request.len() > self.settings.max_queued {
             drop(limbo);
             self.crowded.borrow_mut().push(waiter);
             return;

@@ -55,13 +55,16 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     }
     let address = hub.topology.borrow().address(link.server.get()).ok_or(LinkError::NoPrimary)?;
     let user = link.profile.user as usize;
-    let credentials = hub.users.borrow().get(user).cloned().flatten();
+    let credentials = match user {
+        0 => hub.settings.access.credentials(),
+        user => hub.users.borrow().get(user).cloned().flatten(),
+    };
     let extras = {
         let state = link.state.borrow();
         state.owner.as_ref().map(|owner| owner.state.borrow().session.replay()).unwrap_or_default()
     };
     let handshake = Handshake { profile: link.profile, credentials, extras };
-    connect(&address, &handshake, hub.settings.connect_timeout).await
+    connect(&address, &hub.settings.access, &handshake, hub.settings.connect_timeout).await
 }
 
 fn poll(

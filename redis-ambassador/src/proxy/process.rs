@@ -132,6 +132,9 @@ impl Hub {
                     let outcome = self.take_on(client, state, &Request::new(frame, framer.args()), frame);
                     state.framer = framer;
                     state.framer.reset();
+                    if state.locked {
+                        state.framer.set_limits(limits.of_strangers());
+                    }
                     match outcome {
                         Outcome::Taken => at += length,
                         Outcome::Later => state.parked = true,
@@ -196,6 +199,9 @@ impl Hub {
             self.deny(client, state, &classified);
             return Outcome::Taken;
         }
+        if state.locked && !self.is_open_to_strangers(state, request, classified.kind) {
+            return Outcome::Taken;
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         match plan {
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
@@ -216,6 +222,7 @@ impl Hub {
                 }
                 state.own_busy = 0;
                 state.session.reset();
+                state.locked = self.settings.users.is_some();
                 state.lane = self.lane(Profile::default());
                 state.answer(b"+RESET\r\n");
             }

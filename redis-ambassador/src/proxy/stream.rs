@@ -194,7 +194,8 @@ impl Hub {
         let classified = table.classify(&request);
         let plain = matches!(classified.kind, Kind::Plain | Kind::Script | Kind::ReadScript | Kind::Bitfield)
             || state.session.is_raw();
-        if !plain {
+        let refused = state.locked || classified.command.is_some_and(|command| command.denied);
+        if !plain || refused {
             return 0;
         }
         if !state.session.is_raw() && state.slots.len() != state.own_busy as usize {

@@ -8,7 +8,8 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::resp::RequestLimits;
 use crate::route::Fence;
 use crate::topology::{Topology, WriteSignal};
-use crate::upstream::{Credentials, Socket};
+use crate::upstream::{Access, Socket, TlsSocket};
+use crate::users::ClientUsers;
 use common::shutdown::Shutdown;
 use std::future::poll_fn;
 use std::io;
@@ -32,7 +33,11 @@ pub(crate) struct WorkerSettings {
     pub(crate) client_idle_timeout: Duration,
     pub(crate) client_write_timeout: Duration,
     pub(crate) consistency: Consistency,
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) access: Arc<Access>,
+    /// Clients authenticate here, as these.
+    pub(crate) users: Option<Arc<ClientUsers>>,
+    /// Most bytes of requests that wait for a server.
+    pub(crate) max_queued: usize,
     pub(crate) fence: Arc<Fence>,
     pub(crate) signal: Arc<WriteSignal>,
     pub(crate) probe_now: Arc<Notify>,
@@ -56,6 +61,7 @@ impl WorkerSettings {
 pub(crate) enum Workload {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    Tls(std::net::TcpStream, Arc<rustls::ServerConfig>),
 }
 
 /// A running worker.
@@ -71,6 +77,8 @@ const QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(20);
 /// Tasks polled before the sockets are looked at again: one flush then serves all clients of a turn.
 const TURN: u32 = 512;
+/// Time for a client's TLS hand-shake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An own connection without an owner is closed after this many microseconds.
 const IDLE: u64 = 30_000_000;
 
@@ -110,7 +118,7 @@ async fn serve(
     mut incoming: mpsc::Receiver<Workload>,
     shutdown: Shutdown,
 ) {
-    let credentials = settings.credentials.clone();
+    let credentials = settings.access.credentials();
     let hub = Hub::new(settings, WorkerMetrics::new(metrics), credentials);
     hub.update(&Arc::clone(&topology.borrow_and_update()));
     let flusher = Rc::clone(&hub);
@@ -141,6 +149,9 @@ impl Hub {
         let socket = match workload {
             Workload::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
             Workload::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+            Workload::Tls(stream, config) => TcpStream::from_std(stream)
+                .and_then(|stream| TlsSocket::server(stream, config))
+                .map(|session| Socket::Tls(Box::new(session))),
         };
         let socket = match socket {
             Ok(socket) => socket,
@@ -151,7 +162,10 @@ impl Hub {
         };
         let id = self.next_client.get();
         self.next_client.set(id + 1);
-        let client = Client::new(id, socket, self.settings.limits, self.now());
+        let locked = self.settings.users.is_some();
+        let limits = if locked { self.settings.limits.of_strangers() } else { self.settings.limits };
+        let client = Client::new(id, socket, limits, self.now());
+        client.state.borrow_mut().locked = locked;
         self.clients.borrow_mut().push(Rc::clone(&client));
         tokio::task::spawn_local(client.run(Rc::clone(self)));
     }
@@ -213,8 +227,15 @@ impl Hub {
                 let quiet = state.slots.is_empty() && !state.session.is_raw();
                 (over(state.wrote, write), !idle.is_zero() && quiet && over(state.heard, idle))
             };
-            if stuck || silent {
-                self.kick(&client, if stuck { "it does not read its answers" } else { "it has been silent" });
+            // Nothing has been heard of it since it connected.
+            let mute = client.socket.is_handshaking() && over(client.state.borrow().heard, HANDSHAKE);
+            if stuck || silent || mute {
+                let why = match (stuck, mute) {
+                    (true, _) => "it does not read its answers",
+                    (_, true) => "it does not shake hands",
+                    _ => "it has been silent",
+                };
+                self.kick(&client, why);
                 client.state.borrow_mut().closed = true;
                 client.flush();
             }

@@ -6,6 +6,7 @@ mod commands;
 mod decide;
 mod lag;
 mod monitor;
+mod name;
 mod observation;
 mod observe;
 mod prober;

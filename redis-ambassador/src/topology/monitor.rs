@@ -3,12 +3,13 @@
 use super::decide::Evidence;
 use super::lag::LagClock;
 use super::observation::{carry_over, describe, is_promotion, role_changed};
+use super::name::Name;
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
 use crate::metrics::Metrics;
 use crate::route::Fence;
-use crate::upstream::Credentials;
+use crate::upstream::Access;
 use common::shutdown::Shutdown;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
@@ -34,8 +35,10 @@ pub(crate) struct MonitorSettings {
     pub(crate) primary_configured: bool,
     /// Whether servers that others name are asked as well.
     pub(crate) explore: bool,
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) access: Arc<Access>,
     pub(crate) interval: Duration,
+    /// Pause between two look-ups of a server's name.
+    pub(crate) resolve: Duration,
     pub(crate) timeout: Duration,
     /// A replica further behind than this gets no reads; zero is no limit.
     pub(crate) max_lag: Duration,
@@ -59,6 +62,8 @@ pub(crate) struct Monitor {
 struct State {
     servers: Vec<Arc<ServerAddr>>,
     observations: Vec<Observation>,
+    /// No longer named; the number may be given to another.
+    retired: Vec<bool>,
     connections: Vec<Option<MultiplexedConnection>>,
     /// Offsets that servers last had as replicas.
     replica_offsets: Vec<Option<u64>>,
@@ -79,6 +84,39 @@ struct State {
     table_from: Option<usize>,
 }
 
+impl State {
+    /// Whether a watcher's server is still the one of that number.
+    fn is_current(&self, server: usize, address: &Arc<ServerAddr>) -> bool {
+        !self.retired[server] && Arc::ptr_eq(&self.servers[server], address)
+    }
+
+    /// Gives a number to a server about which nothing is known.
+    fn place(&mut self, server: usize, address: &Arc<ServerAddr>) {
+        if server == self.servers.len() {
+            self.servers.push(Arc::clone(address));
+            self.retired.push(false);
+            self.observations.push(Observation::Unknown);
+            self.connections.push(None);
+            self.replica_offsets.push(None);
+            self.lags.push(Duration::ZERO);
+            self.lagging.push(false);
+            return;
+        }
+        self.servers[server] = Arc::clone(address);
+        self.retired[server] = false;
+        self.observations[server] = Observation::Unknown;
+        self.replica_offsets[server] = None;
+        self.lags[server] = Duration::ZERO;
+        self.lagging[server] = false;
+        if self.table_from == Some(server) {
+            self.table_from = None;
+        }
+        if self.evidence.previous == Some(server) {
+            self.evidence.previous = None;
+        }
+    }
+}
+
 impl Monitor {
     /// A monitor that has not asked anybody yet. A fence is given when writes have to be followed to the replicas.
     pub(crate) fn new(
@@ -92,6 +130,7 @@ impl Monitor {
         let state = State {
             servers: Vec::new(),
             observations: Vec::new(),
+            retired: Vec::new(),
             connections: Vec::new(),
             replica_offsets: Vec::new(),
             clock: LagClock::default(),
@@ -142,7 +181,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.shutdown.clone();
         self.shutdown.spawn(async move {
             tokio::select! {
@@ -153,27 +192,57 @@ impl Monitor {
     }
 
     /// The number of a server; one that is new is asked from now on.
-    pub(super) fn add(self: &Arc<Self>, address: &ServerAddr) -> Option<usize> {
+    pub(crate) fn add(self: &Arc<Self>, address: &ServerAddr) -> Option<usize> {
+        let address = Arc::new(address.clone());
         let server = {
             let mut state = self.lock();
-            if let Some(known) = state.servers.iter().position(|known| **known == *address) {
+            let known = state.servers.iter().position(|known| **known == *address);
+            if let Some(known) = known.filter(|known| !state.retired[*known]) {
                 return Some(known);
             }
-            if state.servers.len() >= MAX_SERVERS {
+            let free = known.or_else(|| state.retired.iter().position(|retired| *retired));
+            let server = free.unwrap_or(state.servers.len());
+            if server >= MAX_SERVERS {
                 return None;
             }
-            state.servers.push(Arc::new(address.clone()));
-            state.observations.push(Observation::Unknown);
-            state.connections.push(None);
-            state.replica_offsets.push(None);
-            state.lags.push(Duration::ZERO);
-            state.lagging.push(false);
+            state.place(server, &address);
+            if let Some(fence) = &self.fence {
+                fence.forget(server);
+            }
             self.decide(&mut state);
-            state.servers.len() - 1
+            server
         };
-        let (monitor, address) = (Arc::clone(self), Arc::new(address.clone()));
-        self.spawn(async move { monitor.watch(server, &address).await });
+        let monitor = Arc::clone(self);
+        self.spawn(async move { monitor.watch(server, address).await });
         Some(server)
+    }
+
+    /// Lets go of a server that nobody names any more, unless the configuration does.
+    pub(crate) fn remove(&self, address: &ServerAddr) {
+        if self.settings.servers.contains(address) {
+            return;
+        }
+        let mut state = self.lock();
+        let known = state.servers.iter().position(|known| **known == *address);
+        let Some(server) = known.filter(|known| !state.retired[*known]) else { return };
+        state.retired[server] = true;
+        state.connections[server] = None;
+        state.observations[server] = Observation::Unreachable("no longer named".to_owned());
+        self.metrics.observed(&address.to_string(), &state.observations[server]);
+        state.evidence.promoted = state.evidence.promoted.filter(|promoted| *promoted != server);
+        self.decide(&mut state);
+    }
+
+    /// A server's name means another machine now: everybody connects anew.
+    fn moved(&self, server: usize, address: &mut Arc<ServerAddr>) {
+        let mut state = self.lock();
+        if !state.is_current(server, address) {
+            return;
+        }
+        tracing::info!(server = %address, "the name has another address; connecting anew");
+        *address = Arc::new(ServerAddr::clone(address));
+        state.servers[server] = Arc::clone(address);
+        self.decide(&mut state);
     }
 
     /// What a Sentinel says: who is primary, as of which configuration epoch.
@@ -217,11 +286,16 @@ impl Monitor {
         self.decide(&mut state);
     }
 
-    async fn watch(self: Arc<Self>, server: usize, address: &ServerAddr) {
+    async fn watch(self: Arc<Self>, server: usize, mut address: Arc<ServerAddr>) {
         let mut connection = None;
-        loop {
+        let mut name = Name::new(&address, self.settings.resolve);
+        while self.lock().is_current(server, &address) {
+            if name.has_moved().await {
+                connection = None;
+                self.moved(server, &mut address);
+            }
             let limit = self.settings.timeout;
-            let observation = match tokio::time::timeout(limit, self.ask(address, &mut connection)).await {
+            let observation = match tokio::time::timeout(limit, self.ask(&address, &mut connection)).await {
                 Ok(observation) => observation,
                 Err(_) => {
                     connection = None;
@@ -231,7 +305,7 @@ impl Monitor {
             if self.settings.explore {
                 self.explore(&observation);
             }
-            if self.learn(server, observation, connection.clone())
+            if self.learn(server, &address, observation, connection.clone())
                 && let Some(connection) = &mut connection
             {
                 self.learn_commands(server, connection).await;
@@ -265,8 +339,7 @@ impl Monitor {
 
     async fn ask(&self, address: &ServerAddr, connection: &mut Option<MultiplexedConnection>) -> Observation {
         if connection.is_none() {
-            let credentials = self.settings.credentials.as_ref();
-            match observe::connect(address, credentials, self.settings.timeout).await {
+            match observe::connect(address, &self.settings.access, self.settings.timeout).await {
                 Ok(fresh) => *connection = Some(fresh),
                 Err(error) => {
                     return refusal(&error).unwrap_or_else(|| Observation::Unreachable(error.to_string()));
@@ -287,12 +360,15 @@ impl Monitor {
     fn learn(
         &self,
         server: usize,
+        address: &Arc<ServerAddr>,
         observation: Observation,
         connection: Option<MultiplexedConnection>,
     ) -> bool {
         let mut state = self.lock();
+        if !state.is_current(server, address) {
+            return false;
+        }
         state.connections[server] = connection;
-        let address = Arc::clone(&state.servers[server]);
         let before = &state.observations[server];
         let observation = carry_over(before, observation);
         self.metrics.observed(&address.to_string(), &observation);
@@ -372,7 +448,10 @@ impl Monitor {
         };
         let changed = {
             let published = self.publish.borrow();
-            topology.view != published.view || topology.servers.len() != published.servers.len()
+            let same = |(now, before): (&Arc<ServerAddr>, &Arc<ServerAddr>)| Arc::ptr_eq(now, before);
+            topology.view != published.view
+                || topology.servers.len() != published.servers.len()
+                || !topology.servers.iter().zip(&published.servers).all(same)
         };
         if changed {
             // A replica that comes into use has to catch up, even when nobody writes.

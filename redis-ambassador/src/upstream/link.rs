@@ -156,7 +156,7 @@ impl Link {
             let rest = &state.out.as_slice()[state.sent..];
             match socket.try_write(rest) {
                 Ok(count) => {
-                    state.blocked = count < rest.len();
+                    state.blocked = count < rest.len() || socket.is_backed_up();
                     state.sent += count;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => state.blocked = true,

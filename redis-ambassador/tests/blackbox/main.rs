@@ -8,3 +8,5 @@ mod failure;
 mod harness;
 mod limits;
 mod transparency;
+mod tls;
+mod users;
