@@ -26,6 +26,7 @@
 
 mod address;
 mod app;
+pub mod cluster;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod command;

@@ -1,7 +1,9 @@
 //! One downstream connection: its session, its answers in order, and the task that moves its bytes.
 
+use super::clustered_own::Kept;
 use super::consistency::OwnWrites;
 use super::hub::Hub;
+use crate::cluster::NO_SLOT;
 use crate::resp::{RequestFramer, RequestLimits};
 use crate::session::{Profile, Session};
 use crate::upstream::{Buffer, Link, Socket};
@@ -70,6 +72,11 @@ pub(super) struct ClientState {
     pub(super) streaming: bool,
     /// Input waits for answers or for room.
     pub(super) parked: bool,
+    /// Own connections to a cluster: the slot that the next one is for.
+    pub(super) own_slot: u16,
+    /// Where the next one goes instead of to that slot's owner.
+    pub(super) own_server: Option<usize>,
+    pub(super) kept: Kept,
     /// It has to authenticate itself first.
     pub(super) locked: bool,
     /// Nothing more is read; closed when all is answered.
@@ -115,6 +122,9 @@ impl Client {
             switching: None,
             streaming: false,
             parked: false,
+            own_slot: NO_SLOT,
+            own_server: None,
+            kept: Kept::default(),
             locked: false,
             closing: false,
             closed: false,
@@ -232,6 +242,17 @@ impl ClientState {
         self.unanswered += len;
         self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode, len: len as u32 });
         self.head + self.slots.len() as u64 - 1
+    }
+
+    /// The request `seq`, which was just given its place, reads from a replica.
+    pub(super) fn read_from_replica(&mut self, seq: u64) {
+        let index = seq.wrapping_sub(self.head) as usize;
+        if let Some(slot) = self.slots.get_mut(index)
+            && slot.mode == Mode::Neutral
+        {
+            slot.mode = Mode::ReplicaRead;
+            self.replica_reads += 1;
+        }
     }
 
     /// Answers the next request without asking anybody.

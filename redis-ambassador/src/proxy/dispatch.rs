@@ -47,6 +47,9 @@ impl Hub {
         if waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
+        if self.clustered.get() {
+            return self.send_again_clustered(waiter, request, last_error);
+        }
         let lane = waiter.client.state.borrow().lane;
         let fresh = |server: &usize| self.is_fresh(*server, waiter.epoch);
         let replica = match waiter.anywhere {
@@ -72,7 +75,16 @@ impl Hub {
         if state.closed {
             return;
         }
-        state.reply(waiter.seq, answer, true);
+        match &waiter.part {
+            None => state.reply(waiter.seq, answer, true),
+            Some(part) => {
+                let mut joined = part.joined.borrow_mut();
+                joined.restart(part.index);
+                if joined.push(part.index, answer, true) {
+                    state.reply(waiter.seq, &joined.finish(), true);
+                }
+            }
+        }
         if state.switching.as_ref().is_some_and(|(seq, _)| *seq == waiter.seq) {
             state.switching = None;
         }
@@ -168,7 +180,9 @@ impl Hub {
         if begun && waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
-        if begun && waiter.client.has_begun(waiter.seq) {
+        if let Some(part) = &waiter.part {
+            part.joined.borrow_mut().restart(part.index);
+        } else if begun && waiter.client.has_begun(waiter.seq) {
             // Half an answer is on its way to the client and its rest will never come.
             self.kick(&waiter.client, "connection to the server was lost in the middle of an answer");
             return self.fence_done(&waiter);

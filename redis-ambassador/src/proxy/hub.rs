@@ -1,6 +1,7 @@
 //! What all connections of one worker share.
 
 use super::client::Client;
+use super::clustered::Cluster;
 use super::limbo::Limbo;
 use super::worker::WorkerSettings;
 use crate::command::Table;
@@ -32,6 +33,9 @@ pub(crate) struct Hub {
     pub(super) topology: RefCell<Arc<Topology>>,
     /// The topology's view, less what this worker has just seen failing.
     pub(super) view: RefCell<View>,
+    /// The servers are nodes of a Redis Cluster.
+    pub(super) clustered: Cell<bool>,
+    pub(super) cluster: RefCell<Cluster>,
     /// Fit replicas; rebuilt with the view.
     pub(super) candidates: RefCell<Vec<usize>>,
     /// Hub clock until which a server gets no reads.
@@ -77,6 +81,8 @@ impl Hub {
             table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
             topology: RefCell::default(),
             view: RefCell::default(),
+            clustered: Cell::new(false),
+            cluster: RefCell::default(),
             candidates: RefCell::default(),
             suspended: RefCell::default(),
             lanes: RefCell::new(vec![Lane { profile: Profile::default(), links: Vec::new() }]),
@@ -213,14 +219,18 @@ impl Hub {
         let view = self.view.borrow();
         let fit = view.replicas().filter(|server| suspended.get(*server).is_none_or(|until| *until <= now));
         *self.candidates.borrow_mut() = fit.collect();
+        if self.clustered.get() {
+            self.cluster.borrow_mut().choose(&self.candidates.borrow(), view.primary);
+        }
     }
 
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
-        let promoted = topology.view.primary.filter(|primary| self.primary() != Some(*primary));
+        let promoted = topology.view.primary.filter(|_| topology.view.cluster.is_none()).filter(|primary| self.primary() != Some(*primary));
         let before = self.topology.replace(Arc::clone(topology));
         *self.view.borrow_mut() = topology.view.clone();
         self.suspended.borrow_mut().clear();
+        self.update_cluster(topology);
         self.refresh_candidates();
         self.metrics.name_servers(topology.servers.iter().map(ToString::to_string));
         if let Some(table) = &topology.table {
@@ -255,7 +265,7 @@ impl Hub {
         for lane in self.lanes.borrow_mut().iter_mut() {
             for (server, link) in lane.links.iter_mut().enumerate() {
                 let standing = view.servers.get(server).copied().unwrap_or_default();
-                if view.primary == Some(server) || standing.fit {
+                if view.uses(server) {
                     continue;
                 }
                 let Some(link) = link.take() else { continue };
@@ -273,7 +283,10 @@ impl Hub {
                 self.link_lost(&link, &crate::upstream::LinkError::Retired("it does not answer"));
             }
         }
-        let kept = |link: &Link| view.primary == Some(link.server.get());
+        let kept = |link: &Link| {
+            let server = link.server.get();
+            view.primary == Some(server) || view.is_owner(server)
+        };
         self.idle.borrow_mut().retain(|(_, link)| {
             let keep = kept(link);
             if !keep {

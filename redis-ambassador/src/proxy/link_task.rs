@@ -51,7 +51,8 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
 async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     if link.own.get() {
         // The primary may have changed since the last attempt.
-        link.server.set(hub.primary().ok_or(LinkError::NoPrimary)?);
+        let target = link.fixed.get().or_else(|| hub.owner(link.slot.get()));
+        link.server.set(target.ok_or(LinkError::NoPrimary)?);
     }
     let address = hub.topology.borrow().address(link.server.get()).ok_or(LinkError::NoPrimary)?;
     let user = link.profile.user as usize;
@@ -63,6 +64,11 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         let state = link.state.borrow();
         state.owner.as_ref().map(|owner| owner.state.borrow().session.replay()).unwrap_or_default()
     };
+    let mut extras: Vec<Vec<Vec<u8>>> = extras;
+    if hub.clustered.get() && !link.own.get() {
+        // A replica of a cluster sends readers away unless told not to.
+        extras.push(vec![b"READONLY".to_vec()]);
+    }
     let handshake = Handshake { profile: link.profile, credentials, extras };
     connect(&address, &hub.settings.access, &handshake, hub.settings.connect_timeout).await
 }

@@ -7,6 +7,8 @@
 //! each of those is written once.
 
 mod client;
+mod clustered;
+mod clustered_own;
 mod consistency;
 mod deliver;
 mod dispatch;

@@ -1,8 +1,11 @@
 //! What clients send: framed, classified, planned and dispatched.
 
+use super::clustered::{Slots, slots};
+use super::clustered_own::Kept;
 use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::hub::Hub;
 use super::keys::Keys;
+use crate::cluster::NO_SLOT;
 use crate::command::{Classified, Effect, Kind, Request};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
 use crate::session::{Plan, Profile};
@@ -202,10 +205,28 @@ impl Hub {
         if state.locked && !self.is_open_to_strangers(state, request, classified.kind) {
             return Outcome::Taken;
         }
+        let inside = state.session.in_transaction();
+        if self.clustered.get()
+            && let Some(outcome) = self.before_clustered(state, request, &classified)
+        {
+            return outcome;
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         match plan {
+            Plan::Shared(effect) if self.clustered.get() => {
+                return self.share_clustered(client, state, request, &classified, effect, frame);
+            }
+            Plan::Own if self.clustered.get() => {
+                return self.send_own_clustered(client, state, request, &classified, inside, frame);
+            }
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
             Plan::Own => self.send_own(client, state, request, &classified, frame),
+            Plan::Raw if self.clustered.get() && state.own.is_none() => {
+                if let Slots::One(slot) = slots(request, &classified) {
+                    state.own_slot = slot;
+                }
+                self.send_raw(client, state, request, &classified, frame);
+            }
             Plan::Raw => self.send_raw(client, state, request, &classified, frame),
             Plan::Switch(switch, replacement) => {
                 let frame = if replacement.is_empty() { frame } else { &replacement[..] };
@@ -221,6 +242,7 @@ impl Hub {
                     link.close();
                 }
                 state.own_busy = 0;
+                state.kept = Kept::default();
                 state.session.reset();
                 state.locked = self.settings.users.is_some();
                 state.lane = self.lane(Profile::default());
@@ -286,6 +308,8 @@ impl Hub {
             script: classified.kind == Kind::ReadScript,
             abandoned: false,
             attempts: 0,
+            slot: NO_SLOT,
+            part: None,
         };
         self.metrics.sent(mode == Mode::ReplicaRead, effect);
         match server {

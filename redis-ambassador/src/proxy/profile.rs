@@ -2,6 +2,7 @@
 
 use super::client::{Client, ClientState, Mode};
 use super::hub::Hub;
+use crate::cluster::NO_SLOT;
 use crate::command::{Kind, Request};
 use crate::resp::write_multibulk;
 use crate::session::{Profile, Switch};
@@ -78,6 +79,8 @@ impl Hub {
             script: false,
             abandoned: false,
             attempts: 0,
+            slot: NO_SLOT,
+            part: None,
         };
         match self.primary() {
             Some(server) if !self.in_limbo() => {

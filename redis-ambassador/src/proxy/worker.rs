@@ -38,6 +38,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) users: Option<Arc<ClientUsers>>,
     /// Most bytes of requests that wait for a server.
     pub(crate) max_queued: usize,
+    /// The servers are nodes of a Redis Cluster.
+    pub(crate) clustered: bool,
     pub(crate) fence: Arc<Fence>,
     pub(crate) signal: Arc<WriteSignal>,
     pub(crate) probe_now: Arc<Notify>,

@@ -1,5 +1,6 @@
 //! One watcher per server asks for its role; what they learn becomes a [`Topology`] that everybody can watch.
 
+use super::cluster::Views;
 use super::decide::Evidence;
 use super::lag::LagClock;
 use super::observation::{carry_over, describe, is_promotion, role_changed};
@@ -13,6 +14,7 @@ use crate::upstream::Access;
 use common::shutdown::Shutdown;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -35,6 +37,8 @@ pub(crate) struct MonitorSettings {
     pub(crate) primary_configured: bool,
     /// Whether servers that others name are asked as well.
     pub(crate) explore: bool,
+    /// They are nodes of a Redis Cluster.
+    pub(crate) cluster: bool,
     pub(crate) access: Arc<Access>,
     pub(crate) interval: Duration,
     /// Pause between two look-ups of a server's name.
@@ -45,6 +49,9 @@ pub(crate) struct MonitorSettings {
     /// Asks at once instead of at the next interval.
     pub(crate) probe_now: Arc<Notify>,
 }
+
+/// A primary's number and connection, and those of its replicas.
+pub(super) type Shard = (usize, Option<MultiplexedConnection>, Vec<(usize, MultiplexedConnection)>);
 
 /// The shared state of the watchers.
 pub(crate) struct Monitor {
@@ -59,19 +66,21 @@ pub(crate) struct Monitor {
     pub(super) history: std::sync::atomic::AtomicU64,
 }
 
-struct State {
-    servers: Vec<Arc<ServerAddr>>,
-    observations: Vec<Observation>,
+pub(super) struct State {
+    pub(super) servers: Vec<Arc<ServerAddr>>,
+    pub(super) observations: Vec<Observation>,
     /// No longer named; the number may be given to another.
-    retired: Vec<bool>,
+    pub(super) retired: Vec<bool>,
     connections: Vec<Option<MultiplexedConnection>>,
     /// Offsets that servers last had as replicas.
     replica_offsets: Vec<Option<u64>>,
-    clock: LagClock,
+    /// By the primary's number; one that is not in a cluster has its own.
+    clocks: HashMap<usize, LagClock>,
+    pub(super) cluster: Views,
     lags: Vec<Duration>,
     /// Replicas that are too far behind to serve reads.
     lagging: Vec<bool>,
-    evidence: Evidence,
+    pub(super) evidence: Evidence,
     /// What each Sentinel says: configuration epoch and server.
     opinions: Vec<(u64, usize)>,
     /// Until then everybody is asked often.
@@ -86,7 +95,7 @@ struct State {
 
 impl State {
     /// Whether a watcher's server is still the one of that number.
-    fn is_current(&self, server: usize, address: &Arc<ServerAddr>) -> bool {
+    pub(super) fn is_current(&self, server: usize, address: &Arc<ServerAddr>) -> bool {
         !self.retired[server] && Arc::ptr_eq(&self.servers[server], address)
     }
 
@@ -133,7 +142,8 @@ impl Monitor {
             retired: Vec::new(),
             connections: Vec::new(),
             replica_offsets: Vec::new(),
-            clock: LagClock::default(),
+            clocks: HashMap::new(),
+            cluster: Views::default(),
             lags: Vec::new(),
             lagging: Vec::new(),
             evidence: Evidence { configured, ..Evidence::default() },
@@ -305,6 +315,9 @@ impl Monitor {
             if self.settings.explore {
                 self.explore(&observation);
             }
+            if self.settings.cluster {
+                self.learn_nodes(server, &address, &mut connection).await;
+            }
             if self.learn(server, &address, observation, connection.clone())
                 && let Some(connection) = &mut connection
             {
@@ -320,7 +333,10 @@ impl Monitor {
     /// How long until a server is asked again: not long while no primary is known.
     fn pause(&self) -> Duration {
         let state = self.lock();
-        let lost = self.publish.borrow().view.primary.is_none();
+        let lost = {
+            let view = &self.publish.borrow().view;
+            view.primary.is_none() || view.cluster.as_ref().is_some_and(|map| !map.is_complete() || map.primaries().iter().any(|primary| !view.is_owner(*primary)))
+        };
         let alert = state.alert_until.is_some_and(|until| Instant::now() < until);
         if alert || lost { HURRY.min(self.settings.interval) } else { self.settings.interval }
     }
@@ -397,12 +413,19 @@ impl Monitor {
     fn measure_lag(&self, state: &mut State, server: usize, observation: &Observation) {
         let now = Instant::now();
         match observation {
-            Observation::Primary { offset, .. } if state.evidence.previous == Some(server) => {
-                state.clock.add(now, *offset);
+            Observation::Primary { offset, .. }
+                if self.settings.cluster || state.evidence.previous == Some(server) =>
+            {
+                state.clocks.entry(server).or_default().add(now, *offset);
                 state.lags[server] = Duration::ZERO;
             }
             Observation::Replica { offset: Some(offset), .. } => {
-                let lag = state.clock.lag(now, *offset);
+                let followed = match &state.cluster.map {
+                    Some(map) => map.followed(server),
+                    None => state.evidence.previous,
+                };
+                let clock = followed.and_then(|primary| state.clocks.get(&primary));
+                let lag = clock.map_or(Duration::ZERO, |clock| clock.lag(now, *offset));
                 let limit = self.settings.max_lag;
                 let limit = if state.lagging[server] { limit / 2 } else { limit };
                 let lagging = !limit.is_zero() && lag > limit;
@@ -418,13 +441,16 @@ impl Monitor {
     }
 
     /// Draws the conclusions from what is known now, and publishes them.
-    fn decide(&self, state: &mut State) {
+    pub(super) fn decide(&self, state: &mut State) {
         state.evidence.switching = state.switching_until.is_some_and(|until| Instant::now() < until);
         if state.evidence.appointed.is_some() && state.evidence.appointed == state.evidence.promoted {
             // The Sentinels have caught up with what was seen; from here on they lead.
             state.evidence.promoted = None;
         }
-        let mut view = decide::decide(state.evidence, &state.observations);
+        let mut view = match self.settings.cluster {
+            false => decide::decide(state.evidence, &state.observations),
+            true => state.decide_cluster(),
+        };
         // Without a primary there is nothing fresher to turn to.
         if view.primary.is_some() {
             for (standing, lagging) in view.servers.iter_mut().zip(&state.lagging) {
@@ -473,7 +499,15 @@ impl Monitor {
         self.regained(state);
         state.switching_until = None;
         state.evidence.previous = Some(primary);
-        state.clock.clear();
+        if self.settings.cluster {
+            return;
+        }
+        state.clocks.clear();
+        self.void_offsets();
+    }
+
+    /// What was known of offsets means nothing any more.
+    pub(super) fn void_offsets(&self) {
         self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let Some(fence) = &self.fence {
             // Offsets start over: every key counts as just written.
@@ -508,16 +542,31 @@ impl Monitor {
         self.publish.send_replace(Arc::new(topology));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections to the primary and to the fit replicas, with their server numbers.
-    pub(super) fn connections(&self) -> (Option<MultiplexedConnection>, Vec<(usize, MultiplexedConnection)>) {
+    /// Connections to each primary and to its fit replicas, with the primary's and the replicas' numbers.
+    pub(super) fn shards(&self) -> Vec<Shard> {
         let topology = self.current();
         let state = self.lock();
         let open = |server: usize| state.connections.get(server).cloned().flatten();
-        let replicas = topology.view.replicas().filter_map(|server| Some((server, open(server)?))).collect();
-        (topology.view.primary.and_then(open), replicas)
+        let fit = |server: &usize| topology.view.servers.get(*server).is_some_and(|standing| standing.fit);
+        let with = |servers: &[usize]| servers.iter().filter_map(|server| Some((*server, open(*server)?))).collect();
+        match &topology.view.cluster {
+            None => {
+                let replicas: Vec<usize> = topology.view.replicas().collect();
+                let primary = topology.view.primary;
+                vec![(primary.unwrap_or(0), primary.and_then(open), with(&replicas))]
+            }
+            Some(map) => map
+                .primaries()
+                .iter()
+                .map(|primary| {
+                    let fit: Vec<usize> = map.replicas(*primary).iter().copied().filter(fit).collect();
+                    (*primary, open(*primary), with(&fit))
+                })
+                .collect(),
+        }
     }
 }
