@@ -157,6 +157,9 @@ impl Hub {
                     let parts = parts.iter().map(|part| (part.slot, part.frame.as_slice())).collect();
                     self.share_parts(client, state, join, parts, effect, &keys);
                 }
+                None if name == "mset" => {
+                    state.answer(b"-ERR wrong number of arguments for 'mset' command\r\n");
+                }
                 None => {
                     self.metrics.error_replies.inc();
                     state.answer(CROSS_SLOT);

@@ -239,6 +239,7 @@ impl Hub {
         self.retire_links();
         for (server, (now, before)) in topology.servers.iter().zip(&before.servers).enumerate() {
             if !Arc::ptr_eq(now, before) {
+                self.metrics.rename_server(server, &now.to_string());
                 self.renew_links(server);
             }
         }

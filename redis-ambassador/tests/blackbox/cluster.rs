@@ -274,9 +274,9 @@ fn under_load(cluster: &Cluster, event: impl FnOnce()) -> (u64, u64, Vec<String>
         let goal = total.load(Ordering::SeqCst) + count;
         eventually("workers go on", || total.load(Ordering::SeqCst) > goal);
     };
-    more(500);
+    more(1000);
     event();
-    more(500);
+    more(1000);
     stop.store(true, Ordering::SeqCst);
     let (mut operations, mut lost, mut errors) = (0, 0, Vec::new());
     let mut client = cluster.client();
