@@ -1,23 +1,24 @@
 //! Wires everything together and runs it.
 
 use crate::config::{Config, Listen};
+use crate::discovery;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::proxy::{Worker, WorkerSettings, Workload};
-use crate::resp::RequestLimits;
+use crate::proxy::{Tuning, Worker, WorkerSettings, Workload};
+use crate::reach::Reach;
+use crate::reload;
 use crate::route::Fence;
 use crate::status;
+use crate::tls::TowardsClients;
 use crate::topology::{
     Monitor, MonitorSettings, Observation, SentinelSettings, WriteSignal, describe, follow_sentinels,
 };
-use crate::discovery;
-use crate::reach::Reach;
-use crate::tls::TowardsClients;
 use common::admin::{self, Readiness};
 use common::shutdown::Shutdown;
 use common::{metrics, server};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -41,6 +42,21 @@ pub async fn run_with(
     shutdown: Shutdown,
     listening: impl FnOnce(Listening),
 ) -> Result<(), Error> {
+    let unchanging = tokio::sync::watch::Sender::new(config);
+    run_reloading(unchanging.subscribe(), shutdown, listening).await
+}
+
+/// Like [`run_with`], and takes over a changed configuration while it runs, without closing a connection: servers,
+/// Sentinels' replicas, limits, times and the deny list. What can only be set at the start is named in a log line.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloading(
+    mut configs: tokio::sync::watch::Receiver<Config>,
+    shutdown: Shutdown,
+    listening: impl FnOnce(Listening),
+) -> Result<(), Error> {
+    let mut config = configs.borrow_and_update().clone();
     let build = common::build!();
     let registry = metrics::registry(&build);
     let counts = Metrics::default();
@@ -68,23 +84,13 @@ pub async fn run_with(
     reach.follow_files(&config, &shutdown);
     let monitor = monitor(&config, &reach, &counts, followed, Arc::clone(&signal), &shutdown);
 
+    let tuning = tokio::sync::watch::Sender::new(Tuning::of(&config));
+    let max_clients = Arc::new(AtomicUsize::new(config.max_clients));
     let settings = WorkerSettings {
-        failover_wait: config.failover_wait,
-        connect_timeout: config.connect_timeout,
-        limits: RequestLimits {
-            max_args: config.max_arguments,
-            max_bulk: config.max_bulk,
-            ..RequestLimits::default()
-        },
-        max_pipeline: config.max_pipeline,
-        client_output_limit: config.client_output_limit,
-        deny: config.deny.clone(),
-        client_idle_timeout: config.client_idle_timeout,
-        client_write_timeout: config.client_write_timeout,
         consistency: config.consistency,
         access: Arc::clone(&reach.servers),
         users: reach.users.clone(),
-        max_queued: config.max_queued,
+        tuning: tuning.subscribe(),
         clustered: !config.cluster.is_empty(),
         fence,
         signal,
@@ -110,18 +116,32 @@ pub async fn run_with(
     for listener in listeners {
         let senders = workers.iter().map(|worker| worker.connections.clone()).collect();
         let tls = reach.clients.clone();
-        shutdown.spawn(accept(listener, tls, senders, counts.clone(), config.max_clients, shutdown.clone()));
+        shutdown.spawn(accept(
+            listener,
+            tls,
+            senders,
+            counts.clone(),
+            Arc::clone(&max_clients),
+            shutdown.clone(),
+        ));
     }
     accepting.met();
 
     let mut topology = monitor.subscribe();
     loop {
-        match topology.borrow_and_update().view.primary {
-            Some(_) => has_primary.met(),
-            None => has_primary.unmet("no primary is known"),
+        match topology.borrow_and_update().view.lacks() {
+            None => has_primary.met(),
+            Some(reason) => has_primary.unmet(reason),
         }
         tokio::select! {
             changed = topology.changed() => if changed.is_err() { break },
+            Ok(()) = configs.changed() => {
+                let fresh = configs.borrow_and_update().clone();
+                reload::servers(&monitor, &config, &fresh);
+                max_clients.store(fresh.max_clients, Ordering::Relaxed);
+                tuning.send_replace(Tuning::of(&fresh));
+                config = fresh;
+            }
             () = shutdown.triggered() => break,
         }
     }
@@ -292,7 +312,7 @@ async fn accept(
     tls: Option<Arc<TowardsClients>>,
     workers: Vec<tokio::sync::mpsc::Sender<Workload>>,
     counts: Metrics,
-    max_clients: usize,
+    max_clients: Arc<AtomicUsize>,
     shutdown: Shutdown,
 ) {
     let mut turn = 0usize;
@@ -302,9 +322,12 @@ async fn accept(
             () = shutdown.triggered() => return,
         };
         match accepted {
-            Ok(workload) if counts.clients.get() >= max_clients as i64 => {
+            Ok(workload) if counts.clients.get() >= max_clients.load(Ordering::Relaxed) as i64 => {
                 counts.rejected.inc();
-                tracing::warn!(max_clients, "client refused: too many connections");
+                tracing::warn!(
+                    max_clients = max_clients.load(Ordering::Relaxed),
+                    "client refused: too many connections"
+                );
                 refuse(workload);
             }
             Ok(workload) => {

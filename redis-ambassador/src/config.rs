@@ -76,22 +76,31 @@ pub const APP: App = App {
 };
 
 const SETTINGS: &[Setting] = &[
-    Setting::list("listen", "ADDR", "Where clients connect: host:port, tls:host:port or unix:/path; repeatable")
-        .default("127.0.0.1:6379")
-        .group("Clients"),
+    Setting::list(
+        "listen",
+        "ADDR",
+        "Where clients connect: host:port, tls:host:port or unix:/path; repeatable",
+    )
+    .default("127.0.0.1:6379")
+    .group("Clients"),
     Setting::text("tls-cert", "FILE", "Certificate chain (PEM) shown to clients of tls: addresses")
         .group("Clients"),
     Setting::text("tls-key", "FILE", "Private key (PEM) of that certificate").group("Clients"),
     Setting::text("tls-client-ca", "FILE", "Clients must show a certificate signed by one of these (PEM)")
         .group("Clients"),
-    Setting::text("client-users-file", "FILE", "Clients authenticate here: user, password, server user, its password")
-        .group("Clients"),
+    Setting::text(
+        "client-users-file",
+        "FILE",
+        "Clients authenticate here: user, password, server user, its password",
+    )
+    .group("Clients"),
     Setting::text("primary", "ADDR", "The server that takes writes: host:port or unix:/path")
         .group("Servers"),
     Setting::list("replica", "ADDR", "A server that may answer reads; repeatable").group("Servers"),
     Setting::list("seed", "ADDR", "A server of unknown role; those it names are asked as well; repeatable")
         .group("Servers"),
-    Setting::list("cluster", "ADDR", "A node of a Redis Cluster; the others are found; repeatable").group("Servers"),
+    Setting::list("cluster", "ADDR", "A node of a Redis Cluster; the others are found; repeatable")
+        .group("Servers"),
     Setting::list("discover", "SOURCE", "Servers of unknown role: dns:name:port or file:/path; repeatable")
         .group("Servers"),
     Setting::text("discover-interval", "DURATION", "Pause between two look-ups of names")
@@ -104,16 +113,26 @@ const SETTINGS: &[Setting] = &[
         .group("Servers"),
     Setting::text("sentinel-user", "NAME", "User at the Sentinels").group("Servers"),
     Setting::text("sentinel-password-file", "FILE", "File with that user's password").group("Servers"),
-    Setting::switch("sentinel-tls", "Speak TLS to the Sentinels, with the settings of the servers").group("Servers"),
+    Setting::switch("sentinel-tls", "Speak TLS to the Sentinels, with the settings of the servers")
+        .group("Servers"),
     Setting::switch("upstream-tls", "Speak TLS to servers").group("Servers"),
-    Setting::text("upstream-tls-ca", "FILE", "Authorities (PEM) to trust instead of the system's").group("Servers"),
+    Setting::text("upstream-tls-ca", "FILE", "Authorities (PEM) to trust instead of the system's")
+        .group("Servers"),
     Setting::text("upstream-tls-cert", "FILE", "Certificate chain (PEM) shown to servers").group("Servers"),
     Setting::text("upstream-tls-key", "FILE", "Private key (PEM) of that certificate").group("Servers"),
-    Setting::text("upstream-tls-name", "NAME", "What servers' certificates must name, instead of their address")
-        .group("Servers"),
-    Setting::text("upstream-tls-verify", "MODE", "What of a certificate is checked: full, ca (not the name), none")
-        .default("full")
-        .group("Servers"),
+    Setting::text(
+        "upstream-tls-name",
+        "NAME",
+        "What servers' certificates must name, instead of their address",
+    )
+    .group("Servers"),
+    Setting::text(
+        "upstream-tls-verify",
+        "MODE",
+        "What of a certificate is checked: full, ca (not the name), none",
+    )
+    .default("full")
+    .group("Servers"),
     Setting::text("upstream-user", "NAME", "User for clients that have not authenticated themselves")
         .group("Servers"),
     Setting::text("upstream-password-file", "FILE", "File with that user's password").group("Servers"),
@@ -381,7 +400,8 @@ impl Config {
         if !self.cluster.is_empty() {
             let others = self.primary.iter().chain(&self.replicas).chain(&self.seeds).chain(&self.sentinels);
             if others.count() > 0 {
-                let reason = "a cluster finds its servers itself; leave out --primary, --replica, --seed, --sentinel";
+                let reason =
+                    "a cluster finds its servers itself; leave out --primary, --replica, --seed, --sentinel";
                 return Err(settings.invalid("cluster", reason));
             }
             return Ok(());

@@ -26,9 +26,9 @@
 
 mod address;
 mod app;
-pub mod cluster;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod cluster;
 pub mod command;
 mod config;
 mod discovery;
@@ -37,6 +37,7 @@ mod explain;
 mod metrics;
 mod proxy;
 mod reach;
+mod reload;
 pub mod resp;
 pub mod route;
 pub mod session;
@@ -50,7 +51,7 @@ pub use common::config::ListenAddr;
 pub use common::shutdown::Shutdown;
 
 pub use address::{InvalidAddr, ServerAddr};
-pub use app::{Listening, check, run, run_with};
+pub use app::{Listening, check, run, run_reloading, run_with};
 pub use config::{APP, Config, Consistency, Listen};
 pub use discovery::Discover;
 pub use error::Error;

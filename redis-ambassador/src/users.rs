@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn users_are_mapped() {
         let digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        let users = read(&format!("// who is who\n\nshop secret app one\njobs #{digest} batch two\n")).unwrap();
+        let users =
+            read(&format!("// who is who\n\nshop secret app one\njobs #{digest} batch two\n")).unwrap();
         assert_eq!(users.upstream(b"shop", b"secret").unwrap().user, "app");
         assert_eq!(users.upstream(b"jobs", b"test").unwrap().user, "batch");
         for (name, password) in [("shop", "test"), ("jobs", "secret"), ("shop", ""), ("", "secret")] {
@@ -162,7 +163,10 @@ mod tests {
     fn errors_name_the_line_and_show_no_secret() {
         for text in ["a b c d\nshop secret\n", "a b c d\nshop #12 app two\n"] {
             let error = read(text).unwrap_err().to_string();
-            assert!(error.contains("line 2") && !error.contains("secret") && !error.contains("two"), "{error}");
+            assert!(
+                error.contains("line 2") && !error.contains("secret") && !error.contains("two"),
+                "{error}"
+            );
         }
     }
 }

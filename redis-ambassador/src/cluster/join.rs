@@ -7,6 +7,8 @@ use crate::resp::{ReplyFramer, parse_integer};
 pub enum Join {
     /// The sum of integers.
     Sum,
+    /// The least of integers.
+    Least,
     /// The first of them, when all are good.
     First,
     /// The first that is not nil.
@@ -78,10 +80,14 @@ impl Joined {
                 let found = self.parts.iter().find(|part| !is_nothing(part));
                 Some(found.unwrap_or(first).clone())
             }
-            Join::Sum => {
-                let numbers = self.parts.iter().map(|part| parse_integer(part.strip_prefix(b":")?.strip_suffix(b"\r\n")?));
-                let sum = numbers.sum::<Option<i64>>()?;
-                Some(format!(":{sum}\r\n").into_bytes())
+            Join::Sum | Join::Least => {
+                let number = |part: &Vec<u8>| parse_integer(part.strip_prefix(b":")?.strip_suffix(b"\r\n")?);
+                let numbers = self.parts.iter().map(number).collect::<Option<Vec<i64>>>()?;
+                let joined = match self.join {
+                    Join::Sum => numbers.into_iter().sum(),
+                    _ => numbers.into_iter().min()?,
+                };
+                Some(format!(":{joined}\r\n").into_bytes())
             }
             Join::Concat => {
                 let parts = self.parts.iter().map(|part| elements(part)).collect::<Option<Vec<_>>>()?;
@@ -121,7 +127,15 @@ impl Joined {
 /// Whether an answer says that there is nothing: nil, an empty collection, zero.
 pub(crate) fn is_nothing(answer: &[u8]) -> bool {
     const NOTHING: [&[u8]; 10] = [
-        b"$-1\r\n", b"*-1\r\n", b"_\r\n", b"*0\r\n", b"%0\r\n", b"~0\r\n", b":0\r\n", b":-2\r\n", b"$0\r\n\r\n",
+        b"$-1\r\n",
+        b"*-1\r\n",
+        b"_\r\n",
+        b"*0\r\n",
+        b"%0\r\n",
+        b"~0\r\n",
+        b":0\r\n",
+        b":-2\r\n",
+        b"$0\r\n\r\n",
         b"+none\r\n",
     ];
     NOTHING.contains(&answer)

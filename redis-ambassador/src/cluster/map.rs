@@ -44,8 +44,12 @@ impl SlotMap {
     }
 
     fn list_primaries(&mut self) {
-        let mut primaries: Vec<usize> =
-            self.owners.iter().filter(|owner| **owner != NO_SERVER).map(|owner| usize::from(*owner)).collect();
+        let mut primaries: Vec<usize> = self
+            .owners
+            .iter()
+            .filter(|owner| **owner != NO_SERVER)
+            .map(|owner| usize::from(*owner))
+            .collect();
         primaries.sort_unstable();
         primaries.dedup();
         self.primaries = primaries;
@@ -62,7 +66,8 @@ impl SlotMap {
             for (asked, nodes) in views.clone() {
                 for node in nodes.iter().filter(|node| !node.failed && node.myself == own) {
                     let Some(server) = number(asked, node) else { continue };
-                    let primary = node.follows.as_ref().and_then(|id| nodes.iter().find(|node| node.id == *id));
+                    let primary =
+                        node.follows.as_ref().and_then(|id| nodes.iter().find(|node| node.id == *id));
                     match primary.and_then(|primary| number(asked, primary)) {
                         Some(primary) if !node.primary => follows.insert(server, primary),
                         _ => follows.remove(&server),
@@ -80,7 +85,10 @@ impl SlotMap {
 
     /// The owner of a slot.
     pub fn owner(&self, slot: u16) -> Option<usize> {
-        self.owners.get(usize::from(slot)).filter(|owner| **owner != NO_SERVER).map(|owner| usize::from(*owner))
+        self.owners
+            .get(usize::from(slot))
+            .filter(|owner| **owner != NO_SERVER)
+            .map(|owner| usize::from(*owner))
     }
 
     /// Every server that owns a slot, in order.

@@ -36,7 +36,8 @@ pub fn split(name: &str, request: &Request<'_>) -> Option<(Join, Vec<Part>)> {
     let parts = groups
         .iter()
         .map(|(slot, positions)| {
-            let at = positions.iter().flat_map(|position| (0..step).map(move |more| 1 + position * step + more));
+            let at =
+                positions.iter().flat_map(|position| (0..step).map(move |more| 1 + position * step + more));
             let words: Vec<&[u8]> = std::iter::once(0).chain(at).filter_map(|at| request.arg(at)).collect();
             let mut frame = Vec::new();
             write_multibulk(&mut frame, words.into_iter());

@@ -58,11 +58,16 @@ fn the_higher_epoch_wins() {
 
 #[test]
 fn redirections_are_read() {
-    assert_eq!(Redirect::parse(b"-MOVED 3999 10.0.0.1:6381\r\n"), Some(Redirect::Moved(3999, "10.0.0.1", 6381)));
+    assert_eq!(
+        Redirect::parse(b"-MOVED 3999 10.0.0.1:6381\r\n"),
+        Some(Redirect::Moved(3999, "10.0.0.1", 6381))
+    );
     assert_eq!(Redirect::parse(b"-ASK 1 ::1:7\r\n"), Some(Redirect::Ask(1, "::1", 7)));
     assert_eq!(Redirect::parse(b"-MOVED 1 :7\r\n"), Some(Redirect::Moved(1, "", 7)));
     assert_eq!(Redirect::parse(b"-CLUSTERDOWN The cluster is down\r\n"), Some(Redirect::Later));
-    for line in [&b"-MOVED\r\n"[..], b"-MOVED 99999 a:1\r\n", b"-ERR x\r\n", b"-MOVED x y\r\n", b"-ASK 1 a\r\n"] {
+    for line in
+        [&b"-MOVED\r\n"[..], b"-MOVED 99999 a:1\r\n", b"-ERR x\r\n", b"-MOVED x y\r\n", b"-ASK 1 a\r\n"]
+    {
         assert_eq!(Redirect::parse(line), None);
     }
 }

@@ -174,7 +174,8 @@ impl Client {
             }
             let (finished, parked, closing) = {
                 let state = self.state.borrow();
-                let finished = state.closing && state.slots.is_empty() && state.out.is_empty() && !state.blocked;
+                let finished =
+                    state.closing && state.slots.is_empty() && state.out.is_empty() && !state.blocked;
                 (finished || state.closed, state.parked, state.closing)
             };
             if finished {

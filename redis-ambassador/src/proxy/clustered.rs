@@ -5,7 +5,9 @@
 use super::client::{Client, ClientState, Mode};
 use super::hub::Hub;
 use super::keys::Keys;
-use crate::cluster::{Everywhere, Join, Joined, NO_SLOT, Redirect, SlotMap, everywhere, scan_cursor, scan_next, slot_of, split};
+use crate::cluster::{
+    Everywhere, Join, Joined, NO_SLOT, Redirect, SlotMap, everywhere, scan_cursor, scan_next, slot_of, split,
+};
 use crate::command::{Classified, Effect, Request, visit_keys};
 use crate::proxy::process::Outcome;
 use crate::resp::{parse_integer, write_multibulk};
@@ -16,7 +18,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Redis's own words come first, since clients look for them.
-const CROSS_SLOT: &[u8] = b"-CROSSSLOT Keys in request don't hash to the same slot; several servers cannot run this \
+const CROSS_SLOT: &[u8] =
+    b"-CROSSSLOT Keys in request don't hash to the same slot; several servers cannot run this \
     command as one, give its keys a common {tag}\r\n";
 /// For so long after a slot has moved, a client's writes to one key follow each other one by one, in microseconds.
 const UNSETTLED: u64 = 5_000_000;
@@ -173,8 +176,9 @@ impl Hub {
         let lone = keys.single != 0;
         let mode = if effect == Effect::Write { Mode::Write } else { Mode::Neutral };
         let seq = state.push_slot(keys.single, mode, frame.len());
-        let target = Target { slot, effect, anywhere: lone && effect == Effect::Read, script };
-        self.send_clustered(client, state, &target, &keys, seq, None, frame);
+        let target =
+            Target { seq, part: None, slot, effect, anywhere: lone && effect == Effect::Read, script };
+        self.send_clustered(client, state, target, &keys, frame);
         Outcome::Taken
     }
 
@@ -182,13 +186,11 @@ impl Hub {
         self: &Rc<Self>,
         client: &Rc<Client>,
         state: &mut ClientState,
-        target: &Target,
+        target: Target,
         keys: &Keys,
-        seq: u64,
-        part: Option<Part>,
         frame: &[u8],
     ) {
-        let Target { slot, effect, anywhere, script } = *target;
+        let Target { seq, part, slot, effect, anywhere, script } = target;
         let writes = effect == Effect::Write;
         let epoch = match effect {
             Effect::Write => self.fence_write(state, keys),
@@ -248,8 +250,9 @@ impl Hub {
         let seq = state.push_slot(0, mode, length);
         for (index, (slot, frame)) in parts.into_iter().enumerate() {
             let part = Some(Part { joined: Rc::clone(&joined), index });
-            let target = Target { slot, effect, anywhere: places && effect == Effect::Read, script: false };
-            self.send_clustered(client, state, &target, keys, seq, part, frame);
+            let target =
+                Target { seq, part, slot, effect, anywhere: places && effect == Effect::Read, script: false };
+            self.send_clustered(client, state, target, keys, frame);
         }
     }
 
@@ -265,13 +268,7 @@ impl Hub {
         keys: &Keys,
         frame: &[u8],
     ) {
-        let primaries: Vec<(usize, u16)> = {
-            let cluster = self.cluster.borrow();
-            let with_slot = |map: &SlotMap| {
-                map.primaries().iter().filter_map(|primary| Some((*primary, map.any_slot(*primary)?))).collect()
-            };
-            cluster.map.as_ref().map(with_slot).unwrap_or_default()
-        };
+        let primaries = self.primaries();
         let numbers: Vec<usize> = primaries.iter().map(|(server, _)| *server).collect();
         let cursor = request.arg(1).and_then(parse_integer).and_then(|cursor| u64::try_from(cursor).ok());
         let scanned = match (everywhere, cursor) {
@@ -285,7 +282,8 @@ impl Hub {
                 .collect();
             let mut rewritten = Vec::new();
             write_multibulk(&mut rewritten, words.into_iter());
-            let slot = primaries.iter().find(|(known, _)| *known == server).map_or(NO_SLOT, |(_, slot)| *slot);
+            let slot =
+                primaries.iter().find(|(known, _)| *known == server).map_or(NO_SLOT, |(_, slot)| *slot);
             let join = scan_next(server, &numbers);
             return self.share_parts(client, state, join, vec![(slot, &rewritten)], effect, keys);
         }
@@ -301,6 +299,49 @@ impl Hub {
             _ => primaries.iter().map(|(_, slot)| (*slot, frame)).collect(),
         };
         self.share_parts(client, state, join, everyone, effect, keys);
+    }
+
+    /// `WAIT`: every shard has to have what was written before. The shared connections that carried those writes are
+    /// busy until then, so others get new ones.
+    pub(super) fn wait_clustered(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        frame: &[u8],
+    ) -> Outcome {
+        let primaries = self.primaries();
+        let parts = primaries.iter().map(|(_, slot)| (*slot, frame)).collect::<Vec<_>>();
+        if parts.is_empty() {
+            let join = Join::First;
+            self.share_parts(
+                client,
+                state,
+                join,
+                vec![(NO_SLOT, frame)],
+                Effect::PrimaryRead,
+                &Keys::default(),
+            );
+            return Outcome::Taken;
+        }
+        self.share_parts(client, state, Join::Least, parts, Effect::PrimaryRead, &Keys::default());
+        for (server, _) in primaries {
+            let link = self
+                .lanes
+                .borrow()
+                .get(state.lane)
+                .and_then(|lane| lane.links.get(server).cloned().flatten());
+            if let Some(link) = link {
+                self.detach(&link);
+            }
+        }
+        Outcome::Taken
+    }
+
+    /// Every primary with one of its slots.
+    fn primaries(&self) -> Vec<(usize, u16)> {
+        let cluster = self.cluster.borrow();
+        let Some(map) = &cluster.map else { return Vec::new() };
+        map.primaries().iter().filter_map(|primary| Some((*primary, map.any_slot(*primary)?))).collect()
     }
 
     /// Sends a request that came back unanswered to whoever may take it now.
@@ -384,6 +425,8 @@ pub(super) const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// Where a request may go.
 struct Target {
+    seq: u64,
+    part: Option<Part>,
     slot: u16,
     effect: Effect,
     /// A replica of the slot will do.

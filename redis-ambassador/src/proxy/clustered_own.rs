@@ -11,6 +11,9 @@ use crate::upstream::{Link, LinkState, Waiter};
 use std::rc::Rc;
 use std::time::Duration;
 
+const NOT_HERE_ANY_MORE: &[u8] =
+    b"-CROSSSLOT Keys in request don't hash to the same slot, or the slot has moved since \
+    WATCH; begin the transaction again\r\n";
 /// More bytes than this are not kept; a redirection then reaches the client.
 const MAX_KEPT: usize = 4 << 20;
 /// More redirections in a row reach the client.
@@ -18,7 +21,9 @@ const MAX_REPLAYS: u8 = 100;
 /// Pause before something is tried again that has to wait.
 const PAUSE: Duration = Duration::from_millis(20);
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const NOT_HERE: &[u8] = b"-ERR client-side caching is not possible in front of a Redis Cluster: keys are with many servers\r\n";
+const NOT_HERE: &[u8] =
+    b"-ERR CLIENT TRACKING and CLIENT REPLY are not possible in front of a Redis Cluster, whose \
+    keys are with many servers\r\n";
 
 /// What a client has sent over its own connection and may have to be sent again.
 #[derive(Debug, Default)]
@@ -48,17 +53,24 @@ impl Kept {
 impl Hub {
     /// What has to be settled before a request is planned; `Some` when it is, or has to wait.
     pub(super) fn before_clustered(
-        &self,
+        self: &Rc<Self>,
+        client: &Rc<Client>,
         state: &mut ClientState,
         request: &Request<'_>,
         classified: &Classified<'_>,
+        frame: &[u8],
     ) -> Option<Outcome> {
         if state.session.is_raw() || state.session.in_transaction() {
             return None;
         }
-        if classified.kind == Kind::Client && (request.is(1, "TRACKING") || request.is(1, "CACHING")) {
+        if classified.kind == Kind::Client
+            && ["TRACKING", "CACHING", "REPLY"].iter().any(|word| request.is(1, word))
+        {
             state.answer(NOT_HERE);
             return Some(Outcome::Taken);
+        }
+        if classified.kind == Kind::Wait {
+            return Some(self.wait_clustered(client, state, frame));
         }
         // What follows a blocking command may belong to another server; it waits for the answer.
         if state.own_busy > 0 && classified.kind != Kind::Quit {
@@ -90,7 +102,8 @@ impl Hub {
         if !inside {
             state.kept = Kept { lost: classified.kind == Kind::Watch, ..Kept::default() };
             // A connection that is kept for its identity may be to another server.
-            let elsewhere = |link: &Link| slot.is_some_and(|slot| self.owner(slot) != Some(link.server.get()));
+            let elsewhere =
+                |link: &Link| slot.is_some_and(|slot| self.owner(slot) != Some(link.server.get()));
             if state.own.as_ref().is_some_and(|link| elsewhere(link))
                 && let Some(link) = state.own.take()
             {
@@ -141,6 +154,14 @@ impl Hub {
         let foreign = matches!(redirect, Redirect::Moved(slot, ..) | Redirect::Ask(slot, ..) if slot != link.slot.get());
         kept.replays = kept.replays.saturating_add(1);
         again && !foreign
+    }
+
+    /// What a client is told of a redirection that cannot be followed for it.
+    pub(super) fn shown(line: &[u8]) -> &[u8] {
+        match Redirect::parse(line) {
+            Some(Redirect::Moved(..) | Redirect::Ask(..)) => NOT_HERE_ANY_MORE,
+            _ => line,
+        }
     }
 
     /// Sends what a client had on its own connection over another one.

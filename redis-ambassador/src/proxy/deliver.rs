@@ -1,8 +1,8 @@
 //! Answers on their way to the clients that wait for them.
 
-use crate::cluster::{Redirect, is_nothing};
 use super::client::{Client, HIGH_WATER};
 use super::hub::Hub;
+use crate::cluster::{Redirect, is_nothing};
 use crate::upstream::{Link, LinkError, LinkState, Waiter};
 use std::rc::Rc;
 
@@ -83,7 +83,7 @@ impl Hub {
             if chunk.taken == 0 {
                 break;
             }
-            let data = &bytes[at..at + chunk.taken];
+            let mut data = &bytes[at..at + chunk.taken];
             at += chunk.taken;
             if state.framer.is_push() {
                 if let Some(owner) = &state.owner {
@@ -97,6 +97,9 @@ impl Hub {
                 if self.clustered.get() && link.own.get() && self.is_redirected(link, data, state) {
                     aftermath.redirected = Some(data.to_vec());
                     return Ok(bytes.len());
+                }
+                if self.clustered.get() && link.own.get() {
+                    data = Self::shown(data);
                 }
                 let redirected = self.clustered.get() && Redirect::parse(data).is_some();
                 if !waiter.abandoned && !link.own.get() && (redirected || proves_nothing_ran(waiter, data)) {
@@ -197,7 +200,7 @@ impl Hub {
             if succeeded {
                 if state.locked {
                     state.locked = false;
-                    state.framer.set_limits(self.settings.limits);
+                    state.framer.set_limits(self.live.get().limits);
                 }
                 state.session.profile = profile;
                 state.lane = self.lane(profile);
@@ -263,7 +266,7 @@ impl Hub {
             self.detach(link);
             if self.evacuate(link, client) {
                 // Somebody's write is behind it and cannot be moved: read on.
-                if unread > self.settings.client_output_limit {
+                if unread > self.live.get().client_output_limit {
                     self.kick(client, "it does not read its answers, and others wait behind it");
                     client.state.borrow_mut().closed = true;
                 }

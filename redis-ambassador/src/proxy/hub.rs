@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::clustered::Cluster;
 use super::limbo::Limbo;
-use super::worker::WorkerSettings;
+use super::worker::{Live, WorkerSettings};
 use crate::command::Table;
 use crate::metrics::WorkerMetrics;
 use crate::route::{View, least_outstanding};
@@ -28,6 +28,7 @@ pub(super) type Users = Vec<Option<Credentials>>;
 
 pub(crate) struct Hub {
     pub(super) settings: WorkerSettings,
+    pub(super) live: Cell<Live>,
     pub(super) metrics: WorkerMetrics,
     pub(super) table: RefCell<Arc<Table>>,
     pub(super) topology: RefCell<Arc<Topology>>,
@@ -76,6 +77,7 @@ impl Hub {
         credentials: Option<Credentials>,
     ) -> Rc<Self> {
         let read_buffer = 64 << 10;
+        let live = settings.tuning.borrow().live;
         Rc::new(Self {
             metrics,
             table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
@@ -101,6 +103,7 @@ impl Hub {
             picked: Cell::new(false),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            live: Cell::new(live),
             settings,
             clock: Cell::new(0),
             start: Instant::now(),
@@ -226,7 +229,11 @@ impl Hub {
 
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
-        let promoted = topology.view.primary.filter(|_| topology.view.cluster.is_none()).filter(|primary| self.primary() != Some(*primary));
+        let promoted = topology
+            .view
+            .primary
+            .filter(|_| topology.view.cluster.is_none())
+            .filter(|primary| self.primary() != Some(*primary));
         let before = self.topology.replace(Arc::clone(topology));
         *self.view.borrow_mut() = topology.view.clone();
         self.suspended.borrow_mut().clear();

@@ -44,7 +44,7 @@ impl Hub {
     pub(super) fn hold(&self, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
         self.metrics.held.inc();
         let mut limbo = self.limbo.borrow_mut();
-        if limbo.bytes + request.len() > self.settings.max_queued {
+        if limbo.bytes + request.len() > self.live.get().max_queued {
             drop(limbo);
             self.crowded.borrow_mut().push(waiter);
             return;
@@ -88,7 +88,7 @@ impl Hub {
             self.metrics.refused.inc();
             self.finish(&waiter, b"-NOPRIMARY too many commands wait for a server; this one was not run\r\n");
         }
-        let wait = self.settings.failover_wait.as_micros() as u64;
+        let wait = self.live.get().failover_wait.as_micros() as u64;
         loop {
             let expired = {
                 let mut limbo = self.limbo.borrow_mut();
@@ -113,7 +113,7 @@ impl Hub {
             };
             let Some(stray) = expired else { break };
             let error = stray.last_error.unwrap_or_else(|| {
-                let waited = common::config::format_duration(self.settings.failover_wait);
+                let waited = common::config::format_duration(self.live.get().failover_wait);
                 format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n")
                     .into_bytes()
             });

@@ -37,7 +37,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     loop {
         let outcome = attempt(hub, link).await;
         let waited = Duration::from_micros(hub.now() - started);
-        let retry = link.own.get() && !link.is_closed() && waited < hub.settings.failover_wait;
+        let retry = link.own.get() && !link.is_closed() && waited < hub.live.get().failover_wait;
         match outcome {
             Ok(socket) => return Ok(socket),
             Err(error @ LinkError::Refused(_)) => return Err(error),
@@ -70,7 +70,7 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         extras.push(vec![b"READONLY".to_vec()]);
     }
     let handshake = Handshake { profile: link.profile, credentials, extras };
-    connect(&address, &hub.settings.access, &handshake, hub.settings.connect_timeout).await
+    connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 
 fn poll(

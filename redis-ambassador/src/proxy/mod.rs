@@ -22,4 +22,4 @@ mod stream;
 mod worker;
 
 pub(crate) use client::Client;
-pub(crate) use worker::{Worker, WorkerSettings, Workload};
+pub(crate) use worker::{Tuning, Worker, WorkerSettings, Workload};

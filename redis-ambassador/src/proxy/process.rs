@@ -1,8 +1,8 @@
 //! What clients send: framed, classified, planned and dispatched.
 
+use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::clustered::{Slots, slots};
 use super::clustered_own::Kept;
-use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
 use super::hub::Hub;
 use super::keys::Keys;
 use crate::cluster::NO_SLOT;
@@ -85,8 +85,8 @@ impl Hub {
     /// Whether more of this client's requests may be taken on.
     fn has_room(&self, state: &ClientState, resuming: bool) -> bool {
         let (pipeline, output) = match resuming {
-            true => (self.settings.max_pipeline / 2 + 1, LOW_WATER),
-            false => (self.settings.max_pipeline, HIGH_WATER),
+            true => (self.live.get().max_pipeline / 2 + 1, LOW_WATER),
+            false => (self.live.get().max_pipeline, HIGH_WATER),
         };
         state.slots.len() < pipeline
             && state.unanswered < MAX_UNANSWERED
@@ -130,7 +130,7 @@ impl Hub {
                 Step::Request(length) => {
                     let frame = &bytes[at..at + length];
                     // Lent out, so that the state can change while the arguments are looked at.
-                    let limits = self.settings.limits;
+                    let limits = self.live.get().limits;
                     let framer = std::mem::replace(&mut state.framer, RequestFramer::new(limits));
                     let outcome = self.take_on(client, state, &Request::new(frame, framer.args()), frame);
                     state.framer = framer;
@@ -163,7 +163,7 @@ impl Hub {
         match inline_to_multibulk(line) {
             Ok(None) => Outcome::Taken,
             Ok(Some(frame)) => {
-                let mut framer = RequestFramer::new(self.settings.limits);
+                let mut framer = RequestFramer::new(self.live.get().limits);
                 match framer.advance(&frame) {
                     Ok(Step::Request(_)) => {
                         self.take_on(client, state, &Request::new(&frame, framer.args()), &frame)
@@ -207,7 +207,7 @@ impl Hub {
         }
         let inside = state.session.in_transaction();
         if self.clustered.get()
-            && let Some(outcome) = self.before_clustered(state, request, &classified)
+            && let Some(outcome) = self.before_clustered(client, state, request, &classified, frame)
         {
             return outcome;
         }

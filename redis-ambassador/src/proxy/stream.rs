@@ -1,8 +1,8 @@
 //! Connections of a client's own, and requests too large to be held whole.
 
+use super::client::{Client, ClientState, Mode};
 use super::clustered::{Slots, slots};
 use super::clustered_own::Kept;
-use super::client::{Client, ClientState, Mode};
 use super::hub::Hub;
 use super::link_task;
 use crate::cluster::NO_SLOT;
@@ -176,7 +176,11 @@ impl Hub {
         drop(state);
         link.state.borrow_mut().owner = None;
         let mut idle = self.idle.borrow_mut();
-        if clean && !link.is_closed() && idle.len() < MAX_IDLE && self.owner(link.slot.get()) == Some(link.server.get()) {
+        if clean
+            && !link.is_closed()
+            && idle.len() < MAX_IDLE
+            && self.owner(link.slot.get()) == Some(link.server.get())
+        {
             idle.push((self.now(), Rc::clone(link)));
         } else {
             link.close();
@@ -209,7 +213,9 @@ impl Hub {
             || state.session.is_raw();
         let (slot, streamable) = match self.clustered.get().then(|| slots(&request, &classified)) {
             None | Some(Slots::None) => (NO_SLOT, true),
-            Some(Slots::One(slot)) => (slot, classified.command.is_some_and(|command| command.only_key.is_some())),
+            Some(Slots::One(slot)) => {
+                (slot, classified.command.is_some_and(|command| command.only_key.is_some()))
+            }
             Some(Slots::Several) => (NO_SLOT, false),
         };
         if !streamable && !state.session.is_raw() {

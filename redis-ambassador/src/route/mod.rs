@@ -27,6 +27,18 @@ pub struct View {
 }
 
 impl View {
+    /// What keeps writes from being served, if anything does.
+    pub fn lacks(&self) -> Option<&'static str> {
+        match (&self.cluster, self.primary) {
+            (_, None) => Some("no primary is known"),
+            (Some(map), _) if !map.is_complete() => Some("slots of the cluster have no owner"),
+            (Some(map), _) if !map.primaries().iter().all(|server| self.is_owner(*server)) => {
+                Some("a primary of the cluster does not answer")
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a server gets any requests.
     pub fn uses(&self, server: usize) -> bool {
         self.primary == Some(server)

@@ -94,7 +94,11 @@ impl State {
         if self.cluster.map.as_deref() == Some(&map) {
             return false;
         }
-        tracing::info!(primaries = map.primaries().len(), complete = map.is_complete(), "slots of the cluster");
+        tracing::info!(
+            primaries = map.primaries().len(),
+            complete = map.is_complete(),
+            "slots of the cluster"
+        );
         self.cluster.map = Some(Arc::new(map));
         true
     }
@@ -110,7 +114,8 @@ impl State {
             map.as_ref().is_some_and(|map| map.owns(*server))
                 && matches!(self.observations.get(*server), Some(Observation::Primary { .. }))
         };
-        let first = || map.as_ref().and_then(|map| map.primaries().iter().copied().find(|server| owns(server)));
+        let first =
+            || map.as_ref().and_then(|map| map.primaries().iter().copied().find(|server| owns(server)));
         let primary = self.evidence.previous.filter(|previous| owns(previous)).or_else(first);
         View { primary, servers, cluster: map }
     }

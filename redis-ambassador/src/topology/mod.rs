@@ -82,9 +82,7 @@ impl Topology {
             _ => "",
         };
         let wanted = if matches!(host, "" | "?") { own } else { host };
-        let is = |address: &ServerAddr| {
-            matches!(address, ServerAddr::Tcp { host, port: at } if host == wanted && *at == port)
-        };
+        let is = |address: &ServerAddr| matches!(address, ServerAddr::Tcp { host, port: at } if host == wanted && *at == port);
         self.servers.iter().position(|address| is(address))
     }
 

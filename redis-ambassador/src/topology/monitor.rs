@@ -3,8 +3,8 @@
 use super::cluster::Views;
 use super::decide::Evidence;
 use super::lag::LagClock;
-use super::observation::{carry_over, describe, is_promotion, role_changed};
 use super::name::Name;
+use super::observation::{carry_over, describe, is_promotion, role_changed};
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
@@ -74,6 +74,8 @@ pub(super) struct State {
     connections: Vec<Option<MultiplexedConnection>>,
     /// Offsets that servers last had as replicas.
     replica_offsets: Vec<Option<u64>>,
+    /// What the configuration names.
+    configured: Vec<ServerAddr>,
     /// By the primary's number; one that is not in a cluster has its own.
     clocks: HashMap<usize, LagClock>,
     pub(super) cluster: Views,
@@ -142,6 +144,7 @@ impl Monitor {
             retired: Vec::new(),
             connections: Vec::new(),
             replica_offsets: Vec::new(),
+            configured: settings.servers.clone(),
             clocks: HashMap::new(),
             cluster: Views::default(),
             lags: Vec::new(),
@@ -227,12 +230,24 @@ impl Monitor {
         Some(server)
     }
 
+    /// Takes in a server that the configuration names from now on.
+    pub(crate) fn configure(self: &Arc<Self>, address: &ServerAddr) {
+        self.lock().configured.push(address.clone());
+        self.add(address);
+    }
+
+    /// Lets go of a server that the configuration names no more.
+    pub(crate) fn unconfigure(&self, address: &ServerAddr) {
+        self.lock().configured.retain(|known| known != address);
+        self.remove(address);
+    }
+
     /// Lets go of a server that nobody names any more, unless the configuration does.
     pub(crate) fn remove(&self, address: &ServerAddr) {
-        if self.settings.servers.contains(address) {
+        let mut state = self.lock();
+        if state.configured.contains(address) {
             return;
         }
-        let mut state = self.lock();
         let known = state.servers.iter().position(|known| **known == *address);
         let Some(server) = known.filter(|known| !state.retired[*known]) else { return };
         state.retired[server] = true;
@@ -335,7 +350,10 @@ impl Monitor {
         let state = self.lock();
         let lost = {
             let view = &self.publish.borrow().view;
-            view.primary.is_none() || view.cluster.as_ref().is_some_and(|map| !map.is_complete() || map.primaries().iter().any(|primary| !view.is_owner(*primary)))
+            view.primary.is_none()
+                || view.cluster.as_ref().is_some_and(|map| {
+                    !map.is_complete() || map.primaries().iter().any(|primary| !view.is_owner(*primary))
+                })
         };
         let alert = state.alert_until.is_some_and(|until| Instant::now() < until);
         if alert || lost { HURRY.min(self.settings.interval) } else { self.settings.interval }
@@ -552,7 +570,8 @@ impl Monitor {
         let state = self.lock();
         let open = |server: usize| state.connections.get(server).cloned().flatten();
         let fit = |server: &usize| topology.view.servers.get(*server).is_some_and(|standing| standing.fit);
-        let with = |servers: &[usize]| servers.iter().filter_map(|server| Some((*server, open(*server)?))).collect();
+        let with =
+            |servers: &[usize]| servers.iter().filter_map(|server| Some((*server, open(*server)?))).collect();
         match &topology.view.cluster {
             None => {
                 let replicas: Vec<usize> = topology.view.replicas().collect();

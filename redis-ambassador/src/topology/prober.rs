@@ -111,11 +111,12 @@ async fn follow(
         progress.milestones.add(settled, offset);
         progress.marked = settled;
     }
-    let offsets =
-        join_all(replicas.into_iter().map(|(server, connection)| async move {
-            Some((server, replica_offset(connection).await?))
-        }))
-        .await;
+    let offsets = join_all(
+        replicas
+            .into_iter()
+            .map(|(server, connection)| async move { Some((server, replica_offset(connection).await?)) }),
+    )
+    .await;
     if !unchanged() {
         return;
     }

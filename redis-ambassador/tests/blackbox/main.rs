@@ -9,6 +9,6 @@ mod failover;
 mod failure;
 mod harness;
 mod limits;
-mod transparency;
 mod tls;
+mod transparency;
 mod users;

@@ -43,14 +43,8 @@ fn clients_are_mapped_to_the_servers_users() {
     let text = format!("web guess reader one\njobs #{digest} writer two\n");
     let users = write(&path, &text);
     let probes = write(&directory.path().join("probes"), "two");
-    let flags = [
-        "--client-users-file",
-        &users,
-        "--upstream-user",
-        "writer",
-        "--upstream-password-file",
-        &probes,
-    ];
+    let flags =
+        ["--client-users-file", &users, "--upstream-user", "writer", "--upstream-password-file", &probes];
     let ambassador = Ambassador::start(&server, &[], &flags);
 
     let mut client = ambassador.client();
