@@ -9,7 +9,6 @@ use crate::cluster::{NO_SLOT, Redirect};
 use crate::command::{Classified, Kind, Request};
 use crate::upstream::{Link, LinkState, Waiter};
 use std::rc::Rc;
-use std::time::Duration;
 
 const NOT_HERE_ANY_MORE: &[u8] =
     b"-CROSSSLOT Keys in request don't hash to the same slot, or the slot has moved since \
@@ -18,8 +17,6 @@ const NOT_HERE_ANY_MORE: &[u8] =
 const MAX_KEPT: usize = 4 << 20;
 /// More redirections in a row reach the client.
 const MAX_REPLAYS: u8 = 100;
-/// Pause before something is tried again that has to wait.
-const PAUSE: Duration = Duration::from_millis(20);
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const NOT_HERE: &[u8] =
     b"-ERR CLIENT TRACKING and CLIENT REPLY are not possible in front of a Redis Cluster, whose \
@@ -47,6 +44,15 @@ impl Kept {
         } else {
             self.frames.push(frame.to_vec());
         }
+    }
+}
+
+impl ClientState {
+    /// Whether it is in a transaction that can be begun anew on another server.
+    pub(super) fn can_begin_again(&mut self) -> bool {
+        let kept = &mut self.kept;
+        kept.replays = kept.replays.saturating_add(1);
+        self.session.in_multi() && kept.multi && !kept.lost && kept.replays < MAX_REPLAYS
     }
 }
 
@@ -175,21 +181,26 @@ impl Hub {
         };
         link.close();
         let Some(owner) = owner else { return };
-        let hub = Rc::clone(self);
-        let slot = link.slot.get();
-        tokio::task::spawn_local(async move {
-            if target.is_none() {
-                tokio::time::sleep(PAUSE).await;
-            }
-            hub.replay_on(&owner, slot, target.filter(|_| asking), waiters.into_iter().collect());
-        });
+        let waiters = waiters.into_iter().collect();
+        // At once, so that what the client says meanwhile comes behind it; the connection itself may hesitate.
+        let fresh = self.replay_on(&owner, link.slot.get(), target.filter(|_| asking), waiters);
+        if let (None, Some(fresh)) = (target, fresh) {
+            fresh.hesitates.set(true);
+        }
     }
 
-    fn replay_on(self: &Rc<Self>, client: &Rc<Client>, slot: u16, ask: Option<usize>, waiters: Vec<Waiter>) {
+    /// Opens another connection for a client and sends everything again; answers that it has had are dropped.
+    pub(super) fn replay_on(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        slot: u16,
+        ask: Option<usize>,
+        waiters: Vec<Waiter>,
+    ) -> Option<Rc<Link>> {
         let mut state = client.state.borrow_mut();
         let state = &mut *state;
         if state.closed {
-            return;
+            return None;
         }
         let due: Vec<Waiter> = waiters.into_iter().filter(|waiter| !waiter.abandoned).collect();
         state.own = None;
@@ -211,5 +222,6 @@ impl Hub {
         for (frame, waiter) in state.kept.frames[answered..].iter().zip(due) {
             self.tell(&link, frame, waiter);
         }
+        Some(link)
     }
 }

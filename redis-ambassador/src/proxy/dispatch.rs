@@ -150,6 +150,15 @@ impl Hub {
         }
         self.metrics.lost(was_up);
         self.suspend(server);
+        if let Some(owner) = &owner
+            && self.clustered.get()
+            && !matches!(error, LinkError::Refused(_))
+            && owner.state.borrow_mut().can_begin_again()
+        {
+            // Nothing of a transaction is run before EXEC, so the next owner of its slot can have it.
+            self.replay_on(owner, link.slot.get(), None, waiters.into_iter().collect());
+            return;
+        }
         let mut at = 0;
         for (index, waiter) in waiters.into_iter().enumerate() {
             let end = at + waiter.len as usize;

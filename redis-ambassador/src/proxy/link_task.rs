@@ -34,6 +34,9 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
 
 async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     let started = hub.now();
+    if link.hesitates.get() {
+        tokio::time::sleep(PAUSE).await;
+    }
     loop {
         let outcome = attempt(hub, link).await;
         let waited = Duration::from_micros(hub.now() - started);

@@ -142,6 +142,8 @@ pub(crate) struct Link {
     pub(crate) slot: Cell<u16>,
     /// Own connections to a cluster: where they go instead.
     pub(crate) fixed: Cell<Option<usize>>,
+    /// It is not opened at once.
+    pub(crate) hesitates: Cell<bool>,
     /// Belongs to one client.
     pub(crate) own: Cell<bool>,
     /// Takes no new requests; closed when the last is answered. Holds the hub clock of when that began.
@@ -157,6 +159,7 @@ impl Link {
             profile,
             slot: Cell::new(NO_SLOT),
             fixed: Cell::new(None),
+            hesitates: Cell::new(false),
             own: Cell::new(owner.is_some()),
             detached: Cell::new(None),
             outstanding: Cell::new(0),
