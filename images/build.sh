@@ -17,13 +17,15 @@ TRIPLE=$(host_triple)
 STATIC=$(static_folder)
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
+# Relocations are packed and equal functions folded, a twentieth of the size. (Cargo forgets `strip` where a
+# binary's own package has an optimisation level of its own.)
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
 build_binaries() {
   local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
   for binary in "$@" ${ALSO:-}; do package+=(--package "$binary"); done
   local separator=$'\x1f'
   BUILD_REVISION=$(revision) \
-    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
+    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator-Cstrip=symbols$separator-Clink-arg=-Wl,-z,pack-relative-relocs$separator-Clink-arg=-Wl,--icf=all$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
     CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
     cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
 }
