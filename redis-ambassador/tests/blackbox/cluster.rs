@@ -176,13 +176,20 @@ fn a_cluster_looks_like_one_server() {
     }
 
     // Larger than any buffer, on every shard.
-    let value = vec![b'x'; 3 << 20];
-    for key in ["foo", "bar", "hello"] {
-        client.send_words(&[b"SET", key.as_bytes(), &value]);
-        assert_eq!(client.read().text(), "OK");
-        assert_eq!(client.say(&format!("STRLEN {key}")), value.len().to_string());
-        assert_eq!(client.say(&format!("GET {key}")).len(), value.len());
+    for size in [3 << 20, 20 << 20] {
+        let value = vec![b'x'; size];
+        for key in ["foo", "bar", "hello"] {
+            client.send_words(&[b"SET", key.as_bytes(), &value]);
+            assert_eq!(client.read().text(), "OK");
+            assert_eq!(client.say(&format!("STRLEN {key}")), value.len().to_string());
+            assert_eq!(client.say(&format!("GET {key}")).len(), value.len());
+        }
     }
+    assert_eq!(client.say("MULTI"), "OK");
+    client.send_words(&[b"SET", b"bar", &vec![b'y'; 17 << 20]]);
+    assert_eq!(client.read().text(), "QUEUED");
+    assert_eq!(client.say("STRLEN bar"), "QUEUED");
+    assert_eq!(client.say("EXEC"), format!("OK {}", 17 << 20));
     assert!(client.say("CLIENT ID").parse::<u64>().is_ok());
     for number in 0..20 {
         assert_eq!(client.say(&format!("GET key:{number}")), (1000 + number).to_string());
