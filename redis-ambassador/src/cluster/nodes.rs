@@ -8,8 +8,10 @@ const MAX_NODES: usize = 1024;
 pub struct Node {
     /// Name that never changes.
     pub id: String,
-    /// Empty when the node does not know how it is reached.
+    /// Its address; empty when the node does not know how it is reached.
     pub host: String,
+    /// Its name, where it announces one.
+    pub hostname: Option<String>,
     /// Port for clients.
     pub port: u16,
     /// It is the node that was asked.
@@ -48,8 +50,11 @@ fn node(line: &str) -> Option<Node> {
     let slots = words.filter(|word| !word.starts_with('[')).filter_map(range).collect();
     Some(Node {
         id,
-        // The address is preferred: names may not be resolvable here.
-        host: if host.is_empty() { hostname.to_owned() } else { host.to_owned() },
+        host: host.to_owned(),
+        // Further words there are `name=value`.
+        hostname: Some(hostname)
+            .filter(|name| !name.is_empty() && !name.contains('='))
+            .map(ToOwned::to_owned),
         port: port.parse().ok()?,
         myself: has("myself"),
         primary: has("master"),

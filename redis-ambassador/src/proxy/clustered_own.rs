@@ -13,6 +13,8 @@ use std::rc::Rc;
 const NOT_HERE_ANY_MORE: &[u8] =
     b"-CROSSSLOT Keys in request don't hash to the same slot, or the slot has moved since \
     WATCH; begin the transaction again\r\n";
+const SEND_AGAIN: &[u8] =
+    b"-TRYAGAIN The slot has just moved to another server; this command was not run\r\n";
 /// More bytes than this are not kept; a redirection then reaches the client.
 const MAX_KEPT: usize = 4 << 20;
 /// More redirections in a row reach the client.
@@ -31,7 +33,7 @@ pub(super) struct Kept {
     frames: Vec<Vec<u8>>,
     bytes: usize,
     /// It cannot be sent again: too large, or it follows a `WATCH`.
-    lost: bool,
+    pub(super) lost: bool,
     replays: u8,
 }
 
@@ -163,11 +165,13 @@ impl Hub {
     }
 
     /// What a client is told of a redirection that cannot be followed for it.
-    pub(super) fn shown(line: &[u8]) -> &[u8] {
-        match Redirect::parse(line) {
-            Some(Redirect::Moved(..) | Redirect::Ask(..)) => NOT_HERE_ANY_MORE,
-            _ => line,
-        }
+    pub(super) fn shown<'a>(&self, link: &Link, own: &LinkState, line: &'a [u8]) -> &'a [u8] {
+        let Some(redirect @ (Redirect::Moved(..) | Redirect::Ask(..))) = Redirect::parse(line) else {
+            return line;
+        };
+        self.follow(link, &redirect);
+        let transaction = own.owner.as_ref().is_some_and(|owner| owner.state.borrow().kept.multi);
+        if transaction { NOT_HERE_ANY_MORE } else { SEND_AGAIN }
     }
 
     /// Sends what a client had on its own connection over another one.

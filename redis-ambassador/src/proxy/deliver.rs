@@ -99,7 +99,7 @@ impl Hub {
                     return Ok(bytes.len());
                 }
                 if self.clustered.get() && link.own.get() {
-                    data = Self::shown(data);
+                    data = self.shown(link, state, data);
                 }
                 let redirected = self.clustered.get() && Redirect::parse(data).is_some();
                 if !waiter.abandoned && !link.own.get() && (redirected || proves_nothing_ran(waiter, data)) {

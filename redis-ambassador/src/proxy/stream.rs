@@ -16,6 +16,8 @@ use std::rc::Rc;
 const STREAMED: usize = 64 << 10;
 /// A request that cannot be passed on while it arrives may be this large.
 const MAX_BUFFERED: usize = 64 << 20;
+/// In front of a cluster a request of up to this many bytes is held whole.
+const MAX_HELD: u64 = 16 << 20;
 /// At most this many own connections wait for their next owner.
 const MAX_IDLE: usize = 16;
 
@@ -221,6 +223,11 @@ impl Hub {
         if !streamable && !state.session.is_raw() {
             return 0;
         }
+        // What is passed on while it arrives cannot be sent again when its slot moves.
+        let whole = bytes.len() as u64 + state.framer.missing();
+        if self.clustered.get() && !state.session.is_raw() && whole <= MAX_HELD {
+            return 0;
+        }
         let refused = state.locked || classified.command.is_some_and(|command| command.denied);
         if !plain || refused {
             return 0;
@@ -237,7 +244,10 @@ impl Hub {
             }
             state.own_slot = slot;
             state.kept = Kept::default();
+        } else if state.own.is_none() {
+            state.own_slot = slot;
         }
+        state.kept.lost = true;
         let link = self.own(client, state);
         if plan != Plan::Raw {
             let seq = state.push_slot(0, Mode::Neutral, 0);

@@ -79,6 +79,11 @@ impl TowardsServers {
         Self::new(settings.clone(), client_config)
     }
 
+    /// Whether a server's certificate has to hold the host that it is reached by.
+    pub(crate) fn proves_hosts(&self) -> bool {
+        self.settings.server_name.is_none() && self.settings.verify == Verify::Full
+    }
+
     /// The name that a server at `host` has to prove.
     ///
     /// # Errors

@@ -16,9 +16,16 @@ use std::sync::Arc;
 pub(super) struct Views {
     nodes: HashMap<usize, Vec<Node>>,
     pub(super) map: Option<Arc<SlotMap>>,
+    /// What nodes call each other.
+    pub(super) aliases: Arc<HashMap<(String, u16), usize>>,
 }
 
 impl Monitor {
+    /// Whether nodes are reached by the names that they announce.
+    fn by_name(&self) -> bool {
+        self.access().tls().is_some_and(|tls| tls.proves_hosts())
+    }
+
     /// Asks a node whom it knows; cancel safe.
     pub(super) async fn learn_nodes(
         self: &Arc<Self>,
@@ -31,8 +38,9 @@ impl Monitor {
             None => None,
         };
         let nodes = answer.as_ref().and_then(text).map(|text| parse_nodes(&text)).unwrap_or_default();
+        let by_name = self.by_name();
         for node in nodes.iter().filter(|node| !node.failed) {
-            if let Some(found) = reach(node, address) {
+            if let Some(found) = reach(node, address, by_name) {
                 self.add(&found);
             }
         }
@@ -48,19 +56,22 @@ impl Monitor {
         } else {
             state.cluster.nodes.insert(server, nodes);
         }
-        if state.draw() {
+        if state.draw(by_name) {
             self.void_offsets();
             self.decide(&mut state);
         }
     }
 }
 
-/// Where a node is, given who told of it.
-fn reach(node: &Node, told_by: &ServerAddr) -> Option<ServerAddr> {
-    let host = match (node.host.as_str(), told_by) {
-        ("" | "?", ServerAddr::Tcp { host, .. }) => host.clone(),
-        ("" | "?", ServerAddr::Unix(_)) => return None,
-        (host, _) => host.to_owned(),
+/// Where a node is, given who told of it. Addresses are preferred, since names may not be resolvable here, unless
+/// certificates have to prove names.
+fn reach(node: &Node, told_by: &ServerAddr, by_name: bool) -> Option<ServerAddr> {
+    let unknown = matches!(node.host.as_str(), "" | "?");
+    let host = match (&node.hostname, told_by) {
+        (Some(name), _) if by_name || unknown => name.clone(),
+        (_, ServerAddr::Tcp { host, .. }) if unknown => host.clone(),
+        _ if unknown => return None,
+        _ => node.host.clone(),
     };
     // A node that is only being met has no port yet; the one that was asked is where it was asked.
     match node.port {
@@ -72,7 +83,7 @@ fn reach(node: &Node, told_by: &ServerAddr) -> Option<ServerAddr> {
 
 impl State {
     /// Draws the map anew; true when it has changed.
-    fn draw(&mut self) -> bool {
+    fn draw(&mut self, by_name: bool) -> bool {
         if self.cluster.nodes.is_empty() {
             // Nobody answers: the last map is the best there is.
             return false;
@@ -86,7 +97,7 @@ impl State {
             .collect();
         let number = |asked: usize, node: &Node| {
             // The seed may be named differently from how the node calls itself.
-            let address = reach(node, self.servers.get(asked)?)?;
+            let address = reach(node, self.servers.get(asked)?, by_name)?;
             numbers.get(&address).copied()
         };
         let views = self.cluster.nodes.iter().map(|(asked, nodes)| (*asked, nodes.as_slice()));
@@ -94,12 +105,22 @@ impl State {
         if self.cluster.map.as_deref() == Some(&map) {
             return false;
         }
+        let mut aliases = HashMap::new();
+        for (asked, nodes) in &self.cluster.nodes {
+            for node in nodes {
+                let Some(server) = number(*asked, node) else { continue };
+                for name in node.hostname.iter().chain([&node.host]).filter(|name| !name.is_empty()) {
+                    aliases.insert((name.clone(), node.port), server);
+                }
+            }
+        }
         tracing::info!(
             primaries = map.primaries().len(),
             complete = map.is_complete(),
             "slots of the cluster"
         );
         self.cluster.map = Some(Arc::new(map));
+        self.cluster.aliases = Arc::new(aliases);
         true
     }
 

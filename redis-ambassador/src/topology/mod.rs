@@ -22,6 +22,7 @@ pub(crate) use sentinel::{SentinelSettings, start as follow_sentinels};
 use crate::address::ServerAddr;
 use crate::command::Table;
 use crate::route::View;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a server said of itself when it was last asked.
@@ -65,6 +66,8 @@ pub struct Topology {
     pub observations: Vec<Observation>,
     /// For how long each server has lacked something that the primary had, by server number.
     pub lags: Vec<std::time::Duration>,
+    /// What the nodes of a cluster call each other, by host and port.
+    pub aliases: Arc<HashMap<(String, u16), usize>>,
     /// The primary's command table, when it told it.
     pub table: Option<Arc<Table>>,
 }
@@ -83,7 +86,8 @@ impl Topology {
         };
         let wanted = if matches!(host, "" | "?") { own } else { host };
         let is = |address: &ServerAddr| matches!(address, ServerAddr::Tcp { host, port: at } if host == wanted && *at == port);
-        self.servers.iter().position(|address| is(address))
+        let named = || self.aliases.get(&(wanted.to_owned(), port)).copied();
+        self.servers.iter().position(|address| is(address)).or_else(named)
     }
 
     /// A server's address.

@@ -174,6 +174,11 @@ impl Monitor {
         Arc::clone(&self.settings.probe_now)
     }
 
+    /// How servers are reached.
+    pub(super) fn access(&self) -> &Access {
+        &self.settings.access
+    }
+
     /// The topology, now and whenever it changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Topology>> {
         self.publish.subscribe()
@@ -488,6 +493,7 @@ impl Monitor {
             observations: state.observations.clone(),
             lags: state.lags.clone(),
             table: state.table.clone(),
+            aliases: Arc::clone(&state.cluster.aliases),
             view,
         };
         let changed = {

@@ -1,6 +1,7 @@
 //! A real Redis Cluster of three primaries and three replicas behind the ambassador: the client sees one server.
 
 use crate::harness::{Ambassador, Client, Server, ask, eventually};
+use crate::tls::Authority;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::process::Command;
@@ -12,11 +13,11 @@ struct Cluster {
     ambassador: Ambassador,
 }
 
-fn node() -> Server {
+fn node(more: &[&str]) -> Server {
     let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let flags = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
-    let more = ["--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0"];
-    Server::start(&[&flags[..], &more[..]].concat())
+    let times = ["--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0"];
+    Server::start(&[&flags[..], &times[..], more].concat())
 }
 
 fn cluster_cli(words: &[&str]) -> String {
@@ -29,7 +30,7 @@ fn cluster_cli(words: &[&str]) -> String {
 
 impl Cluster {
     fn start(more: &[&str]) -> Self {
-        let servers: Vec<_> = (0..6).map(|_| node()).collect();
+        let servers: Vec<_> = (0..6).map(|_| node(&[])).collect();
         let addresses: Vec<_> = servers.iter().map(Server::address).collect();
         let mut words = vec!["create"];
         words.extend(addresses.iter().map(String::as_str));
@@ -175,13 +176,20 @@ fn a_cluster_looks_like_one_server() {
     }
 
     // Larger than any buffer, on every shard.
-    let value = vec![b'x'; 3 << 20];
-    for key in ["foo", "bar", "hello"] {
-        client.send_words(&[b"SET", key.as_bytes(), &value]);
-        assert_eq!(client.read().text(), "OK");
-        assert_eq!(client.say(&format!("STRLEN {key}")), value.len().to_string());
-        assert_eq!(client.say(&format!("GET {key}")).len(), value.len());
+    for size in [3 << 20, 20 << 20] {
+        let value = vec![b'x'; size];
+        for key in ["foo", "bar", "hello"] {
+            client.send_words(&[b"SET", key.as_bytes(), &value]);
+            assert_eq!(client.read().text(), "OK");
+            assert_eq!(client.say(&format!("STRLEN {key}")), value.len().to_string());
+            assert_eq!(client.say(&format!("GET {key}")).len(), value.len());
+        }
     }
+    assert_eq!(client.say("MULTI"), "OK");
+    client.send_words(&[b"SET", b"bar", &vec![b'y'; 17 << 20]]);
+    assert_eq!(client.read().text(), "QUEUED");
+    assert_eq!(client.say("STRLEN bar"), "QUEUED");
+    assert_eq!(client.say("EXEC"), format!("OK {}", 17 << 20));
     assert!(client.say("CLIENT ID").parse::<u64>().is_ok());
     for number in 0..20 {
         assert_eq!(client.say(&format!("GET key:{number}")), (1000 + number).to_string());
@@ -212,9 +220,31 @@ struct Seen {
     operations: u64,
 }
 
+/// Reads and writes of one key and others in one go: effects and answers keep their order.
+fn pipeline(client: &mut Client, key: &str, round: u64, seen: &mut Seen) {
+    let value = |step: u64| (round * 3 + step).to_string();
+    for step in 1..=3 {
+        client.send(&format!("SET {key} {}", value(step)));
+        client.send(&format!("GET {key}"));
+        client.send(&format!("SET {key}:{step} x"));
+    }
+    for step in 1..=3 {
+        for expected in ["OK".to_owned(), value(step), "OK".to_owned()] {
+            match client.read().text() {
+                answer if answer == expected => {}
+                answer if answer.starts_with("LOSTREPLY") => seen.lost_replies += 1,
+                // What was lost cannot be read back.
+                _ if seen.lost_replies > 0 => {}
+                answer => seen.errors.push(format!("pipeline on {key}: {answer} instead of {expected}")),
+            }
+        }
+    }
+}
+
 /// Writes and reads back in every way, until told to stop.
 fn worker(port: u16, id: usize, stop: &AtomicBool, total: &AtomicU64) -> Seen {
-    let (mut client, mut seen) = (Client::connect(port), Seen::default());
+    let (mut client, mut reader) = (Client::connect(port), Client::connect(port));
+    let mut seen = Seen::default();
     for round in 0u64.. {
         if stop.load(Ordering::SeqCst) {
             break;
@@ -233,7 +263,8 @@ fn worker(port: u16, id: usize, stop: &AtomicBool, total: &AtomicU64) -> Seen {
             false
         };
         if expect(&mut client, &format!("SET {key} {round}"), "OK") {
-            expect(&mut client, &format!("GET {key}"), &round.to_string());
+            // Another client of the same ambassador sees it at once.
+            expect(&mut reader, &format!("GET {key}"), &round.to_string());
             expect(&mut client, &format!("MGET {key} {key}"), &format!("{round} {round}"));
             seen.written.insert(key.clone(), round);
         } else {
@@ -260,6 +291,7 @@ fn worker(port: u16, id: usize, stop: &AtomicBool, total: &AtomicU64) -> Seen {
         {
             expect(&mut client, "EXEC", &format!("OK {round}"));
         }
+        pipeline(&mut client, &format!("p{id}:{}", round % 100), round / 100, &mut seen);
         seen.operations += 1;
         total.fetch_add(1, Ordering::SeqCst);
     }
@@ -317,6 +349,38 @@ fn resharding_goes_unnoticed() {
         }
     });
     assert!(errors.is_empty() && lost == 0, "{lost} lost, {errors:#?}");
+    let healed = cluster.ambassador.metric("redis_ambassador_commands_healed_total");
+    assert!(healed > 0.0, "nothing was redirected, so nothing was tried");
+}
+
+#[test]
+fn a_cluster_is_reached_over_tls_with_a_password() {
+    let authority = Authority::new();
+    authority.certificate("server", &["localhost", "127.0.0.1"]);
+    authority.certificate("client", &["ambassador"]);
+    let tls = authority.server();
+    let mut flags: Vec<&str> = tls.iter().map(String::as_str).collect();
+    flags.extend(["--tls-cluster", "yes", "--requirepass", "secret", "--masterauth", "secret"]);
+    let servers: Vec<_> = (0..3).map(|_| node(&flags)).collect();
+    let addresses: Vec<_> = servers.iter().map(Server::address).collect();
+    let (ca, certificate, key) =
+        (authority.text("ca.pem"), authority.text("client.pem"), authority.text("client.key"));
+    let mut words = vec!["create"];
+    words.extend(addresses.iter().map(String::as_str));
+    words.extend(["--tls", "--cacert", &ca, "--cert", &certificate, "--key", &key, "-a", "secret"]);
+    cluster_cli(&words);
+    let password = authority.path("password");
+    std::fs::write(&password, "secret").unwrap();
+    let mut arguments = vec!["--cluster".to_owned(), addresses[2].clone()];
+    arguments.extend(["--upstream-password-file".to_owned(), password.display().to_string()]);
+    arguments.extend(authority.upstream());
+    let ambassador = Ambassador::with_arguments(&arguments);
+    let mut client = ambassador.client();
+    for number in 0..50 {
+        assert_eq!(client.say(&format!("SET key:{number} {number}")), "OK");
+        assert_eq!(client.say(&format!("GET key:{number}")), number.to_string());
+    }
+    assert_eq!(client.say("DBSIZE"), "50");
 }
 
 #[test]

@@ -196,3 +196,17 @@ fn a_wrong_flag_is_named() {
     assert_eq!(run(&[]).0, Some(2));
     assert_eq!(run(&["--primary", "a:1", "--check-config"]).0, Some(0));
 }
+
+#[test]
+fn requests_that_wait_for_a_server_are_bounded() {
+    let mut trio = Trio::start(&["--max-queued", "10KiB", "--failover-wait", "60s"]);
+    trio.primary.kill();
+    let mut waiting = trio.client();
+    waiting.send_words(&[b"SET", b"k", &[b'x'; 8000]]);
+    let mut client = trio.client();
+    // The first may still find the connection open and learn that its answer is lost.
+    eventually("there is no room", || {
+        client.send_words(&[b"SET", b"k", &[b'x'; 8000]]);
+        client.read().text().contains("too many commands wait")
+    });
+}

@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// The flags of a server that speaks nothing but TLS and wants to see certificates.
-    fn server(&self) -> Vec<String> {
+    pub(crate) fn server(&self) -> Vec<String> {
         let words = ["--port", "0", "--tls-port", "{port}", "--tls-replication", "yes"];
         let mut flags: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         for (flag, file) in [
