@@ -16,14 +16,27 @@ SIZE_LIMIT_MB=12
 TRIPLE=$(host_triple)
 STATIC=$(static_folder)
 
+# Relocations packed and equal functions folded: a twentieth of the size. Only where rustc brings lld, and where
+# a static program's start-up code can unpack relocations (glibc 2.36).
+linker_flags() {
+  case $TRIPLE in x86_64-*-linux-gnu) ;; *) return 0 ;; esac
+  printf '%s\x1f' -Clink-arg=-Wl,--icf=all
+  local libc
+  libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || return 0
+  if [ "$(printf '%s\n' "${libc#glibc }" 2.36 | sort -V | head -n 1)" = 2.36 ]; then
+    printf '%s\x1f' -Clink-arg=-Wl,-z,pack-relative-relocs
+  fi
+}
+
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
+# Cargo forgets the profile's `strip` where a binary's own package has an optimisation level, so it is said here.
 build_binaries() {
   local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
   for binary in "$@" ${ALSO:-}; do package+=(--package "$binary"); done
   local separator=$'\x1f'
   BUILD_REVISION=$(revision) \
-    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
+    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator-Cstrip=symbols$separator$(linker_flags)--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
     CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
     cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
 }

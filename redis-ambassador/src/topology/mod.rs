@@ -2,10 +2,12 @@
 //!
 //! This is the only user of the `redis` crate, and never on the data path.
 
+mod cluster;
 mod commands;
 mod decide;
 mod lag;
 mod monitor;
+mod name;
 mod observation;
 mod observe;
 mod prober;
@@ -71,6 +73,17 @@ impl Topology {
     /// A server's address as text.
     pub fn name(&self, server: usize) -> String {
         self.servers.get(server).map_or_else(|| "no server".to_owned(), ToString::to_string)
+    }
+
+    /// The server at a host and port, as another server names it; an empty host is that server's own.
+    pub(crate) fn find(&self, host: &str, port: u16, told_by: usize) -> Option<usize> {
+        let own = match self.servers.get(told_by).map(|address| &**address) {
+            Some(ServerAddr::Tcp { host, .. }) => host.as_str(),
+            _ => "",
+        };
+        let wanted = if matches!(host, "" | "?") { own } else { host };
+        let is = |address: &ServerAddr| matches!(address, ServerAddr::Tcp { host, port: at } if host == wanted && *at == port);
+        self.servers.iter().position(|address| is(address))
     }
 
     /// A server's address.
