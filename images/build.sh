@@ -15,6 +15,7 @@ SIZE_LIMIT_MB=12
 
 TRIPLE=$(host_triple)
 STATIC=$(static_folder)
+SBOM=target/images/sbom
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
@@ -41,11 +42,19 @@ write_certificates() {
   (export LC_ALL=C; cat "$list"/*.crt) >"$1"
 }
 
+# The crates of a binary are named in it, and in bills of materials beside the images.
+describe() { # BINARY FILE
+  local facts=(VERSION="$(workspace_version)" REVISION="$(revision)" SOURCE_DATE_EPOCH="$(source_date_epoch)" TRIPLE="$TRIPLE")
+  env "${facts[@]}" images/sbom.py embed "$1" "$2"
+  env "${facts[@]}" images/sbom.py write "$1" "$2" "$SBOM"
+}
+
 prepare_context() { # BINARY CONTEXT
   local binary=$1 context=$2
   rm -rf "$context"
   mkdir -p "$context/root/etc/ssl/certs"
   install -m 0755 "$STATIC/$binary" "$context/root/$binary"
+  describe "$binary" "$context/root/$binary"
   write_certificates "$context/root/etc/ssl/certs/ca-certificates.crt"
   chmod 0644 "$context/root/etc/ssl/certs/ca-certificates.crt"
   chmod 0755 "$context/root" "$context/root/etc" "$context/root/etc/ssl" "$context/root/etc/ssl/certs"
@@ -100,6 +109,7 @@ main() {
   mkdir -p target/images
   for binary in "$@"; do build_image "$binary"; done
   print_sizes "$@"
+  say "bills of materials (CycloneDX, SPDX): $SBOM"
 }
 
 main "$@"
