@@ -4,8 +4,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test images push bench fmt lint doc clean setup \
-	check-fmt check-lint check-scripts check-units check-doc check-features check-deny \
+.PHONY: help demo test images push manual bench fmt lint doc clean setup \
+	check-fmt check-lint check-scripts check-units check-manual check-doc check-features check-deny \
 	check-manifests check-images check-reproducible check-e2e check-demo build app-images down
 
 help: ## this list
@@ -31,6 +31,9 @@ bench: ## ratios against peers and floors, measured in one run (BENCH='name ...'
 	@ONLY_BINARIES=1 ALSO=e2e images/build.sh
 	@. images/lib.sh && "$$(static_folder)/bench" $(BENCH)
 
+manual: build ## manual pages and completions for bash, zsh and fish, into target/manual
+	@. images/lib.sh && SOURCE_DATE_EPOCH="$$(source_date_epoch)" images/manual.py "$${CARGO_TARGET_DIR:-target}/debug" target/manual
+
 fmt: ## format the code
 	cargo fmt --all
 
@@ -51,7 +54,10 @@ setup: ## install what build, images, tests and demo need
 
 # --- the checks of `make test`, each usable by itself ---
 
-check-fmt: ## formatting
+check-manual: build ## manual pages and completions for bash, zsh and fish, into target/manual
+	@. images/lib.sh && SOURCE_DATE_EPOCH="$$(source_date_epoch)" images/manual.py "$${CARGO_TARGET_DIR:-target}/debug" target/manual
+
+fmt: ## formatting
 	cargo fmt --all --check
 
 check-lint: ## clippy
@@ -63,6 +69,9 @@ check-scripts: ## shellcheck
 
 check-units: ## unit, property, process and documentation tests
 	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
+
+check-manual: build ## manual pages and completions
+	@.ci/manual
 
 check-doc: doc
 
