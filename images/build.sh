@@ -15,6 +15,7 @@ SIZE_LIMIT_MB=12
 
 TRIPLE=$(host_triple)
 STATIC=$(static_folder)
+SBOM=target/images/sbom
 
 # Relocations packed and equal functions folded: a twentieth of the size. Only where rustc brings lld, and where
 # a static program's start-up code can unpack relocations (glibc 2.36).
@@ -54,11 +55,19 @@ write_certificates() {
   (export LC_ALL=C; cat "$list"/*.crt) >"$1"
 }
 
+# The crates of a binary are named in it, and in bills of materials beside the images.
+describe() { # BINARY FILE
+  local facts=(VERSION="$(workspace_version)" REVISION="$(revision)" SOURCE_DATE_EPOCH="$(source_date_epoch)" TRIPLE="$TRIPLE")
+  env "${facts[@]}" images/sbom.py embed "$1" "$2"
+  env "${facts[@]}" images/sbom.py write "$1" "$2" "$SBOM"
+}
+
 prepare_context() { # BINARY CONTEXT
   local binary=$1 context=$2
   rm -rf "$context"
   mkdir -p "$context/root/etc/ssl/certs"
   install -m 0755 "$STATIC/$binary" "$context/root/$binary"
+  describe "$binary" "$context/root/$binary"
   write_certificates "$context/root/etc/ssl/certs/ca-certificates.crt"
   chmod 0644 "$context/root/etc/ssl/certs/ca-certificates.crt"
   chmod 0755 "$context/root" "$context/root/etc" "$context/root/etc/ssl" "$context/root/etc/ssl/certs"
@@ -113,6 +122,7 @@ main() {
   mkdir -p target/images
   for binary in "$@"; do build_image "$binary"; done
   print_sizes "$@"
+  say "bills of materials (CycloneDX, SPDX): $SBOM"
 }
 
 main "$@"
