@@ -19,7 +19,7 @@ pub struct RuleConfig {
     /// Multiplies every value except booleans.
     pub value_factor: Option<f64>,
     /// Label names and values, both templates.
-    pub labels: BTreeMap<Text, Text>,
+    pub labels: Option<BTreeMap<Text, Text>>,
     /// Template for the help text.
     pub help: Option<Text>,
     /// `COUNTER`, `GAUGE`, `UNTYPED` or `UNKNOWN`.

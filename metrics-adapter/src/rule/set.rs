@@ -303,7 +303,9 @@ impl RuleSet {
         if self.naming.lowercase_names { name.to_lowercase() } else { name.to_owned() }
     }
 
-    fn label_name(&self, name: &str) -> String {
+    /// A label name as this configuration wants it, from one that is safe as a metric name.
+    #[must_use]
+    pub fn label_name(&self, name: &str) -> String {
         // A colon is legal in metric names only.
         let name = name.replace(':', "_");
         if self.naming.lowercase_labels { name.to_lowercase() } else { name }
@@ -317,7 +319,7 @@ impl RuleSet {
 impl Rule {
     fn new(config: &RuleConfig) -> Result<Self, RuleProblem> {
         if config.name.is_none()
-            && (config.help.is_some() || !config.labels.is_empty() || config.value.is_some())
+            && (config.help.is_some() || config.labels.is_some() || config.value.is_some())
         {
             return Err(RuleProblem::Incomplete("`name` is needed with `help`, `labels` or `value`"));
         }
@@ -331,7 +333,7 @@ impl Rule {
             name: config.name.as_deref().map(parse),
             value: config.value.as_deref().map(parse),
             value_factor: config.value_factor.unwrap_or(1.0),
-            labels: config.labels.iter().map(|(key, value)| (parse(key), parse(value))).collect(),
+            labels: config.labels.iter().flatten().map(|(key, value)| (parse(key), parse(value))).collect(),
             help: config.help.as_deref().map(parse),
             kind: match config.kind.as_deref() {
                 Some("COUNTER") => Kind::Counter,

@@ -62,6 +62,8 @@ pub(super) struct File {
     pub(super) targets: Vec<TargetFile>,
     /// Ours: labels of every sample.
     pub(super) labels: BTreeMap<String, Text>,
+    /// Ours: what Jolokia's JSON leaves open about values inside of values.
+    pub(super) jolokia_tables: Vec<TableFile>,
     /// Ours: `ignored` (default) or `followed`.
     pub(super) stub_host: Option<StubHostFile>,
     /// Ours: replaces the port in the stub.
@@ -80,6 +82,25 @@ pub(super) struct File {
     pub(super) jvm_metrics: bool,
     /// Ours: which targets `/probe` may be asked for, as globs of `host:port`.
     pub(super) probe_targets: Vec<String>,
+}
+
+/// The place of a table in a bean's values.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TableFile {
+    pub(super) bean: String,
+    /// `attribute/item/…`, `*` for any.
+    pub(super) path: String,
+    #[serde(rename = "as")]
+    pub(super) form: TableFormFile,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TableFormFile {
+    Map,
+    Rows,
+    Composite,
 }
 
 /// A key whose value is of no interest.

@@ -22,7 +22,9 @@ pub(super) fn export(
     let labels = customizer.map_or_else(Vec::new, |customizer| {
         let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
         let present = wanted.filter(|(_, value)| *value != Value::Null);
-        present.map(|(name, value)| (safe(name), text_of(value))).collect::<Vec<_>>()
+        present
+            .map(|(name, value)| (collection.rules.label_name(&safe(name)), text_of(value)))
+            .collect::<Vec<_>>()
     });
     let mut problem = None;
     let mut one = |attribute: &str, description: &str, value: &Value| {

@@ -18,6 +18,7 @@ mod http;
 mod jvm;
 mod key_store;
 mod own;
+mod session;
 mod settings;
 mod target;
 mod text;
@@ -276,7 +277,12 @@ impl JmxSource {
             let oldest = probes.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
             probes.remove(&oldest.unwrap_or_default());
         }
-        let settings = || TargetSettings { name: name.to_owned(), options, labels: Vec::new() };
+        let settings = || TargetSettings {
+            name: name.to_owned(),
+            transport: settings::Transport::Rmi,
+            options,
+            labels: Vec::new(),
+        };
         let entry = probes.entry(name.to_owned());
         let entry = entry.or_insert_with(|| (Arc::new(Mutex::new(Target::new(settings()))), now));
         entry.1 = now;

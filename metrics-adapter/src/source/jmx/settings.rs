@@ -8,10 +8,15 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::basic_auth::BasicAuth;
-use super::config::{CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TargetFile};
+use super::config::{
+    CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TableFile, TableFormFile, TargetFile,
+};
 use super::tls::{self, ServerTls};
 use crate::jmx::client::tls::{NameCheck, TlsSettings};
 use crate::jmx::client::{Credentials, Options, RegistryTls, StubHost, Timeouts};
+use crate::jmx::jolokia::{self, AgentUrl, TableForm, TableHint};
+use crate::jmx::local::Selector;
+use crate::jmx::local::attach::stub_of;
 use crate::jmx::number::Number;
 use crate::jmx::object_name::ObjectName;
 use crate::jmx::serialization::Limits;
@@ -46,8 +51,19 @@ pub(super) struct Settings {
 #[derive(Clone, Debug)]
 pub(super) struct TargetSettings {
     pub(super) name: String,
+    pub(super) transport: Transport,
     pub(super) options: Options,
     pub(super) labels: Vec<(String, String)>,
+}
+
+/// How a JVM is reached; its address says so.
+#[derive(Clone, Debug)]
+pub(super) enum Transport {
+    Rmi,
+    /// Address and tables; the rest is in the target's options.
+    Jolokia(Box<jolokia::Options>),
+    Attach(Selector),
+    PerfData(Selector),
 }
 
 /// What is read from each JVM, and what becomes of it.
@@ -208,6 +224,7 @@ fn options(file: &File, path: &Path, environment: Environment<'_>) -> Result<Opt
         credentials(&file.username, &file.password, file.password_file.as_deref(), path, environment)?;
     Ok(Options {
         registry: RegistryAddress::new("", 0),
+        stub: None,
         credentials,
         tls: tls.map(Arc::new),
         registry_tls: if plain_registry { RegistryTls::Plain } else { RegistryTls::Auto },
@@ -235,16 +252,19 @@ fn targets(
     let single = (single.host_port.is_some() || single.jmx_url.is_some()).then_some(single);
     let mut targets = Vec::new();
     for target in single.iter().chain(&file.targets) {
-        let registry = match (&target.host_port, &target.jmx_url) {
+        let mut options = template.clone();
+        let (name, transport) = match (&target.host_port, &target.jmx_url) {
             (Some(_), Some(_)) => return Err("`hostPort` and `jmxUrl` exclude each other".to_owned()),
-            (Some(address), None) => RegistryAddress::from_host_port(&resolve(address, environment)?),
-            (None, Some(url)) => RegistryAddress::from_service_url(&resolve(url, environment)?),
+            (Some(address), None) => {
+                let address = RegistryAddress::from_host_port(&resolve(address, environment)?);
+                options.registry = address.map_err(|error| error.to_string())?;
+                (format!("{}:{}", options.registry.host, options.registry.port), Transport::Rmi)
+            }
+            (None, Some(url)) => by_url(&resolve(url, environment)?, file, &mut options)?,
             (None, None) => {
                 return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned());
             }
         };
-        let registry = registry.map_err(|error| error.to_string())?;
-        let mut options = Options { registry, ..template.clone() };
         let own = credentials(
             &target.username,
             &target.password,
@@ -255,9 +275,9 @@ fn targets(
         if own.is_some() {
             options.credentials = own;
         }
-        let name = format!("{}:{}", options.registry.host, options.registry.port);
         targets.push(TargetSettings {
             name,
+            transport,
             options,
             labels: labels(&[&file.labels, &target.labels], environment)?,
         });
@@ -266,6 +286,49 @@ fn targets(
         distinct_labels(&mut targets);
     }
     Ok(targets)
+}
+
+/// The transport that an address stands for, and how the target is called.
+fn by_url(url: &str, file: &File, options: &mut Options) -> Result<(String, Transport), String> {
+    let url = url.trim();
+    if let Some(selector) = url.strip_prefix("attach:") {
+        return Ok((url.to_owned(), Transport::Attach(Selector::parse(selector))));
+    }
+    if let Some(selector) = url.strip_prefix("hsperfdata:") {
+        return Ok((url.to_owned(), Transport::PerfData(Selector::parse(selector))));
+    }
+    if AgentUrl::is_meant(url) {
+        let url = AgentUrl::parse(url).map_err(|error| error.to_string())?;
+        if url.tls && options.tls.is_none() {
+            return Err(
+                "an `https` address needs `ssl` (`ssl: true` trusts the system's certificates)".to_owned()
+            );
+        }
+        let name = url.authority();
+        let tables = file.jolokia_tables.iter().map(table).collect::<Result<_, String>>()?;
+        let timeouts = options.timeouts;
+        let agent = jolokia::Options { url, credentials: None, tls: None, timeouts, tables };
+        return Ok((name, Transport::Jolokia(Box::new(agent))));
+    }
+    if let Some(stub) = stub_of(url) {
+        options.registry = RegistryAddress::new(stub.host.clone(), stub.port);
+        options.stub = Some(stub);
+    } else {
+        options.registry = RegistryAddress::from_service_url(url).map_err(|error| error.to_string())?;
+    }
+    Ok((format!("{}:{}", options.registry.host, options.registry.port), Transport::Rmi))
+}
+
+fn table(file: &TableFile) -> Result<TableHint, String> {
+    Ok(TableHint {
+        bean: file.bean.parse().map_err(|error| format!("`jolokiaTables`: {error}"))?,
+        path: file.path.split('/').map(str::to_owned).collect(),
+        form: match file.form {
+            TableFormFile::Map => TableForm::Map,
+            TableFormFile::Rows => TableForm::Rows,
+            TableFormFile::Composite => TableForm::Composite,
+        },
+    })
 }
 
 /// Several JVMs have the same beans; without labels of their own their series would be the same.
@@ -301,10 +364,10 @@ fn credentials(
     environment: Environment<'_>,
 ) -> Result<Option<Credentials>, String> {
     let Some(username) = username else {
-        return match password.is_some() || password_file.is_some() {
-            true => Err("a password is given, but no `username`".to_owned()),
-            false => Ok(None),
-        };
+        if password.is_some() || password_file.is_some() {
+            tracing::warn!(path = %path.display(), "a password without `username` is not used");
+        }
+        return Ok(None);
     };
     let password = match (password, password_file) {
         (Some(_), Some(_)) => return Err("`password` and `passwordFile` exclude each other".to_owned()),
@@ -323,6 +386,7 @@ pub(super) fn resolve(text: &str, environment: Environment<'_>) -> Result<String
     let name = text.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     match name {
         None | Some("") => Ok(text.to_owned()),
+        Some(name) if name.trim().is_empty() => Err(format!("`{text}` names no environment variable")),
         Some(name) => match environment(name) {
             Some(value) if !value.trim().is_empty() => Ok(value),
             _ => Err(format!("the environment variable `{name}` is not set, or blank")),

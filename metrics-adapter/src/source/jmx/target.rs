@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::explain::Explained;
 use super::export::export;
 use super::jvm;
+use super::session::{Error, Session};
 use super::settings::{Collection, TargetSettings};
-use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
+use crate::jmx::client::{AttributeRequest, BeanAnswer};
 use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
 use crate::rule::leaf::{Leaf, LeafValue};
@@ -30,7 +31,7 @@ const MIN_REPLY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) settings: TargetSettings,
-    client: Option<Client>,
+    session: Option<Session>,
     beans: HashMap<String, Bean>,
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
@@ -74,7 +75,7 @@ impl Target {
     pub(super) fn new(settings: TargetSettings) -> Self {
         Self {
             settings,
-            client: None,
+            session: None,
             beans: HashMap::new(),
             last: Report::default(),
             logged: None,
@@ -121,8 +122,8 @@ impl Target {
 
     /// Ends the session.
     pub(super) async fn close(&mut self) {
-        if let Some(client) = self.client.take() {
-            client.close().await;
+        if let Some(session) = self.session.take() {
+            session.close().await;
         }
     }
 
@@ -133,18 +134,17 @@ impl Target {
         page: &mut Page,
     ) -> Result<Option<String>, Error> {
         // Taken out, so that a scrape that is dropped half-way leaves no half-read connection behind.
-        let mut client = match self.client.take() {
-            Some(client) => client,
-            None => {
-                let mut options = self.settings.options.clone();
-                options.timeouts.reply = self.reply_timeout(deadline);
-                Client::connect(options).await?
-            }
+        let reply = self.reply_timeout(deadline);
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(&self.settings, reply).await?,
         };
-        client.set_reply_timeout(self.reply_timeout(deadline));
-        let result = self.read_with(&mut client, collection, page).await;
-        // After an error the client's next call connects again by itself.
-        self.client = Some(client);
+        session.set_reply_timeout(reply);
+        let result = self.read_with(&mut session, collection, page).await;
+        // After an error most sessions connect again by themselves.
+        if result.is_ok() || session.outlives_errors() {
+            self.session = Some(session);
+        }
         result
     }
 
@@ -162,11 +162,11 @@ impl Target {
 
     async fn read_with(
         &mut self,
-        client: &mut Client,
+        session: &mut Session,
         collection: &Collection,
         page: &mut Page,
     ) -> Result<Option<String>, Error> {
-        let instances = query(client, collection).await?;
+        let instances = query(session, collection).await?;
         let mut problem = None;
         if instances.len() > MAX_BEANS {
             let found = instances.len();
@@ -174,12 +174,11 @@ impl Target {
                 Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
         }
         if collection.jvm_metrics {
-            let names: Vec<String> = client.query_names(Some("java.*:*")).await?;
-            jvm::add(client, &names, &self.settings.labels, page).await?;
+            jvm::add(session, &self.settings.labels, page).await?;
         }
-        let names = self.describe(client, collection, instances).await?;
+        let names = self.describe(session, collection, instances).await?;
         for names in names.chunks(BEANS_PER_CALL) {
-            if let Some(new) = self.attributes(client, collection, names, page).await? {
+            if let Some(new) = self.attributes(session, collection, names, page).await? {
                 problem.get_or_insert(new);
             }
             if page.len() > MAX_SAMPLES {
@@ -192,7 +191,7 @@ impl Target {
     /// Brings the descriptions up to date. Returns the names of the beans to read, in a stable order.
     async fn describe(
         &mut self,
-        client: &mut Client,
+        session: &mut Session,
         collection: &Collection,
         instances: Vec<ObjectInstance>,
     ) -> Result<Vec<String>, Error> {
@@ -215,7 +214,7 @@ impl Target {
         }
         for batch in unknown.chunks(BEANS_PER_CALL) {
             let batch_names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
-            let infos = client.mbean_infos(&batch_names).await?;
+            let infos = session.mbean_infos(&batch_names).await?;
             for ((name, class), info) in batch.iter().zip(infos) {
                 self.remember(collection, name, class, info, now);
             }
@@ -269,7 +268,7 @@ impl Target {
     /// Reads some beans. Returns what went wrong with a bean, if anything did.
     async fn attributes(
         &mut self,
-        client: &mut Client,
+        session: &mut Session,
         collection: &Collection,
         names: &[String],
         page: &mut Page,
@@ -292,7 +291,7 @@ impl Target {
         }
         let requests: Vec<AttributeRequest<'_>> =
             wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
-        let answers = client.attributes(&requests).await?;
+        let answers = session.attributes(&requests).await?;
         let names: Vec<String> = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
         for (name, answer) in names.into_iter().zip(answers) {
             let Some(bean) = self.beans.get_mut(&name) else { continue };
@@ -320,18 +319,9 @@ impl Target {
     }
 }
 
-async fn query(client: &mut Client, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
+async fn query(session: &mut Session, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
     let filter = &collection.filter;
-    if !filter.explicit {
-        return client.query_mbeans(None).await;
-    }
-    let mut seen = HashSet::new();
-    let mut instances = Vec::new();
-    for pattern in &filter.includes {
-        let found = client.query_mbeans(Some(pattern.as_str())).await?;
-        instances.extend(found.into_iter().filter(|instance| seen.insert(instance.name.clone())));
-    }
-    Ok(instances)
+    session.query(filter.explicit.then_some(filter.includes.as_slice())).await
 }
 
 /// Whether every value of this declared type is a number, a boolean or null.
