@@ -31,6 +31,7 @@ needs() {
     lint) echo shellcheck=shellcheck ;;
     test) needs lint; needs pods; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
+      /usr/share/java/jolokia-core.jar=libjolokia-core-java \
       /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \

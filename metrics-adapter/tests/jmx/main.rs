@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
 
 mod harness;
+mod transports;
 
 use std::io::{Read, Write};
 use std::process::Command;

@@ -11,6 +11,7 @@
 //! ```
 
 mod basic_auth;
+pub mod cases;
 mod config;
 mod explain;
 mod export;
