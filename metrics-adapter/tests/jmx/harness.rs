@@ -58,7 +58,8 @@ impl Jvm {
         command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.arg("-Djava.rmi.server.hostname=unreachable.invalid");
         if port != 0 {
-            for property in [format!("port={port}"), format!("rmi.port={port}"), "host=127.0.0.1".to_owned()] {
+            for property in [format!("port={port}"), format!("rmi.port={port}"), "host=127.0.0.1".to_owned()]
+            {
                 command.arg(format!("-Dcom.sun.management.jmxremote.{property}"));
             }
         }

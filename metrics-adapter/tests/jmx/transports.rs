@@ -83,3 +83,92 @@ fn processes_that_are_no_jvm() {
         adapter.logged("no JVM fits");
     }
 }
+
+/// Speaks the handshake of RMI, and answers the first call with a value that never ends.
+fn endless(kind: &'static [u8]) -> u16 {
+    server(move |mut stream| {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request);
+        let _ = stream.write_all(b"\x4E\x00\x01h\x00\x00\x00\x01");
+        let _ = stream.read(&mut request);
+        let mut head = b"\x51\xAC\xED\x00\x05\x77\x0F\x01".to_vec();
+        head.extend([0; 14]);
+        let _ = stream.write_all(&head);
+        let _ = stream.write_all(kind);
+        let piece = vec![b't', 0, 1, b'x'].repeat(16 * 1024);
+        for _ in 0..16 * 1024 {
+            if stream.write_all(&piece).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn answers_without_end() {
+    for (kind, complaint) in [
+        // An array of two thousand million strings.
+        (
+            &b"\x75\x72\x00\x13[Ljava.lang.String;\0\0\0\0\0\0\0\0\x02\0\0\x78\x70\x7F\xFF\xFF\xFF"[..],
+            "exceeds the limit",
+        ),
+        // An object whose annotation does not end.
+        (&b"\x73\x72\x00\x01X\0\0\0\0\0\0\0\0\x03\0\0\x78\x70"[..], "exceeds the limit"),
+        // A string of a gigabyte.
+        (&b"\x7C\0\0\0\0\x40\0\0\0"[..], "exceeds the limit"),
+    ] {
+        let port = endless(kind);
+        let adapter = Adapter::of(port, "");
+        let page = adapter.scrape();
+        assert_eq!(value(&page, "jmx_scrape_error"), Some(1.0));
+        let log = adapter.logged(complaint);
+        assert!(log.contains(&port.to_string()), "{log}");
+        assert!(adapter.resident() < 200 << 20, "{} bytes", adapter.resident());
+    }
+}
+
+#[test]
+#[ignore = "needs a JDK (java, javac)"]
+fn patterns_that_explode() {
+    let jvm = Jvm::plain(&[]);
+    let rules = r#"
+includeObjectNames: ['fixture:type=Shapes,*']
+rules:
+- pattern: '(?=fixture)(([a-zA-Z<>=, ]+)+)+!'
+  name: bomb
+- pattern: 'Shapes, name=plain><>Int'
+  name: int
+"#;
+    let adapter = Adapter::of(jvm.port, rules);
+    let page = adapter.scrape();
+    assert_eq!(value(&page, "jmx_scrape_error"), Some(1.0), "{page}");
+    adapter.logged("takes more than 200000 steps");
+    let linear = Adapter::of(jvm.port, &rules.replace("(?=fixture)", ""));
+    let page = linear.scrape();
+    assert_eq!((value(&page, "int"), value(&page, "jmx_scrape_error")), (Some(-7.0), Some(0.0)), "{page}");
+}
+
+#[test]
+fn rules_are_tried_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let config = file(
+        "config.yaml",
+        "hostPort: a:1\nrules: [{pattern: 'a<type=(.*)><>B: ', name: b, labels: {n: $1}}]\n",
+    );
+    let good = "- values: ['a<type=x><>B: 5']\n  expect: ['b{n=\"x\"} 5']\n";
+    let run = |cases: &str| {
+        let cases = file("cases.yaml", &format!("tests:\n{cases}"));
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_metrics-adapter"));
+        let output = command.args(["jmx", "test"]).arg(&config).arg(cases).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(run(good).0, Some(0));
+    let (code, text) = run(&good.replace("} 5", "} 6"));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("missing     b{n=\"x\"} 6") && text.contains("unexpected  b{n=\"x\"} 5"), "{text}");
+}

@@ -58,7 +58,10 @@ pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
         let broken = case.values.value.iter().find(|value| Given::parse(value).is_none());
         if let Some(broken) = broken {
             let form = "domain<key=value, …><item, …>attribute: value";
-            return Err(Problem { line: Some(line), reason: format!("`{broken}` is not of the form `{form}`") });
+            return Err(Problem {
+                line: Some(line),
+                reason: format!("`{broken}` is not of the form `{form}`"),
+            });
         }
         let name = case.name.unwrap_or_else(|| format!("case {}", index + 1));
         Ok(Case { name, line, values: case.values.value, expect: case.expect })
@@ -82,12 +85,13 @@ pub fn check(case: &Case, config: &Config) -> Check {
         let leaf = given.leaf(&path);
         match settings.collection.rules.apply(&leaf, &[]) {
             Ok(Outcome::Sample(_, mut matched)) => {
-                let new = labels.iter().filter(|(name, _)| !matched.labels.iter().any(|(known, _)| known == name));
+                let new =
+                    labels.iter().filter(|(name, _)| !matched.labels.iter().any(|(known, _)| known == name));
                 let new: Vec<(String, String)> = new.cloned().collect();
                 matched.labels.extend(new);
                 let mut input = String::new();
                 write_input(&mut input, &leaf, false);
-                page.push(matched, input);
+                page.push(matched, &input);
             }
             Ok(_) => {}
             Err(error) => failed.push(error.to_string()),
@@ -151,7 +155,8 @@ impl Given {
     }
 
     fn is_wanted(&self, settings: &Settings) -> bool {
-        let properties: Vec<String> = self.properties.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let properties: Vec<String> =
+            self.properties.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let name = format!("{}:{}", self.domain, properties.join(","));
         // Columns of tables stand among the properties and may not be part of a name.
         let Ok(bean) = name.parse::<ObjectName>() else { return true };

@@ -211,7 +211,7 @@ fn sample(
     let help = format!("{} of {}", row.attribute, group.pattern);
     let value = number.to_f64() * row.factor;
     let matched = Matched { name: row.metric.to_owned(), help, kind: row.kind, labels: all, value };
-    page.push(matched, name.to_string());
+    page.push(matched, name.as_str());
 }
 
 fn runtime_info(values: &[(String, Value)], labels: &[(String, String)], page: &mut Page) {

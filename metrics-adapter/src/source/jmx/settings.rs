@@ -1,7 +1,7 @@
 //! A configuration that has been checked: patterns parsed, rules compiled, secrets resolved.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(super) struct Settings {
     pub(super) request_limit: usize,
     pub(super) basic_auth: Option<BasicAuth>,
     pub(super) server_tls: Option<ServerTls>,
+    /// Key and trust stores, which are read again with the file.
+    pub(super) stores: Vec<PathBuf>,
     pub(super) probe_targets: Vec<String>,
     /// What a probed target has in common with the configured ones.
     pub(super) probe_template: Options,
@@ -145,11 +147,25 @@ impl Settings {
             request_limit: threads.map_or(10, |threads| threads.maximum as usize),
             basic_auth: basic.map(|basic| BasicAuth::new(basic, environment)).transpose()?,
             server_tls: server.ssl.as_ref().map(|ssl| ServerTls::new(ssl, path, environment)).transpose()?,
+            stores: stores(&file, path),
             collection: Arc::new(collection(&file)?),
             probe_targets,
             probe_template: template,
         })
     }
+}
+
+/// The files that hold certificates and keys.
+fn stores(file: &File, path: &Path) -> Vec<PathBuf> {
+    let client = match &file.ssl {
+        Some(Ssl::Settings(ssl)) => [ssl.key_store.as_ref(), ssl.trust_store.as_ref()],
+        _ => [None, None],
+    };
+    let server = file.http_server.ssl.as_ref();
+    let server =
+        [server.and_then(|ssl| ssl.key_store.as_ref()), server.and_then(|ssl| ssl.trust_store.as_ref())];
+    let named = client.into_iter().chain(server).flatten().filter_map(|store| store.filename.as_deref());
+    named.map(|name| tls::beside(name, path)).collect()
 }
 
 fn metrics_path(path: Option<&str>) -> Result<Option<String>, String> {

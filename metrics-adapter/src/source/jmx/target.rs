@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::explain::Explained;
-use super::export::export;
+use super::export::{Exporter, Known};
 use super::jvm;
 use super::session::{Error, Session};
 use super::settings::{Collection, TargetSettings};
+use super::status::{Look, Scrape};
 use crate::jmx::client::{AttributeRequest, BeanAnswer};
-use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
+use crate::jmx::mbean::{AttributeInfo, MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
 use crate::rule::leaf::{Leaf, LeafValue};
 use crate::rule::page::Page;
 use crate::rule::prune::Pruner;
-use crate::rule::set::write_input;
+use crate::rule::set::{Learnt, write_input};
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
@@ -38,6 +39,10 @@ pub(super) struct Target {
     logged: Option<String>,
     /// Knows which attributes no rule can match; made with the first description.
     pruner: Option<Option<Pruner>>,
+    learnt: Option<Learnt>,
+    /// For the status page, which must not wait for a scrape.
+    pub(super) look: Arc<Look>,
+    phases: Scrape,
     /// What became of each leaf, while somebody wants to know.
     pub(super) trace: Option<Vec<Explained>>,
 }
@@ -49,7 +54,6 @@ pub(super) struct Report {
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
     pub(super) beans: usize,
-    pub(super) samples: usize,
 }
 
 /// What is known about one bean.
@@ -69,6 +73,7 @@ pub(super) struct Bean {
 pub(super) struct Attribute {
     pub(super) name: String,
     pub(super) description: String,
+    pub(super) known: Known,
 }
 
 impl Target {
@@ -80,6 +85,9 @@ impl Target {
             last: Report::default(),
             logged: None,
             pruner: None,
+            learnt: None,
+            look: Arc::default(),
+            phases: Scrape::default(),
             trace: None,
         }
     }
@@ -99,6 +107,7 @@ impl Target {
     ) {
         let start = Instant::now();
         let before = page.len();
+        self.phases = Scrape::default();
         let result = self.read(collection, deadline, page).await;
         let error = match result {
             Ok(problem) => problem,
@@ -111,12 +120,18 @@ impl Target {
             }
             self.logged.clone_from(&error);
         }
+        self.look.scraped(Scrape {
+            total: start.elapsed(),
+            beans: self.beans.len(),
+            samples: page.len() - before,
+            error: error.clone(),
+            ..std::mem::take(&mut self.phases)
+        });
         self.last = Report {
             labels: self.settings.labels.clone(),
             error,
             duration: start.elapsed(),
             beans: self.beans.len(),
-            samples: page.len() - before,
         };
     }
 
@@ -137,7 +152,12 @@ impl Target {
         let reply = self.reply_timeout(deadline);
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.settings, reply).await?,
+            None => {
+                let start = Instant::now();
+                let opened = Session::open(&self.settings, reply).await;
+                self.phases.connect = start.elapsed();
+                opened?
+            }
         };
         session.set_reply_timeout(reply);
         let result = self.read_with(&mut session, collection, page).await;
@@ -166,7 +186,9 @@ impl Target {
         collection: &Collection,
         page: &mut Page,
     ) -> Result<Option<String>, Error> {
+        let start = Instant::now();
         let instances = query(session, collection).await?;
+        self.phases.names = start.elapsed();
         let mut problem = None;
         if instances.len() > MAX_BEANS {
             let found = instances.len();
@@ -176,9 +198,14 @@ impl Target {
         if collection.jvm_metrics {
             jvm::add(session, &self.settings.labels, page).await?;
         }
+        let start = Instant::now();
         let names = self.describe(session, collection, instances).await?;
+        self.phases.describe = start.elapsed();
+        let start = Instant::now();
         for names in names.chunks(BEANS_PER_CALL) {
-            if let Some(new) = self.attributes(session, collection, names, page).await? {
+            let read = self.attributes(session, collection, names, page).await;
+            self.phases.values = start.elapsed();
+            if let Some(new) = read? {
                 problem.get_or_insert(new);
             }
             if page.len() > MAX_SAMPLES {
@@ -222,6 +249,7 @@ impl Target {
         if self.beans.len() > names.len() {
             let present: HashSet<&str> = names.iter().map(String::as_str).collect();
             self.beans.retain(|name, _| present.contains(name.as_str()));
+            self.look.only(&present);
         }
         names.retain(|name| self.beans.contains_key(name));
         Ok(names)
@@ -244,14 +272,22 @@ impl Target {
         // Labels may come from any attribute, and an explanation wants to see all of them.
         let prunable = self.trace.is_none() && collection.customizers.is_empty();
         let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
+        let look = &self.look;
         let wanted = info.attributes.into_iter().filter(|attribute| {
-            attribute.readable
+            let wanted = attribute.readable
                 && collection.filter.wants_attribute(name, &attribute.name)
-                && may_export(&attribute.class, texts)
-                && (!prunable || !is_plain(&attribute.class) || may_match(pruner, name, &attribute.name))
+                && may_export(&attribute.class, texts);
+            let pruned = wanted
+                && prunable
+                && is_plain(&attribute.class)
+                && !may_match(pruner, name, &attribute.name, look);
+            wanted && !pruned
         });
-        let attributes =
-            wanted.map(|attribute| Attribute { name: attribute.name, description: attribute.description });
+        let attributes = wanted.map(|AttributeInfo { name, description, .. }| Attribute {
+            name,
+            description,
+            known: Known::default(),
+        });
         let known = self.beans.remove(name.as_str()).filter(|bean| bean.class == class);
         let bean = Bean {
             name: name.clone(),
@@ -302,7 +338,12 @@ impl Target {
                         bean.excluded.insert(attribute);
                     }
                     let labels = &self.settings.labels;
-                    let new = export(bean, collection, labels, &result.values, page, self.trace.as_mut());
+                    let learnt = self.learnt.get_or_insert_with(|| collection.rules.learnt());
+                    let trace = self.trace.as_mut();
+                    let look = &*self.look;
+                    let mut exporter =
+                        Exporter { collection, target_labels: labels, page, learnt, look, trace };
+                    let new = exporter.bean(bean, &result.values);
                     problem = problem.or(new.map(|new| format!("{}: {new}", self.settings.name)));
                 }
                 // It has gone between the question and the answer.
@@ -333,7 +374,7 @@ fn is_plain(class: &str) -> bool {
         })
 }
 
-fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str) -> bool {
+fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str, look: &Look) -> bool {
     let Some(pruner) = pruner else { return true };
     let leaf = Leaf {
         domain: bean.domain(),
@@ -346,7 +387,11 @@ fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str) ->
     let mut input = String::with_capacity(128);
     write_input(&mut input, &leaf, false);
     input.push_str(": ");
-    pruner.may_match(&input)
+    let may = pruner.may_match(&input);
+    if !may {
+        look.uncovered(&leaf);
+    }
+    may
 }
 
 /// Whether a value of this declared type can become a sample. Only types that rule it out for every value
