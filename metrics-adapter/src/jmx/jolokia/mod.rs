@@ -219,10 +219,10 @@ impl Client {
         for (index, request) in requests.iter().enumerate() {
             let is_date = |name: &&str| self.shape(request.bean, name) == Shape::Date;
             dates.extend(
-                request.attributes.iter().copied().filter(|name| is_date(&name)).map(|name| (index, name)),
+                request.attributes.iter().copied().filter(|name| is_date(name)).map(|name| (index, name)),
             );
             let others: Vec<&str> =
-                request.attributes.iter().copied().filter(|name| !is_date(&name)).collect();
+                request.attributes.iter().copied().filter(|name| !is_date(name)).collect();
             bodies.push(read_request(request.bean, &others, None));
         }
         // Milliseconds are lost in the text of a date, but not in its `time`.

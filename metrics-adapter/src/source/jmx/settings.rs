@@ -148,7 +148,7 @@ impl Settings {
             basic_auth: basic.map(|basic| BasicAuth::new(basic, environment)).transpose()?,
             server_tls: server.ssl.as_ref().map(|ssl| ServerTls::new(ssl, path, environment)).transpose()?,
             stores: stores(&file, path),
-            collection: Arc::new(collection(&file)?),
+            collection: Arc::new(collection(&file, environment)?),
             probe_targets,
             probe_template: template,
         })
@@ -188,7 +188,7 @@ fn refuse_unsupported(file: &File) -> Result<(), String> {
     Ok(())
 }
 
-fn collection(file: &File) -> Result<Collection, String> {
+fn collection(file: &File, environment: Environment<'_>) -> Result<Collection, String> {
     let naming = Naming {
         lowercase_names: file.lowercase_output_name,
         lowercase_labels: file.lowercase_output_label_names,
@@ -200,7 +200,7 @@ fn collection(file: &File) -> Result<Collection, String> {
     };
     Ok(Collection {
         rules,
-        filter: Filter::new(file)?,
+        filter: Filter::new(file, environment)?,
         customizers: file.metric_customizers.iter().map(Customizer::new).collect::<Result<_, _>>()?,
         auto_exclude: file.auto_exclude_object_name_attributes.unwrap_or(true),
         name_style: match file.name_style {
@@ -272,11 +272,11 @@ fn targets(
         let (name, transport) = match (&target.host_port, &target.jmx_url) {
             (Some(_), Some(_)) => return Err("`hostPort` and `jmxUrl` exclude each other".to_owned()),
             (Some(address), None) => {
-                let address = RegistryAddress::from_host_port(&resolve(address, environment)?);
+                let address = RegistryAddress::from_host_port(&interpolate(address, environment)?);
                 options.registry = address.map_err(|error| error.to_string())?;
                 (format!("{}:{}", options.registry.host, options.registry.port), Transport::Rmi)
             }
-            (None, Some(url)) => by_url(&resolve(url, environment)?, file, &mut options)?,
+            (None, Some(url)) => by_url(&interpolate(url, environment)?, file, &mut options)?,
             (None, None) => {
                 return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned());
             }
@@ -367,7 +367,7 @@ fn labels(
         if safe(name) != *name || name.contains(':') {
             return Err(format!("`{name}` is not a label name"));
         }
-        labels.insert(name.clone(), resolve(value, environment)?);
+        labels.insert(name.clone(), interpolate(value, environment)?);
     }
     Ok(labels.into_iter().collect())
 }
@@ -410,10 +410,33 @@ pub(super) fn resolve(text: &str, environment: Environment<'_>) -> Result<String
     }
 }
 
+/// Replaces each `${NAME}` by the environment variable of that name, and by what follows `:-` in
+/// `${NAME:-otherwise}` where there is none.
+pub(super) fn interpolate(text: &str, environment: Environment<'_>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let (inner, behind) = after.split_once('}').ok_or_else(|| format!("`{text}`: `${{` without `}}`"))?;
+        let (name, otherwise) =
+            inner.split_once(":-").map_or((inner, None), |(name, text)| (name, Some(text)));
+        let value = environment(name.trim()).filter(|value| !value.trim().is_empty());
+        match value.as_deref().or(otherwise) {
+            Some(value) => out.push_str(value),
+            None => return Err(format!("`{text}`: the environment variable `{name}` is not set, or blank")),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
 impl Filter {
-    fn new(file: &File) -> Result<Self, String> {
+    fn new(file: &File, environment: Environment<'_>) -> Result<Self, String> {
         let parse = |names: &[String]| -> Result<Vec<ObjectName>, String> {
-            names.iter().map(|name| name.parse().map_err(|error| format!("{error}"))).collect()
+            let parse =
+                |name: &String| interpolate(name, environment)?.parse().map_err(|error| format!("{error}"));
+            names.iter().map(parse).collect()
         };
         let attributes =
             |map: &BTreeMap<String, Vec<String>>| -> Result<Vec<(ObjectName, Vec<String>)>, String> {
@@ -507,5 +530,27 @@ fn scalar(text: &str) -> Value {
             (_, Ok(number)) => Value::Number(Number::Double(number)),
             _ => Value::String(text.to_owned()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_replaced() {
+        let environment = |name: &str| (name == "HOST").then(|| "h".to_owned());
+        for (text, expected) in [
+            ("${HOST}:1", Some("h:1")),
+            ("a${X:-b}c${HOST}", Some("abch")),
+            ("${X}", None),
+            ("${HOST", None),
+            ("$x", Some("$x")),
+        ] {
+            assert_eq!(interpolate(text, &environment).ok().as_deref(), expected, "{text}");
+        }
+        assert!(resolve("${ }", &environment).is_err());
+        assert_eq!(resolve("${}", &environment).as_deref(), Ok("${}"));
+        assert_eq!(resolve("x${HOST}", &environment).as_deref(), Ok("x${HOST}"));
     }
 }
