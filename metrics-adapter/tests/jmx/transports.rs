@@ -95,7 +95,7 @@ fn endless(kind: &'static [u8]) -> u16 {
         head.extend([0; 14]);
         let _ = stream.write_all(&head);
         let _ = stream.write_all(kind);
-        let piece = vec![b't', 0, 1, b'x'].repeat(16 * 1024);
+        let piece = [b't', 0, 1, b'x'].repeat(16 * 1024);
         for _ in 0..16 * 1024 {
             if stream.write_all(&piece).is_err() {
                 return;

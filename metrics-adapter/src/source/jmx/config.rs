@@ -284,7 +284,27 @@ pub(super) fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    let mut file = read(path)?;
+    finish(read(path)?, path, environment)
+}
+
+/// The same for a text that stands in the file `path`.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub(super) fn from_text(
+    text: &str,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    let file = parse(text).map_err(|(line, reason)| ConfigError { path: path.to_owned(), line, reason })?;
+    finish(file, path, environment)
+}
+
+fn finish(
+    mut file: File,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
     let mut rules = Vec::new();
     include(&mut rules, path, &file.includes, MAX_INCLUDES)?;
     if !rules.is_empty() {

@@ -73,7 +73,17 @@ impl Config {
         Self::load_with(path, HashMap::new())
     }
 
-    /// The same, with Java system properties (`-Dkey=value`) that stand in for missing keys.
+    /// Takes a configuration that is a part of another file, for example of an embedder. Files that it names are
+    /// looked for beside `path`, errors name it, and lines count within the text. It is never read again.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let settings = config::from_text(text, path, &|name| std::env::var(name).ok())?;
+        Ok(Self { path: PathBuf::new(), modified: None, properties: HashMap::new(), settings })
+    }
+
+    /// [`Config::load`] with Java system properties (`-Dkey=value`) that stand in for missing keys.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -178,6 +188,9 @@ impl JmxSource {
     /// Reads the configuration again when its file has become newer.
     async fn reload(&self) {
         let current = self.current.load_full();
+        if current.path.as_os_str().is_empty() {
+            return;
+        }
         let modified = newest(&current.path, &current.settings.stores);
         if modified <= current.modified {
             return;
