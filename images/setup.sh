@@ -32,6 +32,7 @@ needs() {
     manual) echo python3=python3 mandoc=mandoc zsh=zsh fish=fish col=bsdextrautils ;;
     test) needs lint; needs manual; needs pods; needs apps; echo docker-registry=docker-registry redis-sentinel=redis-sentinel promtool=prometheus \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
+      /usr/share/java/jolokia-core.jar=libjolokia-core-java \
       /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
