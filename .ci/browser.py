@@ -130,6 +130,7 @@ def look(driver, subject, folder):
             wide = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             demand(wide <= 0, f"{subject.name}: the page is {wide} px too wide for a {size_name}")
             seen[scheme] = brightness(driver)
+            driver.execute_script("scrollTo(0, 0)")
             driver.save_screenshot(str(folder / f"{subject.name}-{size_name}-{scheme}.png"))
     demand(seen["light"] > 600 > 200 > seen["dark"], f"{subject.name}: light and dark do not differ: {seen}")
 
