@@ -30,6 +30,7 @@ pub mod family;
 pub mod ingest;
 pub mod jmx;
 pub mod mapping;
+pub mod reader;
 pub mod rule;
 pub mod source;
 pub mod statsd;
