@@ -219,9 +219,14 @@ mod tests {
 
     #[test]
     fn names_labels_and_duplicates() {
-        let normal = Normal { labels: vec![("app".into(), "x".into()), ("a".into(), "static".into())], ..Normal::default() };
+        let normal = Normal {
+            labels: vec![("app".into(), "x".into()), ("a".into(), "static".into())],
+            ..Normal::default()
+        };
         let families = vec![
-            Family::new("b.c-d", "", Kind::Gauge).with(&[("z-1", "1"), ("a", "own")], 1.0).with(&[("empty", "")], 2.0),
+            Family::new("b.c-d", "", Kind::Gauge)
+                .with(&[("z-1", "1"), ("a", "own")], 1.0)
+                .with(&[("empty", "")], 2.0),
             Family::new("b_c_d", "", Kind::Counter).with(&[("a", "own"), ("z_1", "1")], 9.0),
             Family::new("9", "", Kind::Gauge).with(&[("__x", "1")], 3.0),
             Family::new("9", "", Kind::Histogram).with(&[], 3.0),

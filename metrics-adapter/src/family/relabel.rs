@@ -168,13 +168,22 @@ mod tests {
             (kept, crate::family::normal::series(&name, &labels))
         };
         let shown = |rule| apply(&rule).1;
-        assert_eq!(shown(rule(Action::Replace, &["a", "b"], "(.*);(.*)", "c", "${2}-$1")), "http_x{a=\"1\",b=\"Two\",c=\"Two-1\"}");
+        assert_eq!(
+            shown(rule(Action::Replace, &["a", "b"], "(.*);(.*)", "c", "${2}-$1")),
+            "http_x{a=\"1\",b=\"Two\",c=\"Two-1\"}"
+        );
         assert_eq!(shown(rule(Action::Replace, &["a"], "2", "c", "x")), "http_x{a=\"1\",b=\"Two\"}");
-        assert_eq!(shown(rule(Action::Replace, &["__name__"], "http_(.*)", "__name__", "web_$1")), "web_x{a=\"1\",b=\"Two\"}");
+        assert_eq!(
+            shown(rule(Action::Replace, &["__name__"], "http_(.*)", "__name__", "web_$1")),
+            "web_x{a=\"1\",b=\"Two\"}"
+        );
         assert_eq!(shown(rule(Action::Replace, &["a"], ".*", "a", "")), "http_x{b=\"Two\"}");
         assert_eq!(shown(rule(Action::LabelDrop, &[], "a|c", "", "")), "http_x{b=\"Two\"}");
         assert_eq!(shown(rule(Action::LabelKeep, &[], "a|c", "", "")), "http_x{a=\"1\"}");
-        assert_eq!(shown(rule(Action::LabelMap, &[], "(b)", "", "new_$1")), "http_x{a=\"1\",b=\"Two\",new_b=\"Two\"}");
+        assert_eq!(
+            shown(rule(Action::LabelMap, &[], "(b)", "", "new_$1")),
+            "http_x{a=\"1\",b=\"Two\",new_b=\"Two\"}"
+        );
         assert_eq!(shown(rule(Action::Lowercase, &["b"], ".*", "b", "")), "http_x{a=\"1\",b=\"two\"}");
         assert!(!apply(&rule(Action::Drop, &["a"], "1", "", "")).0);
         assert!(!apply(&rule(Action::Keep, &["a"], "11", "", "")).0);

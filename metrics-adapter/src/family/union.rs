@@ -142,7 +142,12 @@ fn entry(
         }
         if !fits(entry.kind, family.kind) {
             let samples = family.samples.len();
-            conflicts.push(Conflict { part: *part, what: family.name.clone(), reason: Reason::Type, samples });
+            conflicts.push(Conflict {
+                part: *part,
+                what: family.name.clone(),
+                reason: Reason::Type,
+                samples,
+            });
             continue;
         }
         let mut left_out = HashSet::new();
@@ -213,10 +218,7 @@ mod tests {
     fn the_earlier_source_wins_and_nothing_is_twice() {
         let mut histogram = Family::new("h", "H", Kind::Histogram);
         histogram.samples.push(Sample { labels: Vec::new(), value: Value::Histogram(Histogram::default()) });
-        let one = vec![
-            Family::new("a", "", Kind::Gauge).with(&[("x", "1")], 1.0),
-            histogram,
-        ];
+        let one = vec![Family::new("a", "", Kind::Gauge).with(&[("x", "1")], 1.0), histogram];
         let two = vec![
             Family::new("a", "A", Kind::Counter).with(&[("x", "1")], 2.0).with(&[("x", "2")], 3.0),
             Family::new("h", "", Kind::Gauge).with(&[], 4.0),
@@ -227,7 +229,8 @@ mod tests {
         let expected = "# HELP a A\n# TYPE a gauge\na{x=\"1\"} 1\na{x=\"2\"} 3\n\
             # HELP h H\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 0\nh_sum 0\nh_count 0\n";
         assert_eq!(text, expected);
-        let shown: Vec<_> = conflicts.iter().map(|c| (c.part, c.what.as_str(), c.reason, c.samples)).collect();
+        let shown: Vec<_> =
+            conflicts.iter().map(|c| (c.part, c.what.as_str(), c.reason, c.samples)).collect();
         let expected = [
             (1, "a{x=\"1\"}", Reason::Series, 1),
             (1, "h", Reason::Type, 1),

@@ -56,7 +56,14 @@ impl Builder {
     }
 
     /// Adds a value of any form.
-    pub fn add_value(&mut self, name: &str, help: &str, kind: Kind, labels: Vec<(String, String)>, value: Value) {
+    pub fn add_value(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: Kind,
+        labels: Vec<(String, String)>,
+        value: Value,
+    ) {
         if self.room == 0 {
             return self.skip(|| "there are more samples than `max_series` allows".to_owned());
         }

@@ -141,7 +141,8 @@ impl Csv {
             }
         })?;
         for metric in &self.metrics {
-            let wanted = metric.only.iter().map(|(column, _)| column.as_str()).chain([metric.column.as_str()]);
+            let wanted =
+                metric.only.iter().map(|(column, _)| column.as_str()).chain([metric.column.as_str()]);
             let wanted = wanted.chain(metric.labels.iter().flat_map(|(_, template)| template.references()));
             for column in wanted.filter(|column| !table.has(column)) {
                 out.skip(|| format!("there is no column `{}`", super::shortened(column, 60)));
@@ -154,7 +155,9 @@ impl Csv {
 impl ColumnMetric {
     fn read(&self, line: u64, row: &Row<'_>, out: &mut Builder) {
         let wanted = self.only.iter().all(|(column, text)| row.field(column) == Some(text.as_str()));
-        let Some(value) = row.field(&self.column).filter(|value| wanted && !value.trim().is_empty()) else { return };
+        let Some(value) = row.field(&self.column).filter(|value| wanted && !value.trim().is_empty()) else {
+            return;
+        };
         let name = self.metric.name.expand(|column| row.field(column));
         match self.metric.value(value) {
             Some(number) => {

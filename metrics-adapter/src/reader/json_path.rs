@@ -104,7 +104,9 @@ impl Path {
         let single = |selector: &Selector| {
             matches!(selector, Selector::Name(_) | Selector::Token(_) | Selector::Index(_))
         };
-        self.steps.iter().all(|step| !step.deep && step.selectors.len() == 1 && step.selectors.iter().all(single))
+        self.steps
+            .iter()
+            .all(|step| !step.deep && step.selectors.len() == 1 && step.selectors.iter().all(single))
     }
 
     /// All values the path selects.
@@ -273,7 +275,8 @@ fn slice(from: Option<i64>, to: Option<i64>, by: i64, length: usize) -> Vec<usiz
     let normal = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
     let mut found = Vec::new();
     if by > 0 {
-        let (from, to) = (normal(from.unwrap_or(0)).clamp(0, length), normal(to.unwrap_or(length)).clamp(0, length));
+        let (from, to) =
+            (normal(from.unwrap_or(0)).clamp(0, length), normal(to.unwrap_or(length)).clamp(0, length));
         let mut at = from;
         while at < to {
             found.extend(usize::try_from(at));
@@ -313,7 +316,8 @@ impl Test {
             Self::Not(test) => !test.holds(document, here, visits)?,
             Self::Exists(path) => !path.select_within(document, here, visits)?.is_empty(),
             Self::Compare(left, comparison, right) => {
-                let (left, right) = (left.value(document, here, visits)?, right.value(document, here, visits)?);
+                let (left, right) =
+                    (left.value(document, here, visits)?, right.value(document, here, visits)?);
                 comparison.holds(left, right)
             }
         })
@@ -321,7 +325,12 @@ impl Test {
 }
 
 impl Operand {
-    fn value<'a>(&'a self, document: &'a Json, here: &'a Json, visits: &mut usize) -> Option<Option<&'a Json>> {
+    fn value<'a>(
+        &'a self,
+        document: &'a Json,
+        here: &'a Json,
+        visits: &mut usize,
+    ) -> Option<Option<&'a Json>> {
         match self {
             Self::Literal(value) => Some(Some(value)),
             Self::Path(path) => {
@@ -337,9 +346,10 @@ impl Comparison {
         use std::cmp::Ordering;
         let order = match (left, right) {
             (Some(Json::Text(left)), Some(Json::Text(right))) => Some(left.cmp(right)),
-            (Some(left @ (Json::Whole(_) | Json::Number(_))), Some(right @ (Json::Whole(_) | Json::Number(_)))) => {
-                left.number().partial_cmp(&right.number())
-            }
+            (
+                Some(left @ (Json::Whole(_) | Json::Number(_))),
+                Some(right @ (Json::Whole(_) | Json::Number(_))),
+            ) => left.number().partial_cmp(&right.number()),
             (left, right) => (left == right).then_some(Ordering::Equal),
         };
         match self {
@@ -370,7 +380,10 @@ impl<'a> Parser<'a> {
             Some(c) => format!("`{c}`"),
             None => "the end".to_owned(),
         };
-        format!("`{}`: {expected} is expected at column {column}, where {found} is", super::shortened(self.text, 80))
+        format!(
+            "`{}`: {expected} is expected at column {column}, where {found} is",
+            super::shortened(self.text, 80)
+        )
     }
 
     fn eat(&mut self, token: &str) -> bool {
@@ -462,7 +475,9 @@ impl<'a> Parser<'a> {
         let from = self.whole()?;
         self.blanks();
         if !self.eat(":") {
-            return from.map(Selector::Index).ok_or_else(|| self.wrong("an index, a quoted name, `*` or `?`"));
+            return from
+                .map(Selector::Index)
+                .ok_or_else(|| self.wrong("an index, a quoted name, `*` or `?`"));
         }
         self.blanks();
         let to = self.whole()?;
@@ -587,7 +602,8 @@ impl<'a> Parser<'a> {
         if self.rest().starts_with(['@', '$']) {
             return Ok(Operand::Path(self.path(false)?));
         }
-        for (word, value) in [("true", Json::Bool(true)), ("false", Json::Bool(false)), ("null", Json::Null)] {
+        for (word, value) in [("true", Json::Bool(true)), ("false", Json::Bool(false)), ("null", Json::Null)]
+        {
             if self.eat(word) {
                 return Ok(Operand::Literal(value));
             }

@@ -59,7 +59,9 @@ impl KeyValue {
                 *seen |= metric.read(key, value, out);
             }
         }
-        for (metric, _) in self.metrics.iter().zip(seen).filter(|(metric, seen)| !seen && !metric.key.contains('*')) {
+        for (metric, _) in
+            self.metrics.iter().zip(seen).filter(|(metric, seen)| !seen && !metric.key.contains('*'))
+        {
             out.skip(|| format!("there is no key `{}`", metric.key));
         }
     }

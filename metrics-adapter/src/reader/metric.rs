@@ -31,7 +31,8 @@ impl Metric {
         if self.kind == Kind::Info {
             return Some(1.0);
         }
-        let named = |wanted: &str| self.words.iter().find(|(word, _)| word == wanted).map(|(_, value)| *value);
+        let named =
+            |wanted: &str| self.words.iter().find(|(word, _)| word == wanted).map(|(_, value)| *value);
         named(text.trim())
             .or_else(|| super::number(text).map(|number| number * self.scale))
             .or_else(|| named("*"))
@@ -94,11 +95,14 @@ impl JsonMetric {
             for (metric, path) in &self.values {
                 let name = metric.name.expand(capture);
                 match path.first(document, one.value) {
-                    None | Some(Json::Null) => out.skip(|| format!("{name}: there is no value in `{}`", self.text)),
+                    None | Some(Json::Null) => {
+                        out.skip(|| format!("{name}: there is no value in `{}`", self.text))
+                    }
                     Some(value) => match metric.json_value(value) {
                         Some(number) => out.add(&name, &metric.help, metric.kind, labels.clone(), number),
                         None => out.skip(|| {
-                            let text = value.text().map(|text| format!(" (`{}`)", super::shortened(&text, 40)));
+                            let text =
+                                value.text().map(|text| format!(" (`{}`)", super::shortened(&text, 40)));
                             format!("{name}: {}{} is no number", value.kind(), text.unwrap_or_default())
                         }),
                     },

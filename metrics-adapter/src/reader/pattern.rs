@@ -44,7 +44,9 @@ impl PatternMetric {
             let name = self.name(&captures);
             let value = value_group(&captures);
             match self.metric.value(value) {
-                Some(number) => out.add(&name, &self.metric.help, self.metric.kind, self.labels(&captures), number),
+                Some(number) => {
+                    out.add(&name, &self.metric.help, self.metric.kind, self.labels(&captures), number)
+                }
                 None => out.skip(|| format!("{name}: `{}` is no number", super::shortened(value, 40))),
             }
         }

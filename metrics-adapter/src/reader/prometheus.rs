@@ -97,11 +97,15 @@ impl Page {
         let known = |suffix: &str, kinds: &[Kind]| {
             let base = line.name.strip_suffix(suffix)?;
             let head = self.heads.get(base)?;
-            head.kind.filter(|kind| kinds.contains(kind)).map(|kind| (base.to_owned(), kind, suffix.to_owned()))
+            head.kind
+                .filter(|kind| kinds.contains(kind))
+                .map(|kind| (base.to_owned(), kind, suffix.to_owned()))
         };
         let exact = self.heads.get(line.name).and_then(|head| head.kind);
         let composed = match exact {
-            Some(kind @ (Kind::Summary | Kind::Histogram)) => Some((line.name.to_owned(), kind, String::new())),
+            Some(kind @ (Kind::Summary | Kind::Histogram)) => {
+                Some((line.name.to_owned(), kind, String::new()))
+            }
             Some(_) => None,
             None => known("_bucket", &[Kind::Histogram])
                 .or_else(|| known("_sum", &[Kind::Histogram, Kind::Summary]))
@@ -150,7 +154,11 @@ impl Page {
             family.samples.len() - 1
         });
         let bound = bound.as_deref().and_then(super::number);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts; a cast saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counts; a cast saturates"
+        )]
         let count = line.value as u64;
         match (&mut family.samples[at].value, suffix, bound) {
             (Value::Histogram(histogram), "_bucket", Some(bound)) => {
@@ -164,7 +172,12 @@ impl Page {
             (Value::Histogram(Histogram { sum, .. }) | Value::Summary(Summary { sum, .. }), "_sum", _) => {
                 *sum = line.value;
             }
-            (Value::Histogram(Histogram { count: known, .. }) | Value::Summary(Summary { count: known, .. }), "_count", _) => {
+            (
+                Value::Histogram(Histogram { count: known, .. })
+                | Value::Summary(Summary { count: known, .. }),
+                "_count",
+                _,
+            ) => {
                 *known = count;
             }
             _ => out.skip(|| format!("`{}` is no part of a {kind}", super::shortened(line.name, 80))),
@@ -205,7 +218,8 @@ fn sample(line: &str) -> Result<Line<'_>, String> {
                 break;
             }
             let (label, after) = rest.split_once('=').ok_or_else(|| wrong("a label without value"))?;
-            let after = after.trim_start().strip_prefix('"').ok_or_else(|| wrong("a label value without quotes"))?;
+            let after =
+                after.trim_start().strip_prefix('"').ok_or_else(|| wrong("a label value without quotes"))?;
             let (value, after) = quoted(after).ok_or_else(|| wrong("a label value without end"))?;
             if labels.len() >= MAX_LABELS {
                 return Err(wrong("too many labels"));

@@ -28,14 +28,16 @@ fn paths(document: &str, path: &str) -> Vec<String> {
     let document = Json::parse(document.as_bytes()).unwrap();
     let found = Path::parse(path).unwrap().select(&document, &document).unwrap();
     let shown = |found: super::json_path::Match<'_>| {
-        [found.value.text().unwrap_or_else(|| found.value.kind().to_owned()), found.captures.join("/")].join(":")
+        [found.value.text().unwrap_or_else(|| found.value.kind().to_owned()), found.captures.join("/")]
+            .join(":")
     };
     found.into_iter().map(shown).collect()
 }
 
 #[test]
 fn paths_select() {
-    let document = r#"{"a":{"b":[1,2,{"c":3}],"x-y":"t"},"s":[{"n":"p","v":5,"up":true},{"n":"q","v":7}],"~/":9}"#;
+    let document =
+        r#"{"a":{"b":[1,2,{"c":3}],"x-y":"t"},"s":[{"n":"p","v":5,"up":true},{"n":"q","v":7}],"~/":9}"#;
     for (path, expected) in [
         ("$.a.b[0]", &["1:"][..]),
         ("a.b[-1].c", &["3:"]),
@@ -107,10 +109,17 @@ fn json_values_and_labels() {
                 text: "$.pools.*".into(),
                 values: vec![
                     (metric("pool_used", Kind::Gauge), Path::parse("@.used").unwrap()),
-                    (Metric { scale: 0.001, ..metric("pool_wait_seconds_total", Kind::Counter) }, Path::parse("wait").unwrap()),
+                    (
+                        Metric { scale: 0.001, ..metric("pool_wait_seconds_total", Kind::Counter) },
+                        Path::parse("wait").unwrap(),
+                    ),
                     (Metric { words, ..metric("pool_state", Kind::Gauge) }, Path::parse("state").unwrap()),
                 ],
-                labels: vec![("pool".into(), label("$1")), ("host".into(), at("$.host")), ("id".into(), at("@.id"))],
+                labels: vec![
+                    ("pool".into(), label("$1")),
+                    ("host".into(), at("$.host")),
+                    ("id".into(), at("@.id")),
+                ],
             },
             JsonMetric {
                 path: Path::parse("$.gone").unwrap(),
@@ -123,13 +132,16 @@ fn json_values_and_labels() {
     let document = r#"{"host":"h","pools":{"a":{"id":7,"used":1,"wait":1500,"state":"green"},
         "b":{"used":"2","wait":{},"state":"odd"}}}"#;
     let (shown, skip) = read(&reader, document);
-    assert_eq!(shown, [
-        "pool_state{host=\"h\",id=\"7\",pool=\"a\"} 0",
-        "pool_state{host=\"h\",pool=\"b\"} 2",
-        "pool_used{host=\"h\",id=\"7\",pool=\"a\"} 1",
-        "pool_used{host=\"h\",pool=\"b\"} 2",
-        "pool_wait_seconds_total{host=\"h\",id=\"7\",pool=\"a\"} 1.5",
-    ]);
+    assert_eq!(
+        shown,
+        [
+            "pool_state{host=\"h\",id=\"7\",pool=\"a\"} 0",
+            "pool_state{host=\"h\",pool=\"b\"} 2",
+            "pool_used{host=\"h\",id=\"7\",pool=\"a\"} 1",
+            "pool_used{host=\"h\",pool=\"b\"} 2",
+            "pool_wait_seconds_total{host=\"h\",id=\"7\",pool=\"a\"} 1.5",
+        ]
+    );
     assert_eq!(skip.unwrap(), "pool_wait_seconds_total: an object is no number");
 }
 
@@ -137,13 +149,10 @@ fn json_values_and_labels() {
 fn json_without_metrics_gives_every_number() {
     let reader = Reader::Json { metrics: Vec::new(), prefix: "app_".into() };
     let (shown, _) = read(&reader, r#"{"a":{"b.c":1,"t":"x"},"up":true,"l":[5,{"n":6}],"r_total":2}"#);
-    assert_eq!(shown, [
-        "app_a_b_c 1",
-        "app_l{index=\"0\"} 5",
-        "app_l_n{index=\"1\"} 6",
-        "app_r_total 2",
-        "app_up 1",
-    ]);
+    assert_eq!(
+        shown,
+        ["app_a_b_c 1", "app_l{index=\"0\"} 5", "app_l_n{index=\"1\"} 6", "app_r_total 2", "app_up 1",]
+    );
 }
 
 #[test]
@@ -166,15 +175,18 @@ fn text_by_patterns() {
 
 #[test]
 fn keys_and_values() {
-    let (shown, _) = read(&Reader::KeyValue(KeyValue { prefix: "p_".into(), ..KeyValue::default() }),
-        "# Server\r\nused_memory:10\r\nname:x\nload 12%\na.b=1.5\n");
+    let (shown, _) = read(
+        &Reader::KeyValue(KeyValue { prefix: "p_".into(), ..KeyValue::default() }),
+        "# Server\r\nused_memory:10\r\nname:x\nload 12%\na.b=1.5\n",
+    );
     assert_eq!(shown, ["p_a_b 1.5", "p_load 12", "p_used_memory 10"]);
     let metrics = vec![KeyMetric {
         metric: metric("calls_total", Kind::Counter),
         key: "cmd_*".into(),
         labels: vec![("cmd".into(), Template::new("$1"))],
     }];
-    let (shown, _) = read(&Reader::KeyValue(KeyValue { metrics, ..KeyValue::default() }), "cmd_get:2\ncmd_set:3\nx:1");
+    let (shown, _) =
+        read(&Reader::KeyValue(KeyValue { metrics, ..KeyValue::default() }), "cmd_get:2\ncmd_set:3\nx:1");
     assert_eq!(shown, ["calls_total{cmd=\"get\"} 2", "calls_total{cmd=\"set\"} 3"]);
 }
 
@@ -194,11 +206,10 @@ fn tables_by_column_name() {
     let text = "# px,sv,scur\nweb,FRONTEND,4\nweb,BACKEND,1\n\"a,\n\"\"b\",FRONTEND,5\nshort,FRONTEND\nx,FRONTEND,y\n\
         # scur,px,sv\n6,moved,FRONTEND\n";
     let (shown, skip) = read(&Reader::Csv(csv.clone()), text);
-    assert_eq!(shown, [
-        "sessions{proxy=\"a,\\n\\\"b\"} 5",
-        "sessions{proxy=\"moved\"} 6",
-        "sessions{proxy=\"web\"} 4",
-    ]);
+    assert_eq!(
+        shown,
+        ["sessions{proxy=\"a,\\n\\\"b\"} 5", "sessions{proxy=\"moved\"} 6", "sessions{proxy=\"web\"} 4",]
+    );
     assert_eq!(skip.unwrap(), "sessions: line 7: `y` is no number");
     let (_, skip) = read(&Reader::Csv(csv.clone()), "px,sv\na,FRONTEND\n");
     assert_eq!(skip.unwrap(), "there is no column `scur`");
@@ -213,7 +224,10 @@ fn prometheus_pages() {
         # TYPE c counter\n# HELP c C\nc_total{x=\"a\\\"b\\\\c\\nd\",} 5 # {trace=\"x\"} 1\nc_created 7\nu 1e3\n# TYPE g gauge\ng { a = \"b\" } +Inf\n# EOF\nnot read\n";
     let reading = Reader::Prometheus.read(text.as_bytes(), 1000).unwrap();
     let families = Normal::default().apply(reading.families).0;
-    let page = crate::exposition::page(&mut crate::family::Families::sorted(families), crate::exposition::Format::Text);
+    let page = crate::exposition::page(
+        &mut crate::family::Families::sorted(families),
+        crate::exposition::Format::Text,
+    );
     let expected = "# HELP c_total C\n# TYPE c_total counter\nc_total{x=\"a\\\"b\\\\c\\nd\"} 5\n# TYPE g gauge\ng{a=\"b\"} +Inf\n\
         # HELP h Help \\\\ \\n x\n# TYPE h histogram\nh_bucket{a=\"1\",le=\"0.5\"} 1\nh_bucket{a=\"1\",le=\"+Inf\"} 3\n\
         h_sum{a=\"1\"} 4\nh_count{a=\"1\"} 3\n# TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_sum 1\ns_count 2\n\

@@ -69,7 +69,9 @@ impl Address {
             loop {
                 let read = reader.read(&mut piece).await.map_err(failed)?;
                 if answer.len() + read > limit {
-                    return Err(GatherError(format!("{self}: the answer is longer than {limit} bytes (max_bytes)")));
+                    return Err(GatherError(format!(
+                        "{self}: the answer is longer than {limit} bytes (max_bytes)"
+                    )));
                 }
                 answer.extend_from_slice(&piece[..read]);
                 if read == 0 || done(&answer) {

@@ -73,7 +73,10 @@ impl Problem {
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names = self.sources.iter().map(|source| &source.options.name);
-        f.debug_struct("Config").field("path", &self.path).field("sources", &names.collect::<Vec<_>>()).finish()
+        f.debug_struct("Config")
+            .field("path", &self.path)
+            .field("sources", &names.collect::<Vec<_>>())
+            .finish()
     }
 }
 
@@ -104,8 +107,11 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, options: Options) -> Result<Self, ConfigError> {
-        let sources = read(text, path, &options)
-            .map_err(|problem| ConfigError { path: path.to_owned(), line: problem.line, reason: problem.reason })?;
+        let sources = read(text, path, &options).map_err(|problem| ConfigError {
+            path: path.to_owned(),
+            line: problem.line,
+            reason: problem.reason,
+        })?;
         Ok(Self { path: Some(path.to_owned()), options, sources, ..Self::default() })
     }
 
@@ -193,7 +199,9 @@ fn source(
         None => defaults.interval,
     }
     .filter(|interval| !interval.is_zero());
-    if let Some(timeout) = raw.timeout.as_ref().map(|text| span("timeout", text)).transpose()?.or(defaults.timeout) {
+    if let Some(timeout) =
+        raw.timeout.as_ref().map(|text| span("timeout", text)).transpose()?.or(defaults.timeout)
+    {
         if timeout.is_zero() {
             return Err(Problem::at(raw.timeout.as_ref().map_or(0, |text| text.line), "timeout: it is zero"));
         }

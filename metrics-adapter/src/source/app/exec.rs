@@ -29,7 +29,8 @@ struct Group(Child);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
         }
     }
 }

@@ -11,7 +11,12 @@ const STDOUT: u8 = 6;
 const STDERR: u8 = 7;
 
 /// Asks for `path?query` and returns the body.
-pub(super) async fn get(address: &Address, path: &str, query: &str, limit: usize) -> Result<Vec<u8>, GatherError> {
+pub(super) async fn get(
+    address: &Address,
+    path: &str,
+    query: &str,
+    limit: usize,
+) -> Result<Vec<u8>, GatherError> {
     let answer = address.exchange(&request(path, query), limit, |_| false).await?;
     body(&answer).map_err(|reason| GatherError(format!("{address}: {reason}")))
 }
@@ -104,7 +109,10 @@ mod tests {
         record(&mut refused, STDERR, b"Primary script unknown");
         record(&mut refused, STDOUT, b"Status: 404 Not Found\r\n\r\nFile not found.\n");
         record(&mut refused, END, &[0; 8]);
-        assert_eq!(body(&refused).unwrap_err(), "the status page answered 404 Not Found Primary script unknown");
+        assert_eq!(
+            body(&refused).unwrap_err(),
+            "the status page answered 404 Not Found Primary script unknown"
+        );
         assert_eq!(request("/s", "json")[..8], [1, 1, 0, 1, 0, 8, 0, 0]);
     }
 }

@@ -43,7 +43,11 @@ impl Files {
 }
 
 /// A regular file's bytes under a bound.
-pub(super) async fn read(path: &Path, limit: usize, max_age: Option<Duration>) -> Result<Vec<u8>, GatherError> {
+pub(super) async fn read(
+    path: &Path,
+    limit: usize,
+    max_age: Option<Duration>,
+) -> Result<Vec<u8>, GatherError> {
     let failed = |error: std::io::Error| GatherError(format!("{}: {error}", path.display()));
     let data = tokio::fs::metadata(path).await.map_err(failed)?;
     // Opening a named pipe would wait for a writer.
@@ -83,7 +87,11 @@ fn paths(path: &Path) -> Result<Vec<PathBuf>, GatherError> {
             found.push(directory.join(name));
         }
         if found.len() > limits::FILES {
-            return Err(GatherError(format!("{}: matches more than {} files", path.display(), limits::FILES)));
+            return Err(GatherError(format!(
+                "{}: matches more than {} files",
+                path.display(),
+                limits::FILES
+            )));
         }
     }
     found.sort_unstable();

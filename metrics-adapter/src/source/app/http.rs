@@ -101,7 +101,8 @@ impl Fetch {
     pub(super) fn sibling(&self, path: &str) -> Result<Self, GatherError> {
         let mut parts = self.uri.clone().into_parts();
         let base = self.uri.path().trim_end_matches('/');
-        let path = format!("{base}{path}").parse().map_err(|_| GatherError(format!("`{path}` is no path")))?;
+        let path =
+            format!("{base}{path}").parse().map_err(|_| GatherError(format!("`{path}` is no path")))?;
         parts.path_and_query = Some(path);
         let uri = Uri::from_parts(parts).map_err(|error| GatherError(error.to_string()))?;
         Ok(Self { uri, ..self.clone() })
@@ -113,7 +114,8 @@ impl Fetch {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let read = |path: &PathBuf| secret::read(path).map_err(|error| GatherError(common::error::chain(&error)));
+        let read =
+            |path: &PathBuf| secret::read(path).map_err(|error| GatherError(common::error::chain(&error)));
         let authorization = match &self.login {
             Login::None => None,
             Login::Basic(user, path) => {
@@ -123,8 +125,9 @@ impl Fetch {
             Login::Bearer(path) => Some(format!("Bearer {}", read(path)?.expose_secret())),
         };
         if let Some(text) = authorization {
-            let mut value = HeaderValue::from_str(&text)
-                .map_err(|_| GatherError("the password holds characters that no header may have".to_owned()))?;
+            let mut value = HeaderValue::from_str(&text).map_err(|_| {
+                GatherError("the password holds characters that no header may have".to_owned())
+            })?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
@@ -142,9 +145,14 @@ impl Fetch {
         if !answer.status().is_success() {
             let place = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let place = place.map(|place| format!(" and points to {place}, which is not followed"));
-            return Err(GatherError(format!("{shown} answered {}{}", answer.status(), place.unwrap_or_default())));
+            return Err(GatherError(format!(
+                "{shown} answered {}{}",
+                answer.status(),
+                place.unwrap_or_default()
+            )));
         }
-        let long = || GatherError(format!("{shown}: the answer is longer than {} bytes (max_bytes)", self.limit));
+        let long =
+            || GatherError(format!("{shown}: the answer is longer than {} bytes (max_bytes)", self.limit));
         let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         if length.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > self.limit as u64) {
             return Err(long());
@@ -152,7 +160,8 @@ impl Fetch {
         let mut body = answer.into_body();
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| GatherError(format!("{shown}: {}", common::error::chain(&error))))?;
+            let frame =
+                frame.map_err(|error| GatherError(format!("{shown}: {}", common::error::chain(&error))))?;
             let Some(data) = frame.data_ref() else { continue };
             if bytes.len() + data.len() > self.limit {
                 return Err(long());

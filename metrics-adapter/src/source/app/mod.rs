@@ -37,10 +37,10 @@ pub use self::explain::{explain, lint, test};
 pub use self::probe::{Probed, probe};
 pub use self::run::{APP, RunError, run};
 pub use self::runner::Runner;
-pub use crate::family::normal::Normal;
-pub use crate::reader::Reading;
 use crate::family::Family;
+pub use crate::family::normal::Normal;
 use crate::reader::ReadError;
+pub use crate::reader::Reading;
 
 /// A boxed gathering.
 pub type Gathering<'a> = Pin<Box<dyn Future<Output = Result<Reading, GatherError>> + Send + 'a>>;

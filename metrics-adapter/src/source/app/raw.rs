@@ -122,16 +122,16 @@ keys! {
     }
 }
 
-keys! {
-    /// One entry of `relabel`.
-    RawRelabel {
-        source_labels: Vec<Scalar> = "source_labels",
-        separator: Text = "separator",
-        regex: Text = "regex",
-        target_label: Text = "target_label",
-        replacement: Text = "replacement",
-        action: Text = "action",
-    }
+/// One entry of `relabel`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRelabel {
+    pub(super) source_labels: Option<At<Vec<Scalar>>>,
+    pub(super) separator: Option<Scalar>,
+    pub(super) regex: Option<Scalar>,
+    pub(super) target_label: Option<Scalar>,
+    pub(super) replacement: Option<Scalar>,
+    pub(super) action: Option<Scalar>,
 }
 
 /// One text, or a list of words.

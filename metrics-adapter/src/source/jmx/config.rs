@@ -255,7 +255,24 @@ pub(super) fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    let mut file = read(path)?;
+    complete(read(path)?, path, environment)
+}
+
+/// The same from a text; `path` is what included files are beside of.
+pub(super) fn load_text(
+    text: &str,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    let file = parse(text).map_err(|(line, reason)| ConfigError { path: path.to_owned(), line, reason })?;
+    complete(file, path, environment)
+}
+
+fn complete(
+    mut file: File,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
     let mut rules = Vec::new();
     include(&mut rules, path, &file.includes, MAX_INCLUDES)?;
     if !rules.is_empty() {
@@ -276,6 +293,18 @@ fn include(
     depth: usize,
 ) -> Result<(), ConfigError> {
     for name in files {
+        if let Some(set) = name.to_str().and_then(|name| name.strip_prefix("builtin:")) {
+            let known = super::RULE_SETS.iter().find(|(known, _)| *known == set);
+            let Some((_, text)) = known else {
+                let names: Vec<&str> = super::RULE_SETS.iter().map(|(known, _)| *known).collect();
+                let reason = format!("`includes`: there is no rule set `{set}` ({})", names.join(", "));
+                return Err(ConfigError { path: from.to_owned(), line: None, reason });
+            };
+            let file =
+                parse(text).map_err(|(line, reason)| ConfigError { path: name.clone(), line, reason })?;
+            rules.extend(file.rules.unwrap_or_default());
+            continue;
+        }
         let path = from.parent().unwrap_or(Path::new("")).join(name);
         if depth == 0 {
             let reason = format!("`includes` go deeper than {MAX_INCLUDES} files");
