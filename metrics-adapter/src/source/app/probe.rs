@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::build;
+use super::config::{Config, Options};
 use super::explain::written;
 use super::http::{self, Fetch};
 use super::module;
@@ -69,8 +71,9 @@ fn guess(bytes: &[u8], what: &str, by_http: bool) -> Result<Probed, GatherError>
         let hint = "use http_text, file or tail with `format: regex`";
         return Err(GatherError(format!("{what}: no known format (it starts with `{start}`); {hint}")));
     };
-    let (families, _) = Normal::default().apply(guess.reading.families);
-    let quoted = serde_json::Value::from(what);
+    let absolute = std::path::absolute(what).unwrap_or_else(|_| what.into());
+    let quoted = if by_http { what.to_owned() } else { absolute.display().to_string() };
+    let quoted = serde_json::Value::from(quoted);
     let mut configuration = String::from("sources:\n");
     let _ = match by_http {
         true => writeln!(configuration, "- type: {}\n  url: {quoted}", guess.kind),
@@ -80,6 +83,16 @@ fn guess(bytes: &[u8], what: &str, by_http: bool) -> Result<Probed, GatherError>
         let _ = writeln!(configuration, "  format: {}", guess.file_format);
     }
     configuration.push_str(&guess.lines);
+    // What is shown is what the configuration gives.
+    let parsed = Config::parse(&configuration, Path::new("probe.yaml"), Options::default());
+    let parsed = parsed.map_err(|error| GatherError(error.to_string()))?;
+    let source = parsed.sources.first();
+    let offline = source.and_then(|source| build::offline(&source.raw.as_ref()?.0, &source.options));
+    let reading = match offline {
+        Some(read) => read(bytes)?,
+        None => guess.reading,
+    };
+    let (families, _) = Normal::default().apply(reading.families);
     Ok(Probed { format: guess.format.to_owned(), page: written(families), configuration })
 }
 

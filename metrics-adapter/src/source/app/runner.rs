@@ -156,7 +156,10 @@ impl Slot {
         };
         let mut reading = reading;
         let over = limit_samples(&mut reading.families, self.options.max_series);
-        let (families, out) = self.options.normal.apply(reading.families);
+        let (mut families, out) = self.options.normal.apply(reading.families);
+        for family in families.iter_mut().filter(|family| family.help.is_empty()) {
+            family.help = format!("From the source {} ({}).", self.options.name, self.options.kind);
+        }
         let over_reason = || format!("there are more than {} samples (max_series)", self.options.max_series);
         let first_skip = reading.first_skip.or_else(|| (over > 0).then(over_reason)).or(out.first);
         Snapshot {

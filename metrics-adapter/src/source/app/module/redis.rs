@@ -112,7 +112,7 @@ fn info(text: &str, out: &mut Builder) {
                 _ => None,
             };
             if let Some(value) = number(text).or(status) {
-                out.put(&format!("redis_{name}"), "", *kind, &[], value);
+                out.put(&format!("redis_{name}"), &format!("`{key}` of INFO."), *kind, &[], value);
             }
         } else if let Some(command) = key.strip_prefix("cmdstat_") {
             fields(text, |field, value| {

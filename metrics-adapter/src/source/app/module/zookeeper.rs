@@ -46,7 +46,7 @@ pub(super) fn read(text: &str, out: &mut Builder) -> Result<(), ReadError> {
                 push_name(&mut valid, name);
                 let counts = name.starts_with("zk_packets_") || name.ends_with("_total");
                 let kind = if counts { Kind::Counter } else { Kind::Gauge };
-                out.put(&valid, "", kind, &labels, number);
+                out.put(&valid, &format!("`{name}` of mntr."), kind, &labels, number);
             }
         }
     }
