@@ -28,7 +28,8 @@ pub(super) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     runtime::run(Options::default(), |_| async move {
-        let probed = probe(&what).await?;
+        let probed =
+            probe(&what).await.inspect_err(|error| eprintln!("metrics-adapter probe: error: {error}"))?;
         print!("# {}\n{}\n# Configuration:\n{}", probed.summary(), probed.page, probed.configuration);
         Ok::<_, metrics_adapter::source::app::GatherError>(())
     })

@@ -137,7 +137,7 @@ fn entry(
     let mut entry = Entry { kind: first.kind, help: shares[0], shares: Vec::new() };
     for (part, at) in shares {
         let family = &parts[*part][*at];
-        if family.help != "" && parts[entry.help.0][entry.help.1].help.is_empty() {
+        if !family.help.is_empty() && parts[entry.help.0][entry.help.1].help.is_empty() {
             entry.help = (*part, *at);
         }
         if !fits(entry.kind, family.kind) {

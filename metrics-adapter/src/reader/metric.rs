@@ -96,7 +96,7 @@ impl JsonMetric {
                 let name = metric.name.expand(capture);
                 match path.first(document, one.value) {
                     None | Some(Json::Null) => {
-                        out.skip(|| format!("{name}: there is no value in `{}`", self.text))
+                        out.skip(|| format!("{name}: there is no value in `{}`", self.text));
                     }
                     Some(value) => match metric.json_value(value) {
                         Some(number) => out.add(&name, &metric.help, metric.kind, labels.clone(), number),

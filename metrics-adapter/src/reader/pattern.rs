@@ -45,7 +45,7 @@ impl PatternMetric {
             let value = value_group(&captures);
             match self.metric.value(value) {
                 Some(number) => {
-                    out.add(&name, &self.metric.help, self.metric.kind, self.labels(&captures), number)
+                    out.add(&name, &self.metric.help, self.metric.kind, self.labels(&captures), number);
                 }
                 None => out.skip(|| format!("{name}: `{}` is no number", super::shortened(value, 40))),
             }

@@ -15,8 +15,8 @@ fn mistakes_name_file_line_source_and_key() {
     let json = "sources:\n- name: app\n  type: http_json\n  url: http://x/\n";
     for (yaml, expected) in [
         (
-            "sources:\n- type: nginx\n  ulr: http://x/\n",
-            "adapter.yaml:3: unknown key `ulr`, did you mean `url`?",
+            "sources:\n- type: nginx\n  urls: http://x/\n",
+            "adapter.yaml:3: unknown key `urls`, did you mean `url`?",
         ),
         (
             "sources:\n- type: ngnix\n",

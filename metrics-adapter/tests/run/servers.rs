@@ -107,9 +107,10 @@ fn haproxy() {
     let (directory, port) = (directory(), free_port());
     let stats = free_port();
     let config = format!(
-        "global\n stats socket haproxy.sock mode 600\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n\
+        "global\n stats socket {}/haproxy.sock mode 600\ndefaults\n mode http\n timeout client 5s\n timeout server 5s\n\
          timeout connect 5s\nfrontend web\n bind 127.0.0.1:{port}\n default_backend app\nbackend app\n\
-         server one 127.0.0.1:1 check\n server two 127.0.0.1:2\nfrontend stats\n bind 127.0.0.1:{stats}\n stats enable\n stats uri /stats\n"
+         server one 127.0.0.1:1 check\n server two 127.0.0.1:2\nfrontend stats\n bind 127.0.0.1:{stats}\n stats enable\n stats uri /stats\n",
+        directory.path().display()
     );
     fs::write(directory.path().join("haproxy.cfg"), config).unwrap();
     let server = serve("/usr/sbin/haproxy", &["-db", "-f", "haproxy.cfg"], port, directory.path());

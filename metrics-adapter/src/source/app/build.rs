@@ -364,7 +364,7 @@ impl Maker<'_> {
             if module == "php_fpm" && fetch.uri.query().is_none() {
                 fetch.uri = format!("{}?json&full", fetch.uri).parse().unwrap_or(fetch.uri);
             }
-            Reach::Http(fetch)
+            Reach::Http(Box::new(fetch))
         } else {
             let address = self.address(Some(default), module::default_port(module))?;
             if module == "php_fpm" {

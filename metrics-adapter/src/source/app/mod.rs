@@ -24,6 +24,7 @@ mod statsd;
 mod status;
 mod tail;
 mod tcp;
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -97,7 +97,6 @@ impl Config {
     }
 
     /// Asks a running mode to read its configuration again.
-    #[must_use]
     pub fn reloader(&self) -> impl Fn() + Send + Sync + 'static {
         let reload = Arc::clone(&self.web.reload);
         move || reload.notify_one()

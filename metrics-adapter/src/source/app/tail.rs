@@ -247,7 +247,7 @@ impl State {
         let size = open.file.metadata()?.len();
         match known {
             Some(known) if known.identity == open.identity && known.offset <= size => {
-                open.seek(known.offset)?
+                open.seek(known.offset)?;
             }
             Some(known) => {
                 // Rotated while nobody looked: its rest first, if it is still beside.

@@ -64,7 +64,7 @@ pub(super) fn read(text: &str, out: &mut Builder) -> Result<(), ReadError> {
             "Scoreboard" => scoreboard(value, out),
             "CPUUser" | "CPUChildrenUser" => *cpu.entry("user").or_default() += number(value).unwrap_or(0.0),
             "CPUSystem" | "CPUChildrenSystem" => {
-                *cpu.entry("system").or_default() += number(value).unwrap_or(0.0)
+                *cpu.entry("system").or_default() += number(value).unwrap_or(0.0);
             }
             _ if key.starts_with("ProxyBalancer[") => proxy(key, value, &mut balancer, &mut worker, out),
             _ => {

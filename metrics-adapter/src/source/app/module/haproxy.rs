@@ -106,7 +106,7 @@ fn one(line: u64, row: &Row<'_>, out: &mut Builder) {
         };
         match number(value) {
             Some(number) => {
-                out.put(&format!("haproxy_{kind}_{metric}"), help, *metric_kind, &labels, number * scale)
+                out.put(&format!("haproxy_{kind}_{metric}"), help, *metric_kind, &labels, number * scale);
             }
             None => out.skip(|| {
                 format!("line {line}: {column}: `{}` is no number", crate::reader::shortened(value, 40))

@@ -25,7 +25,7 @@ pub const NAMES: [&str; 8] =
 #[derive(Clone)]
 pub(super) enum Reach {
     /// `nginx`, `apache`, `haproxy`, `php_fpm` behind a web server, `rabbitmq`.
-    Http(Fetch),
+    Http(Box<Fetch>),
     /// `memcached`, `redis`, `zookeeper`, `haproxy` by its socket.
     Stream(Address),
     /// `php_fpm` itself, and the path of its status page.
@@ -36,7 +36,8 @@ pub(super) enum Reach {
 pub(super) fn guess(bytes: &[u8], limit: usize) -> Option<(&'static str, &'static str, Reading)> {
     let text = String::from_utf8_lossy(bytes);
     let text: &str = &text;
-    let known: [(&str, &str, &dyn Fn(&mut Builder) -> Result<(), ReadError>); 4] = [
+    type Read<'a> = &'a dyn Fn(&mut Builder) -> Result<(), ReadError>;
+    let known: [(&str, &str, Read<'_>); 4] = [
         ("nginx's stub_status", "nginx", &|out| nginx::read(text, out)),
         ("Apache's server-status", "apache", &|out| apache::read(text, out)),
         ("HAProxy's statistics", "haproxy", &|out| haproxy::read(text, out)),

@@ -143,7 +143,13 @@ fn info(text: &str, out: &mut Builder) {
             fields(text, |field, value| match field {
                 "keys" => out.put("redis_db_keys", "Keys by database.", Gauge, &labels, value),
                 "expires" => {
-                    out.put("redis_db_keys_expiring", "Keys that expire, by database.", Gauge, &labels, value)
+                    out.put(
+                        "redis_db_keys_expiring",
+                        "Keys that expire, by database.",
+                        Gauge,
+                        &labels,
+                        value,
+                    );
                 }
                 "avg_ttl" => {
                     let help = "Mean time to live of keys that expire, by database.";
