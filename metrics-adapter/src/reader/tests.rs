@@ -88,7 +88,7 @@ fn documents_have_bounds() {
     assert!(Json::parse(level.as_bytes()).is_ok());
     let wide = format!("[{}0]", "0,".repeat(MAX_NODES));
     assert!(Json::parse(wide.as_bytes()).unwrap_err().reason.contains("values"));
-    let error = Json::parse(b"{\n\"a\": tru\n}").unwrap_err();
+    let error = Json::parse(b"{\n\"a\": tru }").unwrap_err();
     assert_eq!(error.line, Some(2));
     // A path that would look at everything below everything.
     let nested = format!("{}{}", "[[".repeat(30), "]]".repeat(30));
