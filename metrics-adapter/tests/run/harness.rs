@@ -46,7 +46,9 @@ pub(crate) struct Running(pub(crate) Child);
 impl Drop for Running {
     fn drop(&mut self) {
         // Asked first, so that a server with child processes ends these too.
-        let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").args(["-TERM", &self.0.id().to_string()]).status();
+        }
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(5) {
             if !matches!(self.0.try_wait(), Ok(None)) {

@@ -240,7 +240,7 @@ impl Maker<'_> {
     fn tcp(&self, limit: usize) -> Built {
         let command = match self.raw.command.as_ref().map(|command| (&command.value, command.line)) {
             None => Vec::new(),
-            Some((Command::Text(text), _)) => text.clone().into_bytes(),
+            Some((Command::Text(text), _)) => text.0.clone().into_bytes(),
             Some((Command::Words(_), line)) => {
                 return Err(Problem::at(line, "command: one text is sent, not a list"));
             }
@@ -319,7 +319,7 @@ impl Maker<'_> {
             let reason = "command: a list of program and arguments is needed; there is no shell";
             return Err(Problem::at(command.line, reason));
         };
-        if words.first().is_none_or(String::is_empty) {
+        if words.first().is_none_or(|word| word.is_empty()) {
             return Err(Problem::at(command.line, "command: it is empty"));
         }
         if !context.allow_exec {
@@ -328,7 +328,7 @@ impl Maker<'_> {
         }
         let environment = self.raw.environment.as_ref().map(|all| &all.value).into_iter().flatten();
         Ok(Arc::new(exec::Exec {
-            words: words.clone(),
+            words: words.iter().map(|word| word.0.clone()).collect(),
             environment: environment.map(|(name, value)| (name.clone(), value.value.0.clone())).collect(),
             directory: self.base.to_owned(),
             limit,

@@ -138,6 +138,6 @@ pub(super) struct RawRelabel {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Command {
-    Words(Vec<String>),
-    Text(String),
+    Words(Vec<Text>),
+    Text(Text),
 }
