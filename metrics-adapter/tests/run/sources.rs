@@ -268,3 +268,26 @@ fn the_status_page_shows_sources_samples_and_escapes() {
     }
     assert!(get(adapter.web, "/metrics", "").0.contains("text/plain"));
 }
+
+#[test]
+fn the_page_is_pushed_too() {
+    let fake = Fake::body("x 1\n");
+    let (received, requests) = std::sync::mpsc::channel();
+    let receiver = Fake::new(move |head, stream| {
+        let _ = received.send(head.to_lowercase());
+        let _ = write!(stream, "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+    });
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("token"), "geheim\n").unwrap();
+    let yaml = format!(
+        "sources:\n- {{name: x, type: prometheus, url: '{}'}}\npush:\n\
+         - {{protocol: remote_write, url: '{}api/v1/write', interval: 200ms, bearer_token_file: token}}\n",
+        fake.url(),
+        receiver.url()
+    );
+    let adapter = Adapter::start_in(directory, &yaml, &[]);
+    let head = requests.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(head.starts_with("post /api/v1/write ") && head.contains("bearer geheim"), "{head}");
+    let page = adapter.page();
+    assert!(page.contains("target=") && !page.contains("geheim"), "{page}");
+}

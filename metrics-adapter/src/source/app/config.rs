@@ -9,6 +9,7 @@ use super::raw::{At, File, RawRelabel, RawSource, Scalar};
 use super::{Gather, SourceOptions, build, limits};
 use crate::family::normal::{Normal, is_label};
 use crate::family::relabel::{Action, Relabel, anchored};
+use crate::push::Target;
 use crate::reader::template::Template;
 
 /// Why a configuration cannot be used.
@@ -37,6 +38,8 @@ pub struct Config {
     pub(super) path: Option<PathBuf>,
     pub(super) options: Options,
     pub(super) sources: Vec<Source>,
+    /// Where the page is pushed to.
+    pub(super) push: Vec<Target>,
     /// Where the page is served; see [`Config::listen`].
     pub(super) web: super::run::Web,
 }
@@ -107,12 +110,12 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, path: &Path, options: Options) -> Result<Self, ConfigError> {
-        let sources = read(text, path, &options).map_err(|problem| ConfigError {
+        let (sources, push) = read(text, path, &options).map_err(|problem| ConfigError {
             path: path.to_owned(),
             line: problem.line,
             reason: problem.reason,
         })?;
-        Ok(Self { path: Some(path.to_owned()), options, sources, ..Self::default() })
+        Ok(Self { path: Some(path.to_owned()), options, sources, push, ..Self::default() })
     }
 
     /// Adds a source of the embedder's own.
@@ -135,7 +138,7 @@ impl Config {
     }
 }
 
-fn read(text: &str, path: &Path, options: &Options) -> Result<Vec<Source>, Problem> {
+fn read(text: &str, path: &Path, options: &Options) -> Result<(Vec<Source>, Vec<Target>), Problem> {
     let yaml = serde_saphyr::options! { with_snippet: false };
     let file = serde_saphyr::from_str_with_options::<Option<File>>(text, yaml).map_err(|error| {
         let reason = unknown_key(&error)
@@ -171,7 +174,9 @@ fn read(text: &str, path: &Path, options: &Options) -> Result<Vec<Source>, Probl
         }
         sources.push(source(&name, raw.value.clone(), &defaults, &base, options).map_err(within)?);
     }
-    Ok(sources)
+    let push = file.push.unwrap_or_default();
+    let push = push.iter().map(|raw| super::push::target(raw, &base)).collect::<Result<_, _>>()?;
+    Ok((sources, push))
 }
 
 fn unknown_key(error: &serde_saphyr::Error) -> Option<String> {

@@ -17,6 +17,7 @@ mod limits;
 pub mod module;
 mod own;
 mod probe;
+mod push;
 mod raw;
 mod run;
 mod runner;

@@ -39,6 +39,7 @@ pub(super) struct File {
     pub(super) interval: Option<Scalar>,
     pub(super) timeout: Option<Scalar>,
     pub(super) sources: Option<Vec<At<RawSource>>>,
+    pub(super) push: Option<Vec<At<RawPush>>>,
 }
 
 macro_rules! keys {
@@ -119,6 +120,26 @@ keys! {
         column: Text = "column",
         only: BTreeMap<String, Scalar> = "where",
         buckets: Vec<f64> = "buckets",
+    }
+}
+
+keys! {
+    /// One entry of `push`.
+    RawPush {
+        protocol: Text = "protocol",
+        url: Text = "url",
+        interval: Text = "interval",
+        timeout: Text = "timeout",
+        labels: BTreeMap<String, Scalar> = "labels",
+        headers: BTreeMap<String, Scalar> = "headers",
+        username: Text = "username",
+        password_file: Text = "password_file",
+        bearer_token_file: Text = "bearer_token_file",
+        ca_file: Text = "ca_file",
+        cert_file: Text = "cert_file",
+        key_file: Text = "key_file",
+        native_histograms: bool = "native_histograms",
+        queue_bytes: Text = "queue_bytes",
     }
 }
 

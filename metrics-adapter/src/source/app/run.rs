@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use super::config::{Config, Options};
 use super::runner::{Runner, StartError};
 use super::status;
+use crate::family::normal::Normal;
+use crate::push::Pusher;
 use crate::web::{self, Page, WebError};
 
 /// The settings table of the `run` mode.
@@ -69,6 +71,9 @@ pub enum RunError {
     /// A source could not be started.
     #[error("a source did not start")]
     Start(#[from] StartError),
+    /// A receiver that cannot be pushed to.
+    #[error("pushing did not start")]
+    Push(#[from] crate::push::PushError),
     /// The HTTP side could not start.
     #[error("the HTTP server did not start")]
     Web(#[from] WebError),
@@ -123,6 +128,12 @@ const POLL: Duration = Duration::from_secs(10);
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let web = web::Server::bind(&config.web.listen, config.web.config.as_deref()).await?;
     let runner = Runner::start(&config, &shutdown).await?;
+    let mut pushed = Vec::new();
+    for target in &config.push {
+        let pusher = Pusher::new(target.clone(), Arc::<Runner>::clone(&runner))?;
+        pushed.push(pusher.state());
+        shutdown.spawn(pusher.run(shutdown.clone()));
+    }
     shutdown.spawn(reload(config.clone(), Arc::clone(&runner), shutdown.clone()));
     let build = common::build!();
     let registry = common::metrics::registry(&build);
@@ -133,7 +144,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
         path: config.web.path.clone(),
         lifecycle: config.web.lifecycle,
         reload: Box::new(ask),
-        own: Box::new(move || crate::source::statsd::convert(&registry.gather())),
+        own: Box::new(move || {
+            let mut families = crate::source::statsd::convert(&registry.gather());
+            let pushed = pushed.iter().flat_map(|state| state.families()).collect();
+            families.extend(Normal::default().apply(pushed).0);
+            families
+        }),
         status: Arc::new(move || status::look(&looked)),
         sources: vec![Arc::<Runner>::clone(&runner)],
     };

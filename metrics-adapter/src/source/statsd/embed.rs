@@ -40,6 +40,7 @@ impl Embedded {
 /// # Errors
 /// A listener or the mapping cannot start.
 pub async fn embed(config: Config, shutdown: Shutdown) -> Result<Embedded, Error> {
+    let watch = reload::watch(config.mapping.as_ref());
     let mapping = match &config.mapping {
         Some(path) => Mapping::load(path)?,
         None => Mapping::default(),
@@ -65,7 +66,7 @@ pub async fn embed(config: Config, shutdown: Shutdown) -> Result<Embedded, Error
         shutdown.spawn(relay.run(shutdown.clone()));
     }
     let (path, again) = (config.mapping.clone(), config.reload.clone());
-    shutdown.spawn(reload::run(path, Arc::clone(&shared), again, shutdown.clone()));
+    shutdown.spawn(reload::run(path, watch, Arc::clone(&shared), again, shutdown.clone()));
     shutdown.spawn(keep_house(Arc::clone(&shared), config.memory_limit, shutdown.clone()));
     Ok(Embedded { shared, drops, _socket_file: socket_file })
 }

@@ -46,6 +46,7 @@ pub enum Error {
 /// # Errors
 /// When a listener, the mapping or the HTTP server cannot start. Once it runs it does not fail.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    let watch = reload::watch(config.mapping.as_ref());
     let mapping = match &config.mapping {
         Some(path) => Mapping::load(path)?,
         None => Mapping::default(),
@@ -77,6 +78,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     }
     shutdown.spawn(reload::run(
         config.mapping.clone(),
+        watch,
         Arc::clone(&shared),
         config.reload.clone(),
         shutdown.clone(),
