@@ -15,17 +15,21 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
-use crate::repo::{CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
+use crate::repo::{Changes, CheckoutOptions, CheckoutStats, between, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
 use crate::submodule;
 
 /// Files looked at for changes in one poll: about half a millisecond of `lstat`.
 const PATROL_FILES: usize = 500;
 
 /// What an attempt did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Report {
     /// The commit that is published now.
     pub(crate) commit: ObjectId,
+    /// The one before; the same when the link didn't move.
+    pub(crate) old: Option<ObjectId>,
+    /// What differs between the two, where that is known.
+    pub(crate) changes: Option<Arc<Changes>>,
     /// Whether a checkout was made or the link moved.
     pub(crate) changed: bool,
     /// Whether the ref can never mean another commit.
@@ -48,6 +52,30 @@ pub(crate) struct Engine {
     /// The packs as they were when all was well.
     packs: u64,
     first: bool,
+    /// Checkouts whose files were written by this process, the newest last.
+    made: Vec<ObjectId>,
+}
+
+/// Checkouts that are remembered.
+const MAX_MADE: usize = 16;
+
+impl Report {
+    /// For machines. Paths that are no UTF-8 are given as near as that can come.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!({
+            "old": self.old.map(|hash| hash.to_string()),
+            "new": self.commit.to_string(),
+        });
+        if let Some(changes) = &self.changes {
+            let path = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+            let listed = changes.listed.iter();
+            value["changed_files"] = changes.total.into();
+            value["changes"] = listed
+                .map(|one| serde_json::json!({ "path": path(&one.path), "change": one.kind.name() }))
+                .collect();
+        }
+        value
+    }
 }
 
 impl Engine {
@@ -76,6 +104,7 @@ impl Engine {
             patrol: None,
             packs: 0,
             first: true,
+            made: Vec::new(),
         };
         Ok(engine)
     }
@@ -103,7 +132,7 @@ impl Engine {
         self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
         if !self.first && self.is_current(wanted).await? {
-            return Ok(self.report(wanted, false));
+            return Ok(self.report(&Updated { commit: wanted, old: Some(wanted), changed: false, changes: None }));
         }
         let mut result = self.update(wanted, false, cancel).await;
         if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
@@ -113,13 +142,15 @@ impl Engine {
             self.metrics.rebuilt();
             result = self.update(wanted, true, cancel).await;
         }
-        let (commit, changed) = result?;
-        self.after(commit, changed);
-        Ok(self.report(commit, changed))
+        let updated = result?;
+        self.after(updated.commit, updated.changed);
+        Ok(self.report(&updated))
     }
 
-    fn report(&self, commit: ObjectId, changed: bool) -> Report {
-        Report { commit, changed, settled: self.config.reference == commit.to_string() }
+    fn report(&self, updated: &Updated) -> Report {
+        let Updated { commit, old, changed, changes } = updated;
+        let settled = self.config.reference == commit.to_string();
+        Report { commit: *commit, old: *old, changed: *changed, changes: changes.clone(), settled }
     }
 
     /// Which object the configured ref means now.
@@ -176,13 +207,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Fetches, checks out, publishes. Gives the commit and whether consumers see something new.
+    /// Fetches, checks out, publishes.
     async fn update(
         &mut self,
         wanted: ObjectId,
         afresh: bool,
         cancel: &CancellationToken,
-    ) -> Result<(ObjectId, bool), SyncError> {
+    ) -> Result<Updated, SyncError> {
         let old = self.link.current();
         let store = self.prepare(afresh, cancel).await?;
         let (source, keyring) = (&mut self.source, &self.keyring);
@@ -191,17 +222,24 @@ impl Engine {
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
         let published = self.link.leads_to(&self.layout, commit);
-        let changed = made.written || !published;
+        let changed = made.stats.is_some() || !published;
         if changed {
             self.hooks.before(commit).await.map_err(SyncError::Vetoed)?;
         }
         if !published {
             self.publish(commit, old).await?;
         }
+        let changes = self.what_changed(old, commit).await;
         self.tidy(made.store, commit, cancel).await;
         self.patrol = Some(Patrol::new(self.layout.clone(), commit));
         self.packs = self.layout.pack_state();
-        Ok((commit, changed))
+        Ok(Updated { commit, old, changed, changes })
+    }
+
+    /// Between the tree that was published and the one that is.
+    async fn what_changed(&self, old: Option<ObjectId>, new: ObjectId) -> Option<Arc<Changes>> {
+        let (old, layout) = (old.filter(|old| *old != new)?, self.layout.clone());
+        blocking(move || Ok(between(&layout, old, new))).await.ok().flatten().map(Arc::new)
     }
 
     async fn prepare(&self, afresh: bool, cancel: &CancellationToken) -> Result<Store, SyncError> {
@@ -217,6 +255,7 @@ impl Engine {
             if first {
                 store.heal()?;
                 link.heal()?;
+                store.drop_spare()?;
             }
             let mut store = store;
             if afresh {
@@ -251,7 +290,7 @@ impl Engine {
     }
 
     async fn check_out(
-        &self,
+        &mut self,
         store: Store,
         wanted: ObjectId,
         cancel: &CancellationToken,
@@ -259,6 +298,7 @@ impl Engine {
         let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
         let started = std::time::Instant::now();
         let options = CheckoutOptions { sparse: self.config.sparse_checkout_file.clone() };
+        let (how, base) = (self.config.reuse, published.filter(|old| self.made.contains(old)));
         let made = blocking(move || {
             let commit = store
                 .commit_behind(wanted)?
@@ -269,28 +309,39 @@ impl Engine {
                 let mut patrol = Patrol::new(layout, commit);
                 let sighting = patrol.step(usize::MAX);
                 if sighting.is_clean() {
-                    return Ok(Made { store, commit, written: false, restored: 0 });
+                    return Ok(Made { store, commit, stats: None, restored: 0 });
                 }
                 if !sighting.lost
                     && let Ok(restored) = store.repair(commit, &sighting)
                 {
-                    return Ok(Made { store, commit, written: false, restored });
+                    return Ok(Made { store, commit, stats: None, restored });
                 }
             }
-            let stats = match store.make_checkout(commit, &options, &cancel) {
+            let reused = match options.sparse {
+                Some(_) => None,
+                None => store.reuse_checkout(commit, base, how, &cancel).transpose(),
+            };
+            let stats = match reused.unwrap_or_else(|| store.make_checkout(commit, &options, &cancel)) {
                 Err(error) if error.is_disk_full() => {
                     reclaim(&store, published);
                     store.make_checkout(commit, &options, &cancel)
                 }
                 other => other,
             }?;
-            tracing::debug!(hash = %commit, files = stats.files, "checked out");
-            Ok(Made { store, commit, written: true, restored: 0 })
+            tracing::debug!(hash = %commit, files = stats.files, written = stats.written, "checked out");
+            Ok(Made { store, commit, stats: Some(stats), restored: 0 })
         })
         .await?;
         if made.restored > 0 {
             tracing::warn!(hash = %made.commit, files = made.restored, "restored files that somebody had changed");
             self.metrics.restored(made.restored);
+        }
+        if let Some(stats) = made.stats {
+            self.metrics.checkout(stats.files, stats.written);
+            self.made.retain(|known| *known != made.commit);
+            self.made.push(made.commit);
+            let excess = self.made.len().saturating_sub(MAX_MADE);
+            self.made.drain(..excess);
         }
         tracing::debug!(took = ?started.elapsed(), "checkout ready");
         Ok(made)
@@ -319,11 +370,12 @@ impl Engine {
     async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
         let (timeout, old) = (self.config.stale_worktree_timeout, self.serving_before(commit));
+        let (how, made) = (self.config.reuse, self.made.clone());
         let tidied = blocking(move || {
             if let Some(old) = old {
                 store.mark_replaced(old);
             }
-            let removed = store.remove_stale(commit, timeout)?;
+            let removed = store.clear_stale(commit, timeout, how, &made)?;
             if removed > 0 && mode != Tidy::Off && store.tidy(commit, mode == Tidy::EachTime, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
@@ -357,13 +409,25 @@ impl Engine {
 struct Made {
     store: Store,
     commit: ObjectId,
-    written: bool,
+    /// What was made; `None` when it was there.
+    stats: Option<CheckoutStats>,
     restored: usize,
+}
+
+/// What an update did.
+struct Updated {
+    commit: ObjectId,
+    old: Option<ObjectId>,
+    changed: bool,
+    changes: Option<Arc<Changes>>,
 }
 
 /// Makes room by removing what only a stale reader could still want.
 fn reclaim(store: &Store, published: Option<ObjectId>) {
     tracing::warn!("the disk is full; removing replaced checkouts before their time");
+    if let Err(error) = store.drop_spare() {
+        tracing::warn!(%error, "can't make room");
+    }
     let removed = published.map_or(Ok(0), |commit| store.remove_stale(commit, Duration::ZERO));
     if let Err(error) = removed {
         tracing::warn!(%error, "can't make room");

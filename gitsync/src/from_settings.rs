@@ -11,6 +11,7 @@ use crate::auth::github_app::{App, PrivateKey};
 use crate::auth::store::{self, Credential, Password};
 use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
 use crate::redact;
+use crate::repo::Reuse;
 use crate::ssh::HostKeys;
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
@@ -58,6 +59,17 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
+        config.triggers = crate::trigger::Triggers::from_settings(settings)?;
+        config.reuse = match settings.text("reuse").unwrap_or_default() {
+            "off" => Reuse::Off,
+            "auto" => Reuse::Auto,
+            "reflink" => Reuse::Reflink,
+            "hardlink" => Reuse::HardLink,
+            other => {
+                let reason = format!("`{other}` is none of auto, reflink, hardlink, off");
+                return Err(settings.invalid("reuse", &reason));
+            }
+        };
         git_settings(settings, &mut config)?;
         config.ssh.keys = settings.list("ssh-key-file")?;
         config.ssh.host_keys = match settings.value("ssh-known-hosts")? {
@@ -134,6 +146,14 @@ fn times(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
         Some(value) => at_least("init-period", value)?,
         None => config.period,
     };
+    config.jitter = settings.value::<f64>("period-jitter")? / 100.0;
+    if !(0.0..=1.0).contains(&config.jitter) {
+        return Err(settings.invalid("period-jitter", "must be 0 to 100, a share of the period in percent"));
+    }
+    config.max_period = settings.optional("max-period")?;
+    if config.max_period.is_some_and(|max| max < config.period) {
+        return Err(settings.invalid("max-period", "must not be less than --period"));
+    }
     let timeout: i64 = settings.value("timeout")?;
     config.sync_timeout = match timeout {
         0 => at_least("sync-timeout", settings.value("sync-timeout")?)?,

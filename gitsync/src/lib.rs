@@ -48,6 +48,7 @@ pub mod ssh;
 mod submodule;
 pub mod sync;
 pub mod transport;
+mod trigger;
 mod view;
 
 pub use common::shutdown::Shutdown;
@@ -58,6 +59,7 @@ pub use error::{Error, SyncError};
 pub use hook::HookError;
 pub use redact::url as redact_url;
 pub use settings::{APP, DEPRECATED};
+pub use trigger::Triggers;
 
 /// Version and revision of this build.
 pub const BUILD: common::Build = common::build!();

@@ -5,6 +5,7 @@ use common::config::{App, Setting};
 const WHAT: &str = "What to sync";
 const WHERE: &str = "Where to";
 const WHEN: &str = "When";
+const PUSH: &str = "Reacting at once";
 const HOOKS: &str = "Hooks";
 const LOGIN: &str = "Credentials";
 const OTHER: &str = "HTTP endpoint, git and the rest";
@@ -74,6 +75,9 @@ const SETTINGS: &[Setting] = &[
     text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays")
         .default("0s")
         .group(WHERE),
+    text("reuse", "MODE", "Reuse unchanged files of the last checkout: auto, reflink, hardlink or off")
+        .default("off")
+        .group(WHERE),
     text("period", "DURATION", "Pause between attempts, at least 10ms")
         .default("10s")
         .extra_env(&["GIT_SYNC_PERIOD"])
@@ -93,6 +97,29 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_SYNC_ON_SIGNAL"])
         .group(WHEN),
+    text("period-jitter", "PERCENT", "Let each pause differ by up to this share of it").default("0").group(WHEN),
+    text("max-period", "DURATION", "While attempts fail, double the pause up to this [default: no growth]")
+        .group(WHEN),
+    text("webhook-listen", "ADDRESS", "Take push webhooks and calls here, not on --http-bind")
+        .default("")
+        .group(PUSH),
+    text("push-webhook-secret-file", "FILE", "Take signed push webhooks; one secret per line, read each time")
+        .default("")
+        .group(PUSH),
+    text("push-webhook-path", "PATH", "Where they are sent").default("/webhook").group(PUSH),
+    text(
+        "push-webhook-repository",
+        "NAME",
+        "The repository as they name it, owner/name [default: from --repo]",
+    )
+    .default("")
+    .group(PUSH),
+    text("push-webhook-window", "DURATION", "Age of a signed time, and memory for repeated deliveries")
+        .default("5m")
+        .group(PUSH),
+    text("api-token-file", "FILE", "Take POST /sync with such a bearer token; one per line, read each time")
+        .default("")
+        .group(PUSH),
     text("exechook-command", "PROGRAM", "Program run after publication")
         .default("")
         .extra_env(&["GIT_SYNC_EXECHOOK_COMMAND"])
