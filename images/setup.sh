@@ -27,7 +27,7 @@ needs() {
         echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
       fi ;;
     apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
-      git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
+      git=git curl=curl openssl=openssl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
     test) needs lint; needs pods; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use common::config::ListenAddr;
 use common::admin::{Readiness, routes, status_page};
+use common::config::ListenAddr;
 use common::metrics::Registry;
 use common::server::{Limits, Request, Response, Router, bind, respond, serve, text};
 use common::shutdown::Shutdown;

@@ -15,7 +15,10 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
-use crate::repo::{Changes, CheckoutOptions, CheckoutStats, between, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
+use crate::repo::{
+    Changes, CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting,
+    Store, between,
+};
 use crate::submodule;
 
 /// Files looked at for changes in one poll: about half a millisecond of `lstat`.
@@ -132,7 +135,12 @@ impl Engine {
         self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
         if !self.first && self.is_current(wanted).await? {
-            return Ok(self.report(&Updated { commit: wanted, old: Some(wanted), changed: false, changes: None }));
+            return Ok(self.report(&Updated {
+                commit: wanted,
+                old: Some(wanted),
+                changed: false,
+                changes: None,
+            }));
         }
         let mut result = self.update(wanted, false, cancel).await;
         if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {

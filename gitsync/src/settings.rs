@@ -97,15 +97,21 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_SYNC_ON_SIGNAL"])
         .group(WHEN),
-    text("period-jitter", "PERCENT", "Let each pause differ by up to this share of it").default("0").group(WHEN),
+    text("period-jitter", "PERCENT", "Let each pause differ by up to this share of it")
+        .default("0")
+        .group(WHEN),
     text("max-period", "DURATION", "While attempts fail, double the pause up to this [default: no growth]")
         .group(WHEN),
     text("webhook-listen", "ADDRESS", "Take push webhooks and calls here, not on --http-bind")
         .default("")
         .group(PUSH),
-    text("push-webhook-secret-file", "FILE", "Take signed push webhooks; one secret per line, read each time")
-        .default("")
-        .group(PUSH),
+    text(
+        "push-webhook-secret-file",
+        "FILE",
+        "Take signed push webhooks; one secret per line, read each time",
+    )
+    .default("")
+    .group(PUSH),
     text("push-webhook-path", "PATH", "Where they are sent").default("/webhook").group(PUSH),
     text(
         "push-webhook-repository",

@@ -81,7 +81,9 @@ impl Store {
         let now = SystemTime::now();
         let newest = made.iter().rev().find(|commit| {
             let path = self.layout().worktree(**commit);
-            **commit != current && is_older(&path, now, timeout) && worktree::is_checkout(self.layout(), **commit)
+            **commit != current
+                && is_older(&path, now, timeout)
+                && worktree::is_checkout(self.layout(), **commit)
         });
         let Some(&commit) = newest else { return Ok(false) };
         self.drop_spare()?;
@@ -110,8 +112,8 @@ impl Store {
     ) -> Result<Option<CheckoutStats>, RepoError> {
         let made = match (how, base) {
             (Reuse::Off, _) => return Ok(None),
-            (Reuse::Auto, _) if self.spare().join("index").is_file() => self.from_spare(commit, cancel),
-            (_, Some(base)) => self.from_base(commit, base, how, cancel),
+            (Reuse::Auto, _) if self.spare().join("index").is_file() => self.recycle(commit, cancel),
+            (_, Some(base)) => self.take_over(commit, base, how, cancel),
             (_, None) => return Ok(None),
         };
         match made {
@@ -132,7 +134,7 @@ impl Store {
         }
     }
 
-    fn from_spare(&self, commit: ObjectId, cancel: &CancellationToken) -> Result<CheckoutStats, Unfit> {
+    fn recycle(&self, commit: ObjectId, cancel: &CancellationToken) -> Result<CheckoutStats, Unfit> {
         let spare = self.spare();
         let index = spare.join("index");
         let finished = Finished::read(&index)?;
@@ -159,7 +161,7 @@ impl Store {
         self.finish(commit, files, kept, wanted, &plan.attributes, cancel)
     }
 
-    fn from_base(
+    fn take_over(
         &self,
         commit: ObjectId,
         base: ObjectId,
@@ -172,7 +174,8 @@ impl Store {
         let from_top = self.layout().worktree(base);
         let files = Unfinished::create(&self.layout().worktrees())?;
         checkout::make_directories(files.path(), &plan.new)?;
-        let mut transfer = Transfer { from: Directory::new(&from_top), to: Directory::new(files.path()), how, finished };
+        let mut transfer =
+            Transfer { from: Directory::new(&from_top), to: Directory::new(files.path()), how, finished };
         let (mut kept, mut wanted) = (Vec::with_capacity(plan.new.len()), Vec::new());
         for (entry, from) in plan.new.into_iter().zip(plan.from) {
             if cancel.is_cancelled() {
@@ -191,7 +194,12 @@ impl Store {
     }
 
     /// Which of the old entries each new one can be taken from.
-    fn plan(&self, commit: ObjectId, old: Vec<IndexEntry>, cancel: &CancellationToken) -> Result<Plan, Unfit> {
+    fn plan(
+        &self,
+        commit: ObjectId,
+        old: Vec<IndexEntry>,
+        cancel: &CancellationToken,
+    ) -> Result<Plan, Unfit> {
         let new = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
         if old.iter().any(|entry| entry.skip || entry.mode == Mode::Submodule) {
             return Err(Unfit::Because("it is sparse or has submodules"));
@@ -199,7 +207,8 @@ impl Store {
         if new.iter().any(|entry| entry.mode == Mode::Submodule) {
             return Err(Unfit::Because("the commit has submodules"));
         }
-        let by_path: HashMap<&[u8], usize> = old.iter().enumerate().map(|(at, e)| (&e.path[..], at)).collect();
+        let by_path: HashMap<&[u8], usize> =
+            old.iter().enumerate().map(|(at, e)| (&e.path[..], at)).collect();
         let same = |entry: &Entry| {
             let at = *by_path.get(&entry.path[..])?;
             (old[at].id == entry.id && old[at].mode == entry.mode).then_some(at)
@@ -272,7 +281,9 @@ impl Store {
         let mut directory = Directory::new(&self.layout().worktree(commit));
         for (entry, whole) in entries.iter_mut().zip(before) {
             let now = directory.stat(&entry.path);
-            if let Some(now) = now.filter(|now| *whole && Stat { ctime: entry.stat.ctime, ..*now } == entry.stat) {
+            if let Some(now) =
+                now.filter(|now| *whole && Stat { ctime: entry.stat.ctime, ..*now } == entry.stat)
+            {
                 entry.stat = now;
             }
         }
@@ -386,7 +397,8 @@ impl Finished {
 
     fn is_as_written(self, directory: BorrowedFd<'_>, entry: &IndexEntry) -> bool {
         let name = split(&entry.path).1;
-        stat_in(directory, name) == Some(entry.stat) && (!self.is_fresh(entry) || is_blob(directory, name, entry))
+        stat_in(directory, name) == Some(entry.stat)
+            && (!self.is_fresh(entry) || is_blob(directory, name, entry))
     }
 
     /// Written in the same tick of the clock in which it became visible: somebody's change could
@@ -402,10 +414,10 @@ fn is_blob(directory: BorrowedFd<'_>, name: &[u8], entry: &IndexEntry) -> bool {
     let read = || -> io::Result<ObjectId> {
         if entry.mode == Mode::Symlink {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
-            return Ok(blob_id(target.to_bytes().len() as u64, |hash| {
+            return blob_id(target.to_bytes().len() as u64, |hash| {
                 hash.update(target.to_bytes());
                 Ok(())
-            })?);
+            });
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(directory, name, flags, Permissions::empty())?);

@@ -112,11 +112,12 @@ impl Api {
             return Err(Refusal::TooLarge);
         }
         let _permit = self.bodies.try_acquire().map_err(|_| Refusal::Busy)?;
-        let body = read_body(request.into_body(), MAX_BODY, BODY_TIME).await.map_err(|error| match error {
-            BodyError::TooLarge(_) => Refusal::TooLarge,
-            BodyError::TooSlow(_) => Refusal::TooSlow,
-            _ => Refusal::Malformed,
-        })?;
+        let body =
+            read_body(request.into_body(), MAX_BODY, BODY_TIME).await.map_err(|error| match error {
+                BodyError::TooLarge(_) => Refusal::TooLarge,
+                BodyError::TooSlow(_) => Refusal::TooSlow,
+                _ => Refusal::Malformed,
+            })?;
         if !claim.holds(&secrets(file).await?, &body) {
             return Err(Refusal::BadSignature);
         }
@@ -146,14 +147,15 @@ impl Api {
         if let Some(wrong) = require_method(&request, &Method::POST) {
             return wrong;
         }
-        let wait = match self.authorize(request.headers()).await.map(|()| self.wanted_wait(request.uri().query())) {
-            Ok(Ok(wait)) => wait,
-            Ok(Err(text)) => return self.done("sync", 400, "malformed", text),
-            Err(refusal) => {
-                let (status, outcome, text) = answer(refusal);
-                return self.done("sync", status, outcome, text);
-            }
-        };
+        let wait =
+            match self.authorize(request.headers()).await.map(|()| self.wanted_wait(request.uri().query())) {
+                Ok(Ok(wait)) => wait,
+                Ok(Err(text)) => return self.done("sync", 400, "malformed", text),
+                Err(refusal) => {
+                    let (status, outcome, text) = answer(refusal);
+                    return self.done("sync", status, outcome, text);
+                }
+            };
         let Some(wait) = wait else {
             self.control.fire();
             return self.done("sync", 202, "triggered", "a sync was started");
@@ -206,7 +208,8 @@ impl Api {
     /// `?wait`, `?wait=30s`, or no waiting.
     fn wanted_wait(&self, query: Option<&str>) -> Result<Option<Duration>, &'static str> {
         let query = query.unwrap_or_default();
-        let Some((_, value)) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "wait") else {
+        let Some((_, value)) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "wait")
+        else {
             return Ok(None);
         };
         match &*value {

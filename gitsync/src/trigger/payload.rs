@@ -70,12 +70,12 @@ struct Repository {
 /// When it is neither.
 pub(crate) fn parse(body: &[u8], is_form: bool) -> Result<Event, Refusal> {
     let form = is_form.then(|| {
-        url::form_urlencoded::parse(body).find(|(name, _)| name == "payload").map(|(_, value)| value.into_owned())
+        url::form_urlencoded::parse(body)
+            .find(|(name, _)| name == "payload")
+            .map(|(_, value)| value.into_owned())
     });
-    let json = match &form {
-        Some(field) => field.as_deref().ok_or(Refusal::Malformed)?.as_bytes(),
-        None => body,
-    };
+    // `curl --data` calls everything a form.
+    let json = form.as_ref().and_then(|field| field.as_deref()).map_or(body, str::as_bytes);
     let wire: Wire = serde_json::from_slice(json).map_err(|_| Refusal::Malformed)?;
     let mut event = Event { refs: wire.reference.into_iter().map(full).collect(), ..Event::default() };
     for change in wire.push.unwrap_or_default().changes.iter().chain(&wire.changes) {
@@ -225,7 +225,8 @@ mod tests {
     fn pings_and_forms() {
         let ping = r#"{"zen":"x","hook_id":1,"repository":{"full_name":"org/site"}}"#;
         assert_eq!(relevance(ping, "org/site", "HEAD"), Relevance::OtherRef);
-        let form: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", GITHUB).finish();
+        let form: String =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", GITHUB).finish();
         assert_eq!(parse(form.as_bytes(), true).unwrap().relevance("org/site", "main"), Relevance::Ours);
         assert_eq!(parse(b"a=b", true), Err(Refusal::Malformed));
         for body in ["", "{\"ref\":1}", "{\"repository\":3}"] {

@@ -24,7 +24,9 @@ impl Triggers {
         }
         let bound = triggers.listen.is_some() || text("http-bind").is_some();
         if triggers.is_on() && !bound {
-            return conflict("--push-webhook-secret-file and --api-token-file need --webhook-listen or --http-bind");
+            return conflict(
+                "--push-webhook-secret-file and --api-token-file need --webhook-listen or --http-bind",
+            );
         }
         if triggers.is_on() && settings.value("one-time")? {
             return conflict("--one-time leaves after the first sync; there is nothing to trigger");

@@ -144,9 +144,11 @@ mod tests {
     #[test]
     fn github_s_published_example() {
         let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
-        let good = check(&[("x-hub-signature-256", signature)], "It's a Secret to Everybody", b"Hello, World!");
+        let good =
+            check(&[("x-hub-signature-256", signature)], "It's a Secret to Everybody", b"Hello, World!");
         assert_eq!(good, Ok(true));
-        let bad = check(&[("x-hub-signature-256", signature)], "It's a secret to everybody", b"Hello, World!");
+        let bad =
+            check(&[("x-hub-signature-256", signature)], "It's a secret to everybody", b"Hello, World!");
         assert_eq!(bad, Ok(false));
     }
 
