@@ -209,6 +209,9 @@ impl Loop {
                 let next = self.schedule.after(Outcome::Success { settled: report.settled });
                 self.metrics.sync(status, took, 0);
                 self.view.success(report.commit, status, took);
+                if let Some(news) = report.news.as_ref().filter(|_| status == Status::Success) {
+                    self.view.tell(news);
+                }
                 self.errors.clear();
                 match status {
                     Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),

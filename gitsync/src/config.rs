@@ -123,6 +123,14 @@ pub struct ExecHook {
 pub struct WebHook {
     /// Where to.
     pub url: String,
+    /// The same to others, each tried on its own.
+    pub more_urls: Vec<String>,
+    /// Further headers; not sent to where a redirect leads.
+    pub headers: Vec<(String, String)>,
+    /// Tell in the body what changed.
+    pub json: bool,
+    /// Key of a signature; the first line, read each time.
+    pub secret_file: Option<PathBuf>,
     /// HTTP method.
     pub method: String,
     /// The status that counts as success; `None` for any.
@@ -155,6 +163,8 @@ pub struct Http {
     pub metrics: bool,
     /// Serve `/debug/pprof/`.
     pub pprof: bool,
+    /// Serve `/events`.
+    pub events: bool,
 }
 
 impl Config {

@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use crate::BUILD;
 use crate::config::Http;
 use crate::error::Error;
-use crate::trigger::{self, Api};
+use crate::trigger::{self, Api, Events};
 use crate::view::View;
 
 /// Starts serving.
@@ -31,6 +31,13 @@ pub(crate) async fn start(
         tracing::info!(%address, "serving HTTP");
     }
     let mut router = router(http, registry, view);
+    if http.events {
+        let events = Events::new(view.listen(), shutdown);
+        router = router.route("/events", move |request: Request| {
+            let answer = events.answer(&request);
+            async move { answer }
+        });
+    }
     if let Some(api) = triggers {
         router = trigger::routes(router, api);
     }

@@ -13,11 +13,12 @@ use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
+use crate::news::News;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
 use crate::repo::{
-    Changes, CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting,
-    Store, between,
+    CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
+    between,
 };
 use crate::submodule;
 
@@ -29,10 +30,8 @@ const PATROL_FILES: usize = 500;
 pub(crate) struct Report {
     /// The commit that is published now.
     pub(crate) commit: ObjectId,
-    /// The one before; the same when the link didn't move.
-    pub(crate) old: Option<ObjectId>,
-    /// What differs between the two, where that is known.
-    pub(crate) changes: Option<Arc<Changes>>,
+    /// What a new publication changed.
+    pub(crate) news: Option<Arc<News>>,
     /// Whether a checkout was made or the link moved.
     pub(crate) changed: bool,
     /// Whether the ref can never mean another commit.
@@ -61,25 +60,6 @@ pub(crate) struct Engine {
 
 /// Checkouts that are remembered.
 const MAX_MADE: usize = 16;
-
-impl Report {
-    /// For machines. Paths that are no UTF-8 are given as near as that can come.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        let mut value = serde_json::json!({
-            "old": self.old.map(|hash| hash.to_string()),
-            "new": self.commit.to_string(),
-        });
-        if let Some(changes) = &self.changes {
-            let path = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-            let listed = changes.listed.iter();
-            value["changed_files"] = changes.total.into();
-            value["changes"] = listed
-                .map(|one| serde_json::json!({ "path": path(&one.path), "change": one.kind.name() }))
-                .collect();
-        }
-        value
-    }
-}
 
 impl Engine {
     /// # Errors
@@ -135,12 +115,7 @@ impl Engine {
         self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
         if !self.first && self.is_current(wanted).await? {
-            return Ok(self.report(&Updated {
-                commit: wanted,
-                old: Some(wanted),
-                changed: false,
-                changes: None,
-            }));
+            return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
         let mut result = self.update(wanted, false, cancel).await;
         if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
@@ -151,14 +126,13 @@ impl Engine {
             result = self.update(wanted, true, cancel).await;
         }
         let updated = result?;
-        self.after(updated.commit, updated.changed);
+        self.after(&updated);
         Ok(self.report(&updated))
     }
 
     fn report(&self, updated: &Updated) -> Report {
-        let Updated { commit, old, changed, changes } = updated;
-        let settled = self.config.reference == commit.to_string();
-        Report { commit: *commit, old: *old, changed: *changed, changes: changes.clone(), settled }
+        let settled = self.config.reference == updated.commit.to_string();
+        Report { commit: updated.commit, changed: updated.changed, news: updated.news.clone(), settled }
     }
 
     /// Which object the configured ref means now.
@@ -231,23 +205,53 @@ impl Engine {
         made.store = self.submodules(made.store, commit, cancel).await?;
         let published = self.link.leads_to(&self.layout, commit);
         let changed = made.stats.is_some() || !published;
-        if changed {
-            self.hooks.before(commit).await.map_err(SyncError::Vetoed)?;
+        let mut news = None;
+        if changed && self.hooks.has_gate() {
+            let known;
+            (made.store, known) = self.news(made.store, old, commit).await?;
+            self.hooks.before(&known).await.map_err(SyncError::Vetoed)?;
+            news = Some(known);
         }
         if !published {
             self.publish(commit, old).await?;
         }
-        let changes = self.what_changed(old, commit).await;
+        // What nobody waits for before publication comes after it.
+        let news = match news {
+            Some(news) => news,
+            None => {
+                let known;
+                (made.store, known) = self.news(made.store, old, commit).await?;
+                known
+            }
+        };
         self.tidy(made.store, commit, cancel).await;
         self.patrol = Some(Patrol::new(self.layout.clone(), commit));
         self.packs = self.layout.pack_state();
-        Ok(Updated { commit, old, changed, changes })
+        Ok(Updated { commit, changed, news: Some(news) })
     }
 
-    /// Between the tree that was published and the one that is.
-    async fn what_changed(&self, old: Option<ObjectId>, new: ObjectId) -> Option<Arc<Changes>> {
-        let (old, layout) = (old.filter(|old| *old != new)?, self.layout.clone());
-        blocking(move || Ok(between(&layout, old, new))).await.ok().flatten().map(Arc::new)
+    /// What differs between the tree that was published and the new one. Gives the store back.
+    async fn news(
+        &self,
+        store: Store,
+        old: Option<ObjectId>,
+        new: ObjectId,
+    ) -> Result<(Store, Arc<News>), SyncError> {
+        let (config, layout) = (Arc::clone(&self.config), self.layout.clone());
+        let old = old.filter(|old| *old != new);
+        blocking(move || {
+            let news = News {
+                new,
+                old,
+                changes: old.and_then(|old| between(&layout, old, new)),
+                commit: store.describe(new).ok(),
+                repository: crate::redact::url(&config.repo),
+                reference: config.reference.clone(),
+                at: SystemTime::now(),
+            };
+            Ok((store, Arc::new(news)))
+        })
+        .await
     }
 
     async fn prepare(&self, afresh: bool, cancel: &CancellationToken) -> Result<Store, SyncError> {
@@ -401,10 +405,13 @@ impl Engine {
         self.patrol.as_ref().map(Patrol::commit).filter(|old| *old != commit)
     }
 
-    fn after(&mut self, commit: ObjectId, changed: bool) {
-        if changed || self.first {
+    fn after(&mut self, updated: &Updated) {
+        let commit = updated.commit;
+        if updated.changed || self.first {
             self.metrics.fetch();
-            self.hooks.after(commit);
+            if let Some(news) = &updated.news {
+                self.hooks.after(news);
+            }
             if let Some(path) = &self.config.touch_file {
                 touch(&self.layout.root().join(path));
             }
@@ -425,9 +432,8 @@ struct Made {
 /// What an update did.
 struct Updated {
     commit: ObjectId,
-    old: Option<ObjectId>,
     changed: bool,
-    changes: Option<Arc<Changes>>,
+    news: Option<Arc<News>>,
 }
 
 /// Makes room by removing what only a stale reader could still want.

@@ -231,6 +231,18 @@ fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
             }
             Some(WebHook {
                 url: url.to_owned(),
+                more_urls: settings.list("webhook-extra-url")?,
+                headers: webhook_headers(settings)?,
+                json: match settings.text("webhook-body").unwrap_or_default() {
+                    "" | "none" => false,
+                    "json" => true,
+                    other => {
+                        return Err(
+                            settings.invalid("webhook-body", &format!("`{other}` is none of none, json"))
+                        );
+                    }
+                },
+                secret_file: path(settings, "webhook-hmac-secret-file"),
                 method: required(settings, "webhook-method")?,
                 success_status: u16::try_from(status).ok().filter(|status| *status > 0),
                 timeout: duration("webhook-timeout")?,
@@ -240,6 +252,18 @@ fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
         None => None,
     };
     Ok(Hooks { exec, pre_publish, pre_publish_async: settings.value("pre-publish-exechook-async")?, web })
+}
+
+fn webhook_headers(settings: &Settings) -> Result<Vec<(String, String)>, ConfigError> {
+    let parse = |line: String| {
+        let (name, value) = line.split_once(':').map(|(name, value)| (name.trim(), value.trim()))?;
+        let good = name.parse::<hyper::header::HeaderName>().is_ok()
+            && value.parse::<hyper::header::HeaderValue>().is_ok();
+        good.then(|| (name.to_owned(), value.to_owned()))
+    };
+    let lines = settings.list::<String>("webhook-header")?;
+    let headers: Option<Vec<_>> = lines.into_iter().map(parse).collect();
+    headers.ok_or_else(|| settings.invalid("webhook-header", "must look like `Name: value`"))
 }
 
 fn credentials(
@@ -333,9 +357,11 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, Co
 
 fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
     let (metrics, pprof) = (settings.value("http-metrics")?, settings.value("http-pprof")?);
+    let events = settings.value("http-events")?;
     match settings.optional::<ListenAddr>("http-bind")? {
-        Some(bind) => Ok(Some(Http { bind, metrics, pprof })),
+        Some(bind) => Ok(Some(Http { bind, metrics, pprof, events })),
         None if metrics => Err(ConfigError::Conflict("--http-metrics needs --http-bind".to_owned())),
+        None if events => Err(ConfigError::Conflict("--http-events needs --http-bind".to_owned())),
         None if pprof => Err(ConfigError::Conflict("--http-pprof needs --http-bind".to_owned())),
         None => Ok(None),
     }

@@ -39,6 +39,7 @@ mod from_settings;
 mod hook;
 mod keyring;
 mod metrics;
+mod news;
 pub mod protocol;
 pub mod publish;
 mod redact;

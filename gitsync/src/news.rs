@@ -54,9 +54,10 @@ impl News {
             });
         }
         if let Some(changes) = &self.changes {
-            let listed = changes.listed.iter().map(|one| {
-                json!({ "path": String::from_utf8_lossy(&one.path), "change": one.kind.name() })
-            });
+            let listed = changes
+                .listed
+                .iter()
+                .map(|one| json!({ "path": String::from_utf8_lossy(&one.path), "change": one.kind.name() }));
             value["changed_files"] = changes.total.into();
             value["changes"] = listed.collect();
         }
@@ -66,9 +67,11 @@ impl News {
     /// For programs. `list` is where [`News::listing`] was written.
     pub(crate) fn environment(&self, list: Option<&Path>) -> Vec<(&'static str, String)> {
         let clean = |text: &str| cut(text).replace('\0', "");
-        let mut variables = vec![("GITSYNC_OLD_HASH", self.old.map(|hash| hash.to_string()).unwrap_or_default())];
+        let mut variables =
+            vec![("GITSYNC_OLD_HASH", self.old.map(|hash| hash.to_string()).unwrap_or_default())];
         if let Some(commit) = &self.commit {
-            variables.push(("GITSYNC_COMMIT_AUTHOR", clean(&format!("{} <{}>", commit.author, commit.email))));
+            variables
+                .push(("GITSYNC_COMMIT_AUTHOR", clean(&format!("{} <{}>", commit.author, commit.email))));
             variables.push(("GITSYNC_COMMIT_TIME", commit.time.to_string()));
             variables.push(("GITSYNC_COMMIT_SUBJECT", clean(&commit.subject)));
         }

@@ -167,6 +167,16 @@ const SETTINGS: &[Setting] = &[
         .default("3s")
         .extra_env(&["GIT_SYNC_WEBHOOK_BACKOFF"])
         .group(HOOKS),
+    Setting::list("webhook-extra-url", "URL", "The same request to another address, too; repeatable")
+        .group(HOOKS),
+    Setting::list("webhook-header", "NAME: VALUE", "A further header of it; repeatable")
+        .env_separator(None)
+        .secret()
+        .group(HOOKS),
+    text("webhook-body", "KIND", "none, or json: what changed").default("none").group(HOOKS),
+    text("webhook-hmac-secret-file", "FILE", "Sign it with the first line of this file, read each time")
+        .default("")
+        .group(HOOKS),
     text("username", "NAME", "User name for --repo")
         .default("")
         .extra_env(&["GIT_SYNC_USERNAME"])
@@ -244,6 +254,8 @@ const SETTINGS: &[Setting] = &[
         .group(OTHER),
     switch("http-metrics", "Serve /metrics (needs --http-bind)")
         .extra_env(&["GIT_SYNC_HTTP_METRICS"])
+        .group(OTHER),
+    switch("http-events", "Serve /events: publications as server-sent events (needs --http-bind)")
         .group(OTHER),
     switch("http-pprof", "Serve /debug/pprof/ (needs --http-bind)")
         .extra_env(&["GIT_SYNC_HTTP_PPROF"])

@@ -421,6 +421,118 @@ fn flags_that_make_no_sense_are_refused() {
     }
 }
 
+/// Takes requests and answers 200; gives heads and bodies.
+fn receiver() -> (u16, std::sync::mpsc::Receiver<(String, String)>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, requests) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (mut text, mut buffer) = (String::new(), [0; 4_096]);
+            loop {
+                if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                        let _ = sender.send((head.to_owned(), body.to_owned()));
+                        break;
+                    }
+                }
+                match stream.read(&mut buffer) {
+                    Ok(read @ 1..) => text.push_str(std::str::from_utf8(&buffer[..read]).unwrap()),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (port, requests)
+}
+
+#[test]
+fn hooks_requests_and_listeners_are_told_what_changed() {
+    let site = Site::new();
+    let old = site.push(&[("a", "1"), ("b", "1"), ("odd\nname", "1")]);
+    let seen = site.dir.path().join("seen");
+    for (name, out) in [("gate", "gate"), ("after", "after")] {
+        let path = site.dir.path().join(name);
+        let script = format!(
+            "#!/bin/sh\n[ -n \"$GITSYNC_OLD_HASH\" ] || exit 0\n\
+             {{ echo \"$GITSYNC_OLD_HASH $GITSYNC_HASH $GITSYNC_CHANGED_FILES $GITSYNC_CHANGES_COMPLETE\"\n\
+             echo \"$GITSYNC_COMMIT_AUTHOR/$GITSYNC_COMMIT_SUBJECT\"; cat \"$GITSYNC_CHANGES_FILE\"; }} > {}.{out}.new\n\
+             mv {0}.{out}.new {0}.{out}\n",
+            seen.display()
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(site.dir.path().join("key"), "outgoing key\n").unwrap();
+    let ((one, requests), (two, more)) = (receiver(), receiver());
+    let directory = site.dir.path().display().to_string();
+    let arguments = [
+        format!("--pre-publish-exechook-command={directory}/gate"),
+        format!("--exechook-command={directory}/after"),
+        format!("--webhook-url=http://127.0.0.1:{one}/purge"),
+        format!("--webhook-extra-url=http://127.0.0.1:{two}/other"),
+        "--webhook-header=X-Site: mine".to_owned(),
+        "--webhook-body=json".to_owned(),
+        format!("--webhook-hmac-secret-file={directory}/key"),
+        "--webhook-timeout=20s".to_owned(),
+        "--http-events".to_owned(),
+    ];
+    let pushed = Pushed::start(site, &arguments.iter().map(|text| &text[..]).collect::<Vec<_>>());
+    let site = &pushed.site;
+    for requests in [&requests, &more] {
+        let (head, _) = requests.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(head.contains(&old), "the first publication: {head}");
+    }
+    let mut events = TcpStream::connect(("127.0.0.1", pushed.port)).unwrap();
+    events.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    write!(events, "GET /events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut stream = String::new();
+    let mut hear = |wanted: &str| {
+        let mut buffer = [0; 4_096];
+        while !stream.contains(wanted) {
+            let read = events.read(&mut buffer).unwrap();
+            assert!(read > 0, "the stream ended");
+            stream.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+    };
+    hear(&format!("id: {old}"));
+    fs::remove_file(site.work().join("b")).unwrap();
+    fs::write(site.work().join("odd\nname"), "2").unwrap();
+    fs::write(site.work().join("new"), "2").unwrap();
+    git(&site.work(), &["add", "-A"]);
+    git(&site.work(), &["commit", "-q", "-m", "the subject", "-m", "more"]);
+    git(&site.work(), &["push", "-q", "origin", "HEAD:main"]);
+    let new = git(&site.work(), &["rev-parse", "HEAD"]).trim().to_owned();
+    assert_eq!(pushed.sync().1["changed_files"], 3);
+    let wanted = format!("{old} {new} 3 true\nT <t@localhost>/the subject\nD\0b\0A\0new\0M\0odd\nname\0");
+    for out in ["gate", "after"] {
+        let path = site.dir.path().join(format!("seen.{out}"));
+        assert_eq!(eventually("the program", || fs::read_to_string(&path).ok()), wanted, "{out}");
+    }
+    hear(&format!("id: {new}"));
+    for (path, requests) in [("/purge", &requests), ("/other", &more)] {
+        let (head, body) = requests.recv_timeout(Duration::from_secs(30)).unwrap();
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        assert!(head.starts_with(&format!("POST {path} ")), "{head}");
+        assert_eq!((header("gitsync-hash: "), header("x-site: ")), (new.clone(), "mine".to_owned()));
+        let signed = format!("{}.{body}", header("gitsync-timestamp: "));
+        assert_eq!(header("gitsync-signature: "), format!("sha256={}", hmac("outgoing key", &signed)));
+        let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((told["old"].as_str(), told["new"].as_str()), (Some(&old[..]), Some(&new[..])));
+        assert_eq!(told["commit"]["author"]["email"], "t@localhost");
+        assert_eq!(told["commit"]["subject"], "the subject");
+        assert_eq!(told["changes"][2]["path"], "odd\nname");
+    }
+    let status: serde_json::Value =
+        serde_json::from_str(&get(pushed.port, "/status.json").unwrap().1).unwrap();
+    assert_eq!(
+        (status["details"]["new"].as_str(), &status["details"]["changed_files"]),
+        (Some(&new[..]), &3.into())
+    );
+}
+
 /// `cargo test --release --test push latency -- --ignored --nocapture` prints the figures.
 #[test]
 #[ignore = "a measurement, not a check"]

@@ -1,6 +1,7 @@
 //! What differs between two checkouts, told by what was written for each.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 
@@ -33,6 +34,27 @@ impl ChangeKind {
     }
 }
 
+impl ChangeKind {
+    /// As `git diff --name-status` writes it.
+    pub(crate) fn letter(self) -> u8 {
+        match self {
+            Self::Added => b'A',
+            Self::Modified => b'M',
+            Self::Deleted => b'D',
+        }
+    }
+
+    /// Both after one another; `None` when nothing is left of it.
+    fn and_then(self, later: Self) -> Option<Self> {
+        match (self, later) {
+            (Self::Added, Self::Deleted) => None,
+            (Self::Added, _) => Some(Self::Added),
+            (Self::Deleted, Self::Added) => Some(Self::Modified),
+            (_, later) => Some(later),
+        }
+    }
+}
+
 /// One path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -52,6 +74,26 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// These and then `later`, as one. A file that went and came back counts as modified.
+    pub(crate) fn and_then(&self, later: &Self) -> Self {
+        let mut all: BTreeMap<&[u8], ChangeKind> = BTreeMap::new();
+        for change in self.listed.iter().chain(&later.listed) {
+            match all.remove(&change.path[..]) {
+                None => {
+                    all.insert(&change.path, change.kind);
+                }
+                Some(earlier) => {
+                    all.extend(earlier.and_then(change.kind).map(|kind| (&change.path[..], kind)));
+                }
+            }
+        }
+        let mut changes = Self::default();
+        all.into_iter().for_each(|(path, kind)| changes.push(path.to_vec(), kind));
+        // What was only counted stays counted.
+        changes.total += [self, later].map(|one| one.total - one.listed.len()).iter().sum::<usize>();
+        changes
+    }
+
     fn push(&mut self, path: Vec<u8>, kind: ChangeKind) {
         self.total += 1;
         if self.listed.len() < MAX_LISTED {
@@ -129,6 +171,7 @@ mod tests {
         fn every_difference_is_told_once(
             old in prop::collection::btree_map(0u8..20, 0u8..3, 0..20),
             new in prop::collection::btree_map(0u8..20, 0u8..3, 0..20),
+            last in prop::collection::btree_map(0u8..20, 0u8..3, 0..20),
         ) {
             let changes = compare(entries(&old).into_iter(), entries(&new).into_iter()).unwrap();
             let mut back = old.clone();
@@ -140,8 +183,14 @@ mod tests {
                     ChangeKind::Modified => prop_assert_ne!(back.insert(path, new[&path]).unwrap(), new[&path]),
                 }
             }
-            prop_assert_eq!(back, new);
+            prop_assert_eq!(&back, &new);
             prop_assert_eq!(changes.total, changes.listed.len());
+            // Two steps tell at least what one step over both would.
+            let second = compare(entries(&new).into_iter(), entries(&last).into_iter()).unwrap();
+            let both = changes.and_then(&second);
+            for change in compare(entries(&old).into_iter(), entries(&last).into_iter()).unwrap().listed {
+                prop_assert!(both.listed.contains(&change), "{change:?}");
+            }
         }
     }
 }

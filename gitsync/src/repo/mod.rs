@@ -41,7 +41,7 @@ pub use error::RepoError;
 pub use layout::Layout;
 pub(crate) use layout::relative;
 pub use lock::RootLock;
-pub use objects::PackStats;
+pub use objects::{CommitInfo, PackStats};
 pub use reuse::Reuse;
 pub use source::LocalSource;
 pub use store::{Preparation, Store};

@@ -176,7 +176,12 @@ impl Api {
         let (status, outcome, mut value) = match &finished.result {
             Ok(report) => {
                 let outcome = if report.changed { "updated" } else { "unchanged" };
-                (StatusCode::OK, outcome, report.to_json())
+                let news = report.news.as_ref().map(|news| news.to_json());
+                (
+                    StatusCode::OK,
+                    outcome,
+                    news.unwrap_or_else(|| serde_json::json!({ "new": report.commit.to_string() })),
+                )
             }
             Err(error) => (StatusCode::BAD_GATEWAY, "failed", serde_json::json!({ "error": error })),
         };

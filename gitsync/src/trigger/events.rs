@@ -57,7 +57,11 @@ impl Events {
 }
 
 /// Sends until the listener is gone. One that is slow misses what lies between, not the newest.
-async fn feed(mut news: watch::Receiver<Option<Arc<News>>>, mut known: Option<String>, to: mpsc::Sender<Bytes>) {
+async fn feed(
+    mut news: watch::Receiver<Option<Arc<News>>>,
+    mut known: Option<String>,
+    to: mpsc::Sender<Bytes>,
+) {
     loop {
         let newest = news.borrow_and_update().clone();
         let piece = match newest {

@@ -6,6 +6,7 @@
 
 mod control;
 mod endpoint;
+mod events;
 mod payload;
 mod settings;
 mod signature;
@@ -17,7 +18,9 @@ use common::config::ListenAddr;
 
 pub(crate) use control::{Control, Finished, Progress};
 pub(crate) use endpoint::{Api, routes};
-pub(crate) use signature::same;
+pub(crate) use events::Events;
+use signature::same;
+pub(crate) use signature::sign_hex;
 
 /// Who may start a sync from outside, and where. By default nobody.
 #[derive(Debug, Clone)]

@@ -118,7 +118,6 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// HMAC-SHA-256 in lower-case hexadecimal.
-#[cfg(test)]
 pub(crate) fn sign_hex(secret: &[u8], parts: &[&[u8]]) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
     parts.iter().for_each(|part| context.update(part));
