@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use common::client::{Client, RequestBody, TlsOptions};
+use common::client::{Client, Proxies, RequestBody, TlsOptions};
 use common::secret::ExposeSecret as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, header};
@@ -35,7 +35,12 @@ impl WebRunner {
         let method =
             hook.method.parse().map_err(|_| format!("--webhook-method: `{}` is no method", hook.method))?;
         let tls = common::client::tls(&TlsOptions::default()).map_err(|e| e.to_string())?;
-        Ok(Self { client: common::client::client(tls, hook.timeout), hook, method, url })
+        Ok(Self {
+            client: common::client::client_via(tls, hook.timeout, Proxies::from_env()),
+            hook,
+            method,
+            url,
+        })
     }
 
     /// The body and the headers that vouch for it. The secret is read each time, so it can change.

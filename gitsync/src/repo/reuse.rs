@@ -77,7 +77,12 @@ impl Store {
 
     /// Moves the newest checkout that was replaced longer than `timeout` ago out of sight, for the
     /// next update. Only those in `made` count: their files are as this process writes files.
-    fn keep_spare(&self, current: ObjectId, timeout: Duration, made: &[ObjectId]) -> Result<bool, RepoError> {
+    fn keep_spare(
+        &self,
+        current: ObjectId,
+        timeout: Duration,
+        made: &[ObjectId],
+    ) -> Result<Option<PathBuf>, RepoError> {
         let now = SystemTime::now();
         let newest = made.iter().rev().find(|commit| {
             let path = self.layout().worktree(**commit);
@@ -85,7 +90,7 @@ impl Store {
                 && is_older(&path, now, timeout)
                 && worktree::is_checkout(self.layout(), **commit)
         });
-        let Some(&commit) = newest else { return Ok(false) };
+        let Some(&commit) = newest else { return Ok(None) };
         self.drop_spare()?;
         let place = Unfinished::create(&self.layout().git_dir())?;
         let rename = |from: PathBuf, name: &str| {
@@ -94,7 +99,7 @@ impl Store {
         rename(self.layout().worktree(commit), "files")?;
         rename(own_index(self.layout(), commit), "index")?;
         place.install(&self.spare())?;
-        Ok(true)
+        Ok(Some(self.layout().worktree(commit)))
     }
 
     /// Makes the checkout of `commit` out of the spare or of `base`, a published checkout.
@@ -224,7 +229,8 @@ impl Store {
         if from.iter().flatten().count() < new.len() / 2 {
             return Err(Unfit::Because("most files changed"));
         }
-        let attributes = Attributes::load(self.objects(), new.iter().map(|e| (&e.path[..], e.id)))?;
+        let attributes =
+            Attributes::load(self.objects(), new.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         Ok(Plan { old, new, from, attributes })
     }
 
@@ -256,17 +262,19 @@ impl Store {
         timeout: Duration,
         how: Reuse,
         made: &[ObjectId],
-    ) -> Result<usize, RepoError> {
+    ) -> Result<Vec<PathBuf>, RepoError> {
         if how == Reuse::Auto {
             let kept = self.keep_spare(current, timeout, made)?;
-            return Ok(self.remove_stale(current, timeout)? + usize::from(kept));
+            let mut removed = self.remove_stale(current, timeout)?;
+            removed.extend(kept);
+            return Ok(removed);
         }
         if how != Reuse::HardLink {
             return self.remove_stale(current, timeout);
         }
         let before = self.look_at_links(current)?;
         let removed = self.remove_stale(current, timeout)?;
-        if removed > 0 {
+        if !removed.is_empty() {
             self.settle_links(current, &before)?;
         }
         Ok(removed)
