@@ -171,7 +171,6 @@ const SETTINGS: &[Setting] = &[
         .group(HOOKS),
     Setting::list("webhook-header", "NAME: VALUE", "A further header of it; repeatable")
         .env_separator(None)
-        .secret()
         .group(HOOKS),
     text("webhook-body", "KIND", "none, or json: what changed").default("none").group(HOOKS),
     text("webhook-hmac-secret-file", "FILE", "Sign it with the first line of this file, read each time")

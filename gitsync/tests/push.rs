@@ -362,10 +362,10 @@ fn whatever_is_done_to_an_old_tree_the_new_one_is_the_commit() {
         let site = Site::new();
         many(&site, 200);
         // Old trees stay for a while, so that there is something to do things to.
-        let pushed = Pushed::start(site, &[&format!("--reuse={mode}"), "--stale-worktree-timeout=2s"]);
+        let pushed = Pushed::start(site, &[&format!("--reuse={mode}"), "--stale-worktree-timeout=1s"]);
         let site = &pushed.site;
         let mut held = Vec::new();
-        for round in 0..4 {
+        for round in 0..3 {
             let tree = site.link().canonicalize().unwrap();
             // Same size, and the old time put back: only the time of change tells.
             let edited = tree.join("d1/f1");
@@ -397,7 +397,7 @@ fn whatever_is_done_to_an_old_tree_the_new_one_is_the_commit() {
             is_the_commit(site, &hash);
             let aged = SystemTime::now();
             eventually("the end of the old tree", || {
-                aged.elapsed().ok().filter(|age| *age > Duration::from_millis(2_100))
+                aged.elapsed().ok().filter(|age| *age > Duration::from_millis(1_050))
             });
         }
     }

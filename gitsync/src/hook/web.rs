@@ -18,6 +18,12 @@ use crate::trigger::sign_hex;
 /// More redirects than this are a loop.
 const MAX_REDIRECTS: usize = 10;
 
+/// What a request says.
+struct Content {
+    body: Bytes,
+    headers: Vec<(&'static str, String)>,
+}
+
 /// Sends the configured request with the header `Gitsync-Hash`.
 pub(crate) struct WebRunner {
     hook: WebHook,
@@ -44,7 +50,7 @@ impl WebRunner {
     }
 
     /// The body and the headers that vouch for it. The secret is read each time, so it can change.
-    fn content(&self, news: &News) -> Result<(Bytes, Vec<(&'static str, String)>), String> {
+    fn content(&self, news: &News) -> Result<Content, String> {
         let body = if self.hook.json { news.to_json().to_string() } else { String::new() };
         let mut headers = vec![("Gitsync-Hash", news.new.to_string())];
         if self.hook.json {
@@ -60,11 +66,11 @@ impl WebRunner {
             let sum = sign_hex(key.as_bytes(), &[time.as_bytes(), b".", body.as_bytes()]);
             headers.extend([("Gitsync-Timestamp", time), ("Gitsync-Signature", format!("sha256={sum}"))]);
         }
-        Ok((body.into(), headers))
+        Ok(Content { body: body.into(), headers })
     }
 
     async fn send(&self, news: &News) -> Result<u16, HookError> {
-        let (content, vouching) = self
+        let Content { body: content, headers: vouching } = self
             .content(news)
             .map_err(|reason| HookError::Request { url: redact::url(self.url.as_str()), reason })?;
         let (mut url, mut method) = (self.url.clone(), self.method.clone());
