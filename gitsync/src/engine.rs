@@ -125,6 +125,11 @@ impl Engine {
             self.metrics.rebuilt();
             result = self.update(wanted, true, cancel).await;
         }
+        if let Err(SyncError::Repo(error)) = &result
+            && error.is_disk_full()
+        {
+            self.make_room().await;
+        }
         let updated = result?;
         self.after(&updated);
         Ok(self.report(&updated))
@@ -419,6 +424,19 @@ impl Engine {
         self.tidy(store, commit, cancel).await;
         self.packs = self.layout.pack_state();
         Ok(())
+    }
+
+    /// For the next attempt.
+    async fn make_room(&self) {
+        let Some(commit) = self.link.current() else { return };
+        let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
+        let removed = blocking(move || {
+            reclaim(&Store::open(layout, &config.repo, Some(commit))?.0, Some(commit));
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "can't make room");
+        }
     }
 
     async fn watch(&self, commit: ObjectId) -> Result<Patrol, SyncError> {

@@ -15,7 +15,7 @@ use super::index::{self, IndexEntry};
 use super::objects::{Kind, Objects};
 use super::store::remove_any;
 use super::tree::Mode;
-use super::watch::Watch;
+use super::watch::{News, Watch};
 use super::worktree::{is_checkout, own_index, write_index};
 use super::{Layout, RepoError, Store};
 use crate::protocol::ObjectId;
@@ -81,15 +81,16 @@ impl Patrol {
     /// Looks at up to `limit` files with one `lstat` each, going on where the last step ended.
     pub fn step(&mut self, limit: usize) -> Sighting {
         let mut seen = Sighting::default();
-        let limit = match self.watch.as_ref().map(Watch::has_news) {
-            Some(true) => {
-                self.reader = None;
-                usize::MAX
-            }
+        let (limit, only) = match self.watch.as_ref().map(Watch::news) {
+            Some(News::Anything) => (usize::MAX, None),
+            Some(News::Files(paths)) => (usize::MAX, Some(paths)),
             // Most of what there is to see would have been told.
-            Some(false) => limit.div_ceil(WATCHED_SHARE),
-            None => limit,
+            Some(News::Nothing) => (limit.div_ceil(WATCHED_SHARE), None),
+            None => (limit, None),
         };
+        if limit == usize::MAX {
+            self.reader = None;
+        }
         if !is_checkout(&self.layout, self.commit) {
             self.reader = None;
             seen.lost = true;
@@ -122,7 +123,9 @@ impl Patrol {
                     break;
                 }
                 Some(Ok(entry)) => {
-                    if !is_as_written(&top, &entry) {
+                    if only.as_ref().is_none_or(|only| only.contains(&entry.path))
+                        && !is_as_written(&top, &entry)
+                    {
                         seen.changed.push(entry);
                     }
                 }

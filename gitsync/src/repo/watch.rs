@@ -1,9 +1,12 @@
 //! Hearing from the kernel that somebody changed something in a checkout.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use super::Layout;
 use super::checkout::{join, split};
@@ -26,8 +29,25 @@ const CHANGES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::DONT_FOLLOW)
     .union(WatchFlags::ONLYDIR);
 
+/// Changes that are told apart; more of them are one big change.
+const MAX_CHANGES: usize = 1_000;
+
 /// Watches all directories of a checkout, but not those inside submodules.
-pub(super) struct Watch(OwnedFd);
+pub(super) struct Watch {
+    fd: OwnedFd,
+    /// By the kernel's numbers.
+    directories: HashMap<i32, Vec<u8>>,
+}
+
+/// What happened.
+pub(super) enum News {
+    Nothing,
+    /// Something about files of these paths. Others than the commit's may be among them: programs
+    /// keep caches beside what they read.
+    Files(HashSet<Vec<u8>>),
+    /// Anything may have.
+    Anything,
+}
 
 impl Watch {
     /// `None` when the kernel can't or won't watch that much.
@@ -35,8 +55,9 @@ impl Watch {
         let index = File::open(own_index(layout, commit)).and_then(index::Reader::new).ok()?;
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
         let top = layout.worktree(commit);
-        inotify::add_watch(&fd, &top, CHANGES).ok()?;
-        let (mut watched, mut last) = (1, Vec::new());
+        let mut watch = Self { fd, directories: HashMap::new() };
+        watch.add(&top, b"")?;
+        let mut last = Vec::new();
         for entry in index {
             let entry = entry.ok()?;
             let directory = split(&entry.path).0;
@@ -47,26 +68,49 @@ impl Watch {
             let ends = memchr::memchr_iter(b'/', directory)
                 .chain((!directory.is_empty()).then_some(directory.len()));
             for part in ends.map(|end| &directory[..end]) {
-                if last.starts_with(part) && matches!(last.get(part.len()), None | Some(b'/')) {
-                    continue;
-                }
-                watched += 1;
-                if watched > MAX_DIRECTORIES || inotify::add_watch(&fd, join(&top, part), CHANGES).is_err() {
-                    return None;
+                if !(last.starts_with(part) && matches!(last.get(part.len()), None | Some(b'/'))) {
+                    watch.add(&top, part)?;
                 }
             }
             last = directory.to_vec();
         }
-        Some(Self(fd))
+        Some(watch)
     }
 
-    /// Whether something happened since this was asked last.
-    pub(super) fn has_news(&self) -> bool {
-        let mut buffer = [0; 4_096];
-        let mut news = false;
-        while rustix::io::read(&self.0, &mut buffer).is_ok_and(|read| read > 0) {
-            news = true;
+    fn add(&mut self, top: &Path, directory: &[u8]) -> Option<()> {
+        let number = inotify::add_watch(&self.fd, join(top, directory), CHANGES).ok()?;
+        self.directories.insert(number, directory.to_vec());
+        (self.directories.len() <= MAX_DIRECTORIES).then_some(())
+    }
+
+    /// What happened since this was asked last.
+    pub(super) fn news(&self) -> News {
+        let mut buffer = [MaybeUninit::uninit(); 4_096];
+        let mut reader = inotify::Reader::new(&self.fd, &mut buffer);
+        let (mut paths, mut anything) = (HashSet::new(), false);
+        while let Ok(event) = reader.next() {
+            let (what, name) = (event.events(), event.file_name());
+            let is_directory = what.contains(ReadFlags::ISDIR);
+            match (self.directories.get(&event.wd()), name) {
+                // A new directory holds none of the commit's files.
+                (Some(_), Some(_)) if is_directory && what.contains(ReadFlags::CREATE) => {}
+                (Some(directory), Some(name)) if !is_directory && paths.len() < MAX_CHANGES => {
+                    let mut path = directory.clone();
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name.to_bytes());
+                    paths.insert(path);
+                }
+                // A watched directory's own times or permissions are no file's.
+                (Some(_), None) if what.contains(ReadFlags::ATTRIB) => {}
+                _ => anything = true,
+            }
         }
-        news
+        match (anything, paths.is_empty()) {
+            (true, _) => News::Anything,
+            (false, false) => News::Files(paths),
+            (false, true) => News::Nothing,
+        }
     }
 }
