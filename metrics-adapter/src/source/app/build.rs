@@ -193,7 +193,11 @@ impl Maker<'_> {
             (Some(text), None) => return Err(Problem::at(text.line, "cert_file: it needs a key_file")),
             (None, Some(text)) => return Err(Problem::at(text.line, "key_file: it needs a cert_file")),
         };
-        let tls = TlsOptions { ca_file: raw.ca_file.as_ref().map(|file| self.path(file)), identity, ..TlsOptions::default() };
+        let tls = TlsOptions {
+            ca_file: raw.ca_file.as_ref().map(|file| self.path(file)),
+            identity,
+            ..TlsOptions::default()
+        };
         if uri.scheme_str() == Some("http") && (tls.ca_file.is_some() || tls.identity.is_some()) {
             return Err(Problem::at(line, "url: certificates are given, but the address is not https"));
         }
