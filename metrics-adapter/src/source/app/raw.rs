@@ -123,24 +123,24 @@ keys! {
     }
 }
 
-keys! {
-    /// One entry of `push`.
-    RawPush {
-        protocol: Text = "protocol",
-        url: Text = "url",
-        interval: Text = "interval",
-        timeout: Text = "timeout",
-        labels: BTreeMap<String, Scalar> = "labels",
-        headers: BTreeMap<String, Scalar> = "headers",
-        username: Text = "username",
-        password_file: Text = "password_file",
-        bearer_token_file: Text = "bearer_token_file",
-        ca_file: Text = "ca_file",
-        cert_file: Text = "cert_file",
-        key_file: Text = "key_file",
-        native_histograms: bool = "native_histograms",
-        queue_bytes: Text = "queue_bytes",
-    }
+/// One entry of `push`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPush {
+    pub(super) protocol: Option<Scalar>,
+    pub(super) url: Option<Scalar>,
+    pub(super) interval: Option<Scalar>,
+    pub(super) timeout: Option<Scalar>,
+    pub(super) labels: Option<At<BTreeMap<String, Scalar>>>,
+    pub(super) headers: Option<At<BTreeMap<String, Scalar>>>,
+    pub(super) username: Option<Scalar>,
+    pub(super) password_file: Option<Scalar>,
+    pub(super) bearer_token_file: Option<Scalar>,
+    pub(super) ca_file: Option<Scalar>,
+    pub(super) cert_file: Option<Scalar>,
+    pub(super) key_file: Option<Scalar>,
+    pub(super) native_histograms: Option<At<bool>>,
+    pub(super) queue_bytes: Option<Scalar>,
 }
 
 /// One entry of `relabel`.
