@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use pushed::{Pushed, SECRET, TOKEN, answer, hmac, many, post};
-use support::{Running, Site, eventually, free_port, get, git, run};
+use support::{Site, eventually, free_port, get, git, run};
 
 #[test]
 fn a_signed_push_is_live_at_once() {
