@@ -54,10 +54,7 @@ setup: ## install what build, images, tests and demo need
 
 # --- the checks of `make test`, each usable by itself ---
 
-check-manual: build ## manual pages and completions for bash, zsh and fish, into target/manual
-	@. images/lib.sh && SOURCE_DATE_EPOCH="$$(source_date_epoch)" images/manual.py "$${CARGO_TARGET_DIR:-target}/debug" target/manual
-
-fmt: ## formatting
+check-fmt: ## formatting
 	cargo fmt --all --check
 
 check-lint: ## clippy

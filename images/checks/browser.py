@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.parse
+import urllib.request
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -91,9 +91,10 @@ def wait(driver, what, condition):
 
 
 def answers(url):
+    """Whether the page is there; gitsync's says 503 until the first commit is published, as git-sync's does."""
     with contextlib.suppress(OSError):
-        with socket.create_connection(("127.0.0.1", urllib.parse.urlparse(url).port), 1):
-            return True
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
     return False
 
 
@@ -179,7 +180,7 @@ def design(driver):
 
 def check(driver, subject, folder):
     try:
-        wait(driver, f"{subject.name} does not listen", lambda: answers(subject.url))
+        wait(driver, f"{subject.name} does not answer", lambda: answers(subject.url))
         emulate(driver, DESK, "light")
         driver.get(subject.url)
         live(driver, subject)
