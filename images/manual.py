@@ -63,9 +63,10 @@ def ask(binary, *words):
 def understand(command, text):
     page = Page(command)
     lines = text.splitlines()
-    page.about = lines[0].rstrip(".")
+    blank = lines.index("") if "" in lines else 1
+    page.about = " ".join(lines[:blank]).rstrip(".")
     title, in_usage = None, False
-    for line in lines[1:]:
+    for line in lines[blank:]:
         heading = HEADING.match(line)
         option = OPTION.match(line) if line.startswith(" ") and line.lstrip().startswith("-") else None
         entry = ENTRY.match(line)
@@ -94,8 +95,12 @@ def understand(command, text):
             in_usage = False
             page.rest.append(line)
     page.groups = [(title, options) for title, options in page.groups if options]
-    if not page.options() and not page.words:
+    if not page.usage or not (page.options() or page.words or len(command) > 1):
         sys.exit(f"error: `{' '.join(command)} --help` is not understood")
+    # clap names the binary only; the mode belongs to what is typed.
+    if len(command) > 1:
+        page.usage = [line if command[1] in line.split() else line.replace(command[0], " ".join(command), 1)
+                      for line in page.usage]
     return page
 
 

@@ -27,13 +27,16 @@ needs() {
         echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
       fi ;;
     apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
-      git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
+      git=git curl=curl openssl=openssl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
     manual) echo python3=python3 mandoc=mandoc zsh=zsh fish=fish col=bsdextrautils ;;
     test) needs lint; needs manual; needs pods; needs apps; echo docker-registry=docker-registry redis-sentinel=redis-sentinel promtool=prometheus \
+      'chromium|chromium-browser=chromium' 'chromedriver|chromium.chromedriver=chromium-driver' \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
       /usr/share/java/jolokia-core.jar=libjolokia-core-java \
-      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client
+      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client \
+      apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
+      memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
@@ -91,7 +94,8 @@ disable_new_services() {
   comm -13 <(echo "$before") <(service_units) | while read -r unit; do
     case $unit in
       redis-server.service | redis-sentinel.service | nginx.service | fcgiwrap.service | \
-        prometheus.service | haproxy.service | nutcracker.service | ssh.service | docker-registry.service)
+        prometheus.service | haproxy.service | nutcracker.service | memcached.service | php*-fpm.service | \
+        ssh.service | docker-registry.service)
         as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
     esac
   done

@@ -31,6 +31,7 @@ pub mod ingest;
 pub mod jmx;
 pub mod mapping;
 pub mod push;
+pub mod reader;
 pub mod rule;
 pub mod source;
 pub mod statsd;
@@ -45,6 +46,8 @@ pub use common::shutdown::Shutdown;
 pub enum Config {
     /// The StatsD mode.
     Statsd(Box<source::statsd::Config>),
+    /// Any number of sources on one page.
+    Run(Box<source::app::Config>),
     /// The JMX mode.
     Jmx {
         /// What to read, and how.
@@ -61,6 +64,9 @@ pub enum Error {
     /// The StatsD mode.
     #[error("the statsd mode did not start")]
     Statsd(#[from] source::statsd::Error),
+    /// The run mode.
+    #[error("the run mode did not start")]
+    Run(#[from] source::app::RunError),
     /// The JMX mode.
     #[error("the jmx mode did not start")]
     Jmx(#[from] source::jmx::RunError),
@@ -73,6 +79,7 @@ pub enum Error {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     match config {
         Config::Statsd(config) => Ok(source::statsd::run(*config, shutdown).await?),
+        Config::Run(config) => Ok(source::app::run(*config, shutdown).await?),
         Config::Jmx { config, listen } => Ok(source::jmx::run(*config, &listen, shutdown).await?),
     }
 }

@@ -2,6 +2,8 @@
 
 mod explain;
 mod jmx;
+mod probe;
+mod run;
 mod statsd;
 
 use std::ffi::OsString;
@@ -18,6 +20,8 @@ Usage: metrics-adapter MODE [FLAGS]
 Modes:
   statsd   take StatsD lines (drop-in for statsd_exporter)
   jmx      read a Java process's management beans (drop-in for jmx_exporter)
+  run      gather any number of sources: JSON, text, logs, other exporters, well-known servers, both of the above
+  probe    look at an address or a file and print a configuration for it
 
 `metrics-adapter MODE --help` shows the flags of a mode.
 ";
@@ -30,6 +34,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     match mode.as_deref() {
         Some("statsd") => statsd::main(std::iter::once(program).chain(arguments)),
         Some("jmx") => jmx::main(arguments),
+        Some("run") => run::main(std::iter::once(program).chain(arguments)),
+        Some("probe") => probe::main(arguments),
         Some("--help" | "-h" | "help") => {
             print!("{HELP}");
             ExitCode::SUCCESS
@@ -40,7 +46,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(other) => {
-            let hint = nearest(other, ["statsd", "jmx", "--help", "--version"]);
+            let hint = nearest(other, ["statsd", "jmx", "run", "probe", "--help", "--version"]);
             let hint = hint.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
             eprintln!("metrics-adapter: error: unknown mode `{other}`{hint}\nTry `metrics-adapter --help`.");
             ExitCode::from(USAGE)

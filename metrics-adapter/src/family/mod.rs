@@ -6,7 +6,10 @@
 
 mod label;
 mod model;
+pub mod normal;
+pub mod relabel;
 pub mod store;
+pub mod union;
 mod walk;
 
 pub use label::{Labels, LabelsIter, PackedLabels};

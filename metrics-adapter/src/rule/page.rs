@@ -23,7 +23,7 @@ pub enum NameStyle {
 pub struct Page {
     style: NameStyle,
     families: Vec<Collected>,
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<String, usize, foldhash::fast::RandomState>,
     samples: usize,
 }
 

@@ -1,5 +1,6 @@
 //! Drivers: what listens, connects and reads files, and is collected on a scrape.
 
+pub mod app;
 pub mod jmx;
 pub mod statsd;
 

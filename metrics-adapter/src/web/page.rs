@@ -18,6 +18,8 @@ use crate::source::Source;
 pub struct Page {
     /// What was built.
     pub build: Build,
+    /// The word of the mode in health answers.
+    pub mode: &'static str,
     /// Path of the metrics.
     pub path: String,
     /// Whether `/-/reload` and `/-/quit` are served.
@@ -35,12 +37,12 @@ pub struct Page {
 impl Page {
     /// The routes. `/-/quit` triggers `shutdown`.
     pub(super) fn routes(self, shutdown: &Shutdown) -> Router {
-        let status = Arc::clone(&self.status);
+        let (status, mode) = (Arc::clone(&self.status), self.mode);
         let base = admin::routes(self.build, Registry::new(), Readiness::new(), move || status());
         let mut router = base
             .without("/metrics")
-            .route("/-/healthy", async |request: Request| said(&request, "statsd mode is healthy.\n"))
-            .route("/-/ready", async |request: Request| said(&request, "statsd mode is ready.\n"));
+            .route("/-/healthy", move |request: Request| said(request, format!("{mode} mode is healthy.\n")))
+            .route("/-/ready", move |request: Request| said(request, format!("{mode} mode is ready.\n")));
         if matches!(&*self.path, "" | "/") {
             router = router.without("/");
         }
@@ -68,8 +70,8 @@ impl Page {
     }
 }
 
-fn said(request: &Request, sentence: &'static str) -> Response {
-    require_method(request, &Method::GET).unwrap_or_else(|| text(StatusCode::OK, sentence))
+async fn said(request: Request, sentence: String) -> Response {
+    require_method(&request, &Method::GET).unwrap_or_else(|| text(StatusCode::OK, sentence))
 }
 
 /// PUT and POST are askings; to anything else the peer says nothing, with status 200.

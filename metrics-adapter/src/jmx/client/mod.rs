@@ -7,6 +7,7 @@
 mod connection;
 mod error;
 mod pipeline;
+mod template;
 pub mod tls;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::connection::{Connection, Dial};
 pub use self::error::{Error, Phase};
 pub use self::pipeline::{AttributeRequest, AttributeResult, BeanAnswer};
+use self::template::Templates;
 use self::tls::TlsSettings;
 use super::jrmp::{Argument, Method, ObjectId, Outcome, encode_call};
 use super::mbean::{self, MBeanInfo, ObjectInstance};
@@ -125,6 +127,7 @@ pub struct Client {
     options: Options,
     session: RemoteReference,
     connection: Option<Connection>,
+    templates: Templates,
     reconnects: u64,
 }
 
@@ -135,7 +138,13 @@ impl Client {
     /// The registry or the server cannot be reached, is no JMX port, or refuses the credentials.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let (session, connection) = open(&options).await?;
-        Ok(Self { options, session, connection: Some(connection), reconnects: 0 })
+        Ok(Self {
+            options,
+            session,
+            connection: Some(connection),
+            templates: Templates::default(),
+            reconnects: 0,
+        })
     }
 
     /// How often a lost connection was replaced.

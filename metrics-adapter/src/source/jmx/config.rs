@@ -325,6 +325,18 @@ fn include(
     depth: usize,
 ) -> Result<(), ConfigError> {
     for name in files {
+        if let Some(set) = name.to_str().and_then(|name| name.strip_prefix("builtin:")) {
+            let known = super::RULE_SETS.iter().find(|(known, _)| *known == set);
+            let Some((_, text)) = known else {
+                let names: Vec<&str> = super::RULE_SETS.iter().map(|(known, _)| *known).collect();
+                let reason = format!("`includes`: there is no rule set `{set}` ({})", names.join(", "));
+                return Err(ConfigError { path: from.to_owned(), line: None, reason });
+            };
+            let file =
+                parse(text).map_err(|(line, reason)| ConfigError { path: name.clone(), line, reason })?;
+            rules.extend(file.rules.unwrap_or_default());
+            continue;
+        }
         let path = from.parent().unwrap_or(Path::new("")).join(name);
         if depth == 0 {
             let reason = format!("`includes` go deeper than {MAX_INCLUDES} files");

@@ -49,6 +49,16 @@ use crate::jmx::client::Options;
 use crate::jmx::service_url::RegistryAddress;
 use crate::rule::page::Page;
 
+/// Rule sets that come along, for `includes: ["builtin:NAME"]` and `rule_set` in the run mode.
+pub const RULE_SETS: &[(&str, &str)] = &[
+    ("activemq", include_str!("../../../rules/activemq.yaml")),
+    ("cassandra", include_str!("../../../rules/cassandra.yaml")),
+    ("kafka", include_str!("../../../rules/kafka.yaml")),
+    ("spark", include_str!("../../../rules/spark.yaml")),
+    ("tomcat", include_str!("../../../rules/tomcat.yaml")),
+    ("zookeeper", include_str!("../../../rules/zookeeper.yaml")),
+];
+
 /// Time for a scrape when neither the configuration nor the client sets one.
 const DEFAULT_SCRAPE: Duration = Duration::from_secs(120);
 /// Probed targets that are remembered, and for how long.
@@ -325,6 +335,16 @@ impl JmxSource {
         let entry = entry.or_insert_with(|| (Arc::new(Mutex::new(Target::new(settings()))), now));
         entry.1 = now;
         Arc::clone(&entry.0)
+    }
+
+    /// Why the last scrape of the first JVM that failed did so.
+    pub async fn last_error(&self) -> Option<String> {
+        for target in &self.current.load_full().targets {
+            if let Some(error) = target.lock().await.report().error {
+                return Some(error);
+            }
+        }
+        None
     }
 
     /// Ends all sessions.

@@ -33,7 +33,7 @@ const MIN_REPLY: Duration = Duration::from_millis(500);
 pub(super) struct Target {
     pub(super) settings: TargetSettings,
     session: Option<Session>,
-    beans: HashMap<String, Bean>,
+    beans: HashMap<String, Bean, foldhash::fast::RandomState>,
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
@@ -81,7 +81,7 @@ impl Target {
         Self {
             settings,
             session: None,
-            beans: HashMap::new(),
+            beans: HashMap::default(),
             last: Report::default(),
             logged: None,
             pruner: None,

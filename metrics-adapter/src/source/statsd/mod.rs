@@ -3,6 +3,7 @@
 mod config;
 mod datagram;
 mod drops;
+mod embed;
 mod listen;
 mod own;
 mod relay;
@@ -14,6 +15,8 @@ mod tcp;
 mod unixgram;
 
 pub use config::{APP, Config, RelayTarget};
+pub use embed::{Embedded, embed};
+pub(crate) use own::convert;
 pub use relay::Relay;
 pub use reload::{Reload, ReloadError};
 pub use run::{Error, run};

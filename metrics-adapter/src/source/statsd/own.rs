@@ -258,7 +258,7 @@ fn cache_families(counts: &Counts, length: usize) -> Vec<Family> {
 }
 
 /// Families of a prometheus registry (the process's) as ours.
-pub(super) fn convert(families: &[MetricFamily]) -> Vec<Family> {
+pub(crate) fn convert(families: &[MetricFamily]) -> Vec<Family> {
     let convert = |family: &MetricFamily| {
         let kind = match family.get_field_type() {
             Proto::COUNTER => Kind::Counter,

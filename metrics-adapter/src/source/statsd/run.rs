@@ -104,6 +104,7 @@ fn page(config: &Config, shared: &Arc<Shared>, drops: &KernelDrops, history: sta
         status::Look { shared: Arc::clone(shared), drops: drops.clone(), config: config.clone(), history };
     Page {
         build,
+        mode: "statsd",
         path: config.telemetry_path.clone(),
         lifecycle: config.lifecycle,
         reload: {
@@ -122,13 +123,13 @@ fn page(config: &Config, shared: &Arc<Shared>, drops: &KernelDrops, history: sta
 
 /// Datagram sockets that are bound but not read yet.
 #[derive(Default)]
-struct Receivers {
+pub(super) struct Receivers {
     ready: Vec<(String, Receiver)>,
-    drops: KernelDrops,
+    pub(super) drops: KernelDrops,
 }
 
 impl Receivers {
-    fn udp(&mut self, config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
+    pub(super) fn udp(&mut self, config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
         let Some(address) = &config.udp else { return Ok(()) };
         let sockets = listen::udp(address, config.udp_sockets, config.read_buffer).map_err(Error::Listen)?;
         for (at, socket) in sockets.into_iter().enumerate() {
@@ -147,7 +148,7 @@ impl Receivers {
         Ok(())
     }
 
-    fn unixgram(
+    pub(super) fn unixgram(
         &mut self,
         config: &Config,
         shared: &Arc<Shared>,
@@ -163,7 +164,7 @@ impl Receivers {
         Ok(Some(file))
     }
 
-    fn start(self, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
+    pub(super) fn start(self, shutdown: &Shutdown) -> Vec<JoinHandle<()>> {
         let start = |(name, receiver): (String, Receiver)| {
             let shutdown = shutdown.clone();
             let thread = std::thread::Builder::new().name(name).spawn(move || receiver.run(&shutdown));
@@ -174,7 +175,7 @@ impl Receivers {
 }
 
 /// Waits for the listeners' threads, which look for shutdown a few times a second.
-async fn join(threads: Vec<JoinHandle<()>>) {
+pub(super) async fn join(threads: Vec<JoinHandle<()>>) {
     let joined = tokio::task::spawn_blocking(move || {
         threads.into_iter().for_each(|thread| {
             let _ = thread.join();
@@ -184,7 +185,7 @@ async fn join(threads: Vec<JoinHandle<()>>) {
 }
 
 /// Once a second: removes what expired, and looks whether memory allows new series.
-async fn keep_house(shared: Arc<Shared>, memory_limit: usize, shutdown: Shutdown) {
+pub(super) async fn keep_house(shared: Arc<Shared>, memory_limit: usize, shutdown: Shutdown) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut squeezed = false;
     loop {

@@ -3,6 +3,7 @@
 mod gitsync;
 mod jmx;
 mod redis;
+mod sources;
 mod statsd;
 
 /// How often each case is measured: `BENCH_ROUNDS`, or else what the benchmark thinks right.
@@ -13,8 +14,13 @@ fn rounds(usual: usize) -> usize {
 /// A benchmark's name and what runs it.
 type Benchmark = (&'static str, fn() -> anyhow::Result<()>);
 
-const ALL: &[Benchmark] =
-    &[("gitsync", gitsync::run), ("redis", redis::run), ("statsd", statsd::run), ("jmx", jmx::run)];
+const ALL: &[Benchmark] = &[
+    ("gitsync", gitsync::run),
+    ("redis", redis::run),
+    ("statsd", statsd::run),
+    ("jmx", jmx::run),
+    ("sources", sources::run),
+];
 
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,244 @@
+//! One form for the families of every source: valid names, sorted labels, static labels, no series twice.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use super::relabel::Relabel;
+use super::{Family, Kind, Sample, Value};
+
+/// Appends a text as part of a metric name: what is not allowed becomes `_`, a leading digit gets one in front.
+pub fn push_name(out: &mut String, text: &str) {
+    if out.is_empty() && text.starts_with(|c: char| c.is_ascii_digit()) {
+        out.push('_');
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    out.extend(text.chars().map(|c| if allowed(c) { c } else { '_' }));
+}
+
+/// A valid metric name: the text itself where it is one.
+#[must_use]
+pub fn metric_name(text: &str) -> Cow<'_, str> {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b':';
+    if !text.is_empty() && text.bytes().all(allowed) && !text.as_bytes()[0].is_ascii_digit() {
+        return Cow::Borrowed(text);
+    }
+    let mut name = String::with_capacity(text.len() + 1);
+    push_name(&mut name, text);
+    Cow::Owned(if name.is_empty() { "_".to_owned() } else { name })
+}
+
+/// Whether this is a name that a label may have on a page.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    !text.is_empty()
+        && text.bytes().all(allowed)
+        && !text.as_bytes()[0].is_ascii_digit()
+        && !text.starts_with("__")
+}
+
+fn label_name(text: &str) -> Option<Cow<'_, str>> {
+    if is_label(text) {
+        return Some(Cow::Borrowed(text));
+    }
+    let name = metric_name(text).replace(':', "_");
+    (!name.starts_with("__")).then_some(Cow::Owned(name))
+}
+
+/// What is done to every sample of a source.
+#[derive(Clone, Debug, Default)]
+pub struct Normal {
+    /// Labels of every sample that does not have them itself.
+    pub labels: Vec<(String, String)>,
+    /// Rules, applied in their order after the labels were added.
+    pub relabel: Vec<Relabel>,
+}
+
+/// Samples that were left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub samples: u64,
+    /// Why the first of them.
+    pub first: Option<String>,
+}
+
+impl LeftOut {
+    fn note(&mut self, samples: usize, why: impl FnOnce() -> String) {
+        self.samples += samples as u64;
+        if self.first.is_none() && samples > 0 {
+            self.first = Some(why());
+        }
+    }
+}
+
+impl Normal {
+    /// Families by name and their samples by labels, both ascending and without duplicates.
+    #[must_use]
+    pub fn apply(&self, families: Vec<Family>) -> (Vec<Family>, LeftOut) {
+        let mut out = LeftOut::default();
+        let mut all = Grouped::default();
+        for mut family in families {
+            if let Cow::Owned(name) = metric_name(&family.name) {
+                family.name = name;
+            }
+            for sample in &mut family.samples {
+                self.labels_of(sample, family.kind);
+            }
+            if self.relabel.is_empty() {
+                all.add(family, &mut out);
+            } else {
+                self.relabelled(family, &mut all, &mut out);
+            }
+        }
+        let mut families = all.families;
+        families.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        for family in &mut families {
+            sort(family, &mut out);
+        }
+        families.retain(|family| !family.samples.is_empty());
+        (families, out)
+    }
+
+    fn labels_of(&self, sample: &mut Sample, kind: Kind) {
+        let own = match kind {
+            Kind::Histogram => "le",
+            Kind::Summary => "quantile",
+            _ => "",
+        };
+        sample.labels.retain_mut(|(name, value)| {
+            if !is_label(name) {
+                match label_name(name) {
+                    Some(valid) => *name = valid.into_owned(),
+                    None => return false,
+                }
+            }
+            !value.is_empty() && name != own
+        });
+        for (name, value) in &self.labels {
+            if !sample.labels.iter().any(|(known, _)| known == name) {
+                sample.labels.push((name.clone(), value.clone()));
+            }
+        }
+        sample.labels.sort_unstable();
+        sample.labels.dedup_by(|later, earlier| later.0 == earlier.0);
+    }
+
+    fn relabelled(&self, family: Family, all: &mut Grouped, out: &mut LeftOut) {
+        let Family { name, help, kind, samples } = family;
+        for mut sample in samples {
+            let mut name = name.clone();
+            let kept = self.relabel.iter().all(|rule| rule.apply(&mut name, &mut sample.labels));
+            if !kept {
+                continue;
+            }
+            sample.labels.retain(|(name, value)| is_label(name) && !value.is_empty());
+            sample.labels.sort_unstable();
+            let name = metric_name(&name).into_owned();
+            all.add(Family { name, help: help.clone(), kind, samples: vec![sample] }, out);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Grouped {
+    families: Vec<Family>,
+    index: HashMap<String, usize>,
+}
+
+impl Grouped {
+    fn add(&mut self, family: Family, out: &mut LeftOut) {
+        match self.index.get(&family.name) {
+            None => {
+                self.index.insert(family.name.clone(), self.families.len());
+                self.families.push(family);
+            }
+            Some(at) => {
+                let known = &mut self.families[*at];
+                if fits(known.kind, family.kind) {
+                    known.samples.extend(family.samples);
+                } else {
+                    out.note(family.samples.len(), || {
+                        format!("{} is both a {} and a {}", family.name, known.kind, family.kind)
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Whether samples of one kind can stand in a family of another: plain numbers among each other.
+#[must_use]
+pub fn fits(family: Kind, other: Kind) -> bool {
+    let composed = |kind| matches!(kind, Kind::Summary | Kind::Histogram);
+    family == other || !(composed(family) || composed(other))
+}
+
+fn sort(family: &mut Family, out: &mut LeftOut) {
+    let in_order = family.samples.is_sorted_by(|a, b| a.labels < b.labels);
+    if in_order {
+        return;
+    }
+    // The first of a series stays, so it has to be found before sorting.
+    let mut seen = HashSet::with_capacity(family.samples.len());
+    let keep: Vec<bool> = family.samples.iter().map(|sample| seen.insert(&sample.labels)).collect();
+    let before = family.samples.len();
+    let mut keep = keep.into_iter();
+    family.samples.retain(|_| keep.next().unwrap_or(true));
+    let name = &family.name;
+    out.note(before - family.samples.len(), || format!("{name} has the same labels more than once"));
+    family.samples.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+}
+
+/// A family's samples that are plain numbers, for tests and listings: `name{a="b"}` and the value.
+pub fn numbers(family: &Family) -> impl Iterator<Item = (String, f64)> + '_ {
+    family.samples.iter().filter_map(|sample| {
+        let Value::Number(value) = sample.value else { return None };
+        Some((series(&family.name, &sample.labels), value))
+    })
+}
+
+/// A series as it is written on a page.
+#[must_use]
+pub fn series(name: &str, labels: &[(String, String)]) -> String {
+    let mut text = name.to_owned();
+    for (at, (label, value)) in labels.iter().enumerate() {
+        text.push(if at == 0 { '{' } else { ',' });
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        text.extend([label.as_str(), "=\"", &value, "\""]);
+    }
+    if !labels.is_empty() {
+        text.push('}');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_labels_and_duplicates() {
+        let normal = Normal {
+            labels: vec![("app".into(), "x".into()), ("a".into(), "static".into())],
+            ..Normal::default()
+        };
+        let families = vec![
+            Family::new("b.c-d", "", Kind::Gauge)
+                .with(&[("z-1", "1"), ("a", "own")], 1.0)
+                .with(&[("empty", "")], 2.0),
+            Family::new("b_c_d", "", Kind::Counter).with(&[("a", "own"), ("z_1", "1")], 9.0),
+            Family::new("9", "", Kind::Gauge).with(&[("__x", "1")], 3.0),
+            Family::new("9", "", Kind::Histogram).with(&[], 3.0),
+        ];
+        let (families, out) = normal.apply(families);
+        let shown: Vec<_> = families.iter().flat_map(numbers).collect();
+        let expected = [
+            ("_9{a=\"static\",app=\"x\"}", 3.0),
+            ("b_c_d{a=\"own\",app=\"x\",z_1=\"1\"}", 1.0),
+            ("b_c_d{a=\"static\",app=\"x\"}", 2.0),
+        ];
+        assert_eq!(shown, expected.map(|(name, value)| (name.to_owned(), value)));
+        assert_eq!(out.samples, 2);
+    }
+}

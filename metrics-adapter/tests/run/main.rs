@@ -1,0 +1,11 @@
+//! The `run` mode as a black box: its binary, real servers, hostile peers.
+
+// The helpers of tests may fail like tests do.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod commands;
+mod harness;
+mod hostile;
+mod servers;
+mod sources;
+mod tail;
