@@ -16,6 +16,8 @@ mod limbo;
 mod link_task;
 mod process;
 mod profile;
+mod spare;
+mod stall;
 mod stream;
 mod worker;
 

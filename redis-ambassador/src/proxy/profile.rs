@@ -51,6 +51,7 @@ impl Hub {
             read: true,
             anywhere: false,
             script: false,
+            runs_code: false,
             abandoned: false,
             attempts: 0,
         };

@@ -71,8 +71,6 @@ const QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(20);
 /// Tasks polled before the sockets are looked at again: one flush then serves all clients of a turn.
 const TURN: u32 = 512;
-/// An own connection without an owner is closed after this many microseconds.
-const IDLE: u64 = 30_000_000;
 
 impl Worker {
     /// Starts a thread.
@@ -161,6 +159,7 @@ impl Hub {
         loop {
             tokio::time::sleep(TICK).await;
             ticks = ticks.wrapping_add(1);
+            self.bypass_stalled();
             if self.in_limbo() || !self.crowded.borrow().is_empty() {
                 self.retry_limbo(false);
             }
@@ -176,13 +175,7 @@ impl Hub {
     /// Closes what nobody needs any more, and what was given up.
     fn expire_links(self: &Rc<Self>) {
         let now = self.now();
-        self.idle.borrow_mut().retain(|(since, link)| {
-            let keep = now.saturating_sub(*since) < IDLE && !link.is_closed();
-            if !keep {
-                link.close();
-            }
-            keep
-        });
+        self.expire_spares(now);
         let wait = self.settings.failover_wait.as_micros() as u64;
         let given_up: Vec<_> = {
             let detached = self.detached.borrow();
