@@ -1,5 +1,8 @@
 //! The only outgoing HTTP(S) client and the only TLS settings for one.
 
+mod anyone;
+mod proxy;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +18,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+pub use proxy::{Connector, Proxies, Stream};
 pub use rustls;
 
 /// A request body: whole or streamed.
 pub type RequestBody = BoxBody<Bytes, io::Error>;
 /// The pooled client.
-pub type Client = LegacyClient<HttpsConnector<HttpConnector>, RequestBody>;
+pub type Client = LegacyClient<HttpsConnector<Connector>, RequestBody>;
 
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,8 @@ pub struct TlsOptions {
     pub ca_file: Option<std::path::PathBuf>,
     /// PEM certificate chain and key to show to the server.
     pub identity: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    /// Believe whoever answers: certificates are not checked.
+    pub trust_anyone: bool,
 }
 
 /// Client settings: the system's certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR` honoured) and the options.
@@ -63,9 +69,12 @@ pub fn tls(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = match options.trust_anyone {
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(anyone::Anyone(provider))),
+        false => builder.with_root_certificates(roots),
+    };
     match &options.identity {
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key)) => Ok(builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?),
@@ -93,15 +102,25 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         .map_err(|error| TlsError::Pem { path: path.display().to_string(), reason: error.to_string() })
 }
 
-/// A client that keeps idle connections. `connect` bounds the connection; bound the whole exchange
-/// with `tokio::time::timeout` around the request.
+/// A client that keeps idle connections and reaches servers directly. `connect` bounds the connection;
+/// bound the whole exchange with `tokio::time::timeout` around the request.
 #[must_use]
 pub fn client(tls: ClientConfig, connect: Duration) -> Client {
+    client_via(tls, connect, Proxies::none())
+}
+
+/// As [`client`], through proxies.
+#[must_use]
+pub fn client_via(tls: ClientConfig, connect: Duration, proxies: Proxies) -> Client {
     let mut http = HttpConnector::new();
     http.set_connect_timeout(Some(connect));
     http.set_nodelay(true);
     http.enforce_http(false);
-    let https =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+    let connector = Connector::new(http, proxies);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
     LegacyClient::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https)
 }

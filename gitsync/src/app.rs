@@ -45,7 +45,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 /// As [`run`].
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
     let mut config = config;
-    for key in config.apply_git_settings() {
+    for key in config.apply_git_settings().map_err(Error::Setup)? {
         tracing::warn!(key, "this git setting means nothing here; it is ignored");
     }
     let config = Arc::new(config);
@@ -176,7 +176,7 @@ impl Loop {
                 match status {
                     Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),
                     _ => {
-                        tracing::info!(hash = %report.commit, took_ms = took.as_millis(), "updated successfully");
+                        tracing::info!(hash = %report.commit, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "updated successfully");
                     }
                 }
                 next

@@ -81,6 +81,8 @@ pub enum Tidy {
     /// Never.
     Off,
     /// When there are many packs.
+    ManyPacks,
+    /// When there are many packs, or much in them that nobody needs any more.
     WhenDue,
     /// After each update.
     EachTime,
@@ -179,38 +181,6 @@ impl Config {
             transport: crate::transport::HttpOptions::default(),
             ssh: crate::ssh::Options::default(),
         }
-    }
-}
-
-impl Config {
-    /// Takes in those of git's settings that mean something here; gives the keys of the others.
-    pub fn apply_git_settings(&mut self) -> Vec<String> {
-        let (tls, headers) = (&mut self.transport.tls, &mut self.transport.headers);
-        let mut ignored = Vec::new();
-        for (key, value) in self.git.pairs() {
-            match key.as_str() {
-                "http.extraheader" => {
-                    headers.extend(
-                        value.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())),
-                    );
-                }
-                "http.sslcainfo" => tls.ca_file = Some(value.into()),
-                "http.sslcert" => {
-                    let key = self.git.value("http.sslkey").unwrap_or(value);
-                    tls.identity = Some((value.into(), key.into()));
-                }
-                // With the certificate; where a submodule is allowed; owners never matter here.
-                "http.sslkey" | "protocol.file.allow" | "safe.directory" => {}
-                key if key.starts_with("url.") && key.ends_with(".insteadof") => {}
-                _ => ignored.push(key.clone()),
-            }
-        }
-        ignored
-    }
-
-    /// Whether a repository from the network may have submodules on this machine's paths.
-    pub(crate) fn allows_local_submodules(&self) -> bool {
-        self.git.value("protocol.file.allow") == Some("always")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Tidy};
+use crate::config::Config;
 use crate::error::SyncError;
 use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
@@ -15,7 +15,10 @@ use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
-use crate::repo::{CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store};
+use crate::repo::{
+    CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store, has_stale,
+    mark_replaced,
+};
 use crate::submodule;
 
 /// Files looked at for changes in one poll: about half a millisecond of `lstat`.
@@ -102,7 +105,7 @@ impl Engine {
         self.keyring.refresh(cancel).await?;
         self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
-        if !self.first && self.is_current(wanted).await? {
+        if !self.first && self.is_current(wanted, cancel).await? {
             return Ok(self.report(wanted, false));
         }
         let mut result = self.update(wanted, false, cancel).await;
@@ -112,6 +115,11 @@ impl Engine {
             }
             self.metrics.rebuilt();
             result = self.update(wanted, true, cancel).await;
+        }
+        if let Err(SyncError::Repo(error)) = &result
+            && error.is_disk_full()
+        {
+            self.make_room().await;
         }
         let (commit, changed) = result?;
         self.after(commit, changed);
@@ -133,7 +141,7 @@ impl Engine {
     }
 
     /// Whether `wanted` is published and, as far as this poll looks, as it was written.
-    async fn is_current(&mut self, wanted: ObjectId) -> Result<bool, SyncError> {
+    async fn is_current(&mut self, wanted: ObjectId, cancel: &CancellationToken) -> Result<bool, SyncError> {
         if self.patrol.as_ref().is_none_or(|patrol| patrol.commit() != wanted)
             || !self.link.leads_to(&self.layout, wanted)
         {
@@ -141,15 +149,19 @@ impl Engine {
         }
         let Some(mut patrol) = self.patrol.take() else { return Ok(false) };
         let layout = self.layout.clone();
-        let (patrol, sighting, packs) = blocking(move || {
+        let timeout = self.config.stale_worktree_timeout;
+        let (patrol, sighting, packs, stale) = blocking(move || {
             let sighting = patrol.step(PATROL_FILES);
-            Ok((patrol, sighting, layout.pack_state()))
+            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout)))
         })
         .await?;
         if sighting.lost || packs != self.packs {
             return Ok(false);
         }
         self.patrol = Some(patrol);
+        if stale {
+            self.remove_stale(wanted, cancel).await?;
+        }
         if !sighting.is_clean()
             && let Err(error) = self.repair(wanted, sighting).await
         {
@@ -167,12 +179,12 @@ impl Engine {
             store.repair(commit, &sighting)
         })
         .await?;
-        // The patrol's open index is no longer the current one.
-        self.patrol = Some(Patrol::new(self.layout.clone(), commit));
         if restored > 0 {
             tracing::warn!(hash = %commit, files = restored, "restored files that somebody had changed");
             self.metrics.restored(restored);
         }
+        // The patrol's open index is no longer the current one.
+        self.patrol = Some(self.watch(commit).await?);
         Ok(())
     }
 
@@ -199,7 +211,7 @@ impl Engine {
             self.publish(commit, old).await?;
         }
         self.tidy(made.store, commit, cancel).await;
-        self.patrol = Some(Patrol::new(self.layout.clone(), commit));
+        self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok((commit, changed))
     }
@@ -217,6 +229,9 @@ impl Engine {
             if first {
                 store.heal()?;
                 link.heal()?;
+                if store.configure(&config.checkout_settings())? {
+                    store.forget_checkouts()?;
+                }
             }
             let mut store = store;
             if afresh {
@@ -300,6 +315,10 @@ impl Engine {
         let (layout, link) = (self.layout.clone(), self.link.clone());
         let before = fs::read_link(link.path()).ok();
         blocking(move || {
+            // Before the switch: killed after it, the next run must not take the old one for long replaced.
+            if let Some(old) = old.filter(|old| *old != commit) {
+                mark_replaced(&layout, old);
+            }
             link.publish(&layout, commit)?;
             tracing::info!(
                 reference = %link.path().display(),
@@ -318,17 +337,14 @@ impl Engine {
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
     async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
-        let (timeout, old) = (self.config.stale_worktree_timeout, self.serving_before(commit));
+        let timeout = self.config.stale_worktree_timeout;
         let tidied = blocking(move || {
-            if let Some(old) = old {
-                store.mark_replaced(old);
-            }
             let removed = store.remove_stale(commit, timeout)?;
-            if removed > 0 && mode != Tidy::Off && store.tidy(commit, mode == Tidy::EachTime, &cancel)? {
+            if store.tidy(commit, &removed, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
             store.note_packs()?;
-            Ok(removed)
+            Ok(removed.len())
         });
         match tidied.await {
             Ok(0) => {}
@@ -337,8 +353,31 @@ impl Engine {
         }
     }
 
-    fn serving_before(&self, commit: ObjectId) -> Option<ObjectId> {
-        self.patrol.as_ref().map(Patrol::commit).filter(|old| *old != commit)
+    /// Removes, between updates, the checkouts whose time has come.
+    async fn remove_stale(&mut self, commit: ObjectId, cancel: &CancellationToken) -> Result<(), SyncError> {
+        let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
+        let store = blocking(move || Ok(Store::open(layout, &config.repo, Some(commit))?.0)).await?;
+        self.tidy(store, commit, cancel).await;
+        self.packs = self.layout.pack_state();
+        Ok(())
+    }
+
+    /// For the next attempt.
+    async fn make_room(&self) {
+        let Some(commit) = self.link.current() else { return };
+        let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
+        let removed = blocking(move || {
+            reclaim(&Store::open(layout, &config.repo, Some(commit))?.0, Some(commit));
+            Ok(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "can't make room");
+        }
+    }
+
+    async fn watch(&self, commit: ObjectId) -> Result<Patrol, SyncError> {
+        let layout = self.layout.clone();
+        blocking(move || Ok(Patrol::watching(layout, commit))).await
     }
 
     fn after(&mut self, commit: ObjectId, changed: bool) {
@@ -364,7 +403,7 @@ struct Made {
 /// Makes room by removing what only a stale reader could still want.
 fn reclaim(store: &Store, published: Option<ObjectId>) {
     tracing::warn!("the disk is full; removing replaced checkouts before their time");
-    let removed = published.map_or(Ok(0), |commit| store.remove_stale(commit, Duration::ZERO));
+    let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO));
     if let Err(error) = removed {
         tracing::warn!(%error, "can't make room");
     }

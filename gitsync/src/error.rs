@@ -51,8 +51,14 @@ pub enum SyncError {
     /// The address.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// No such ref.
-    #[error("the remote has no ref {name:?}")]
+    /// A protocol that git's settings forbid.
+    #[error("the protocol {protocol} is not allowed here (protocol.{protocol}.allow)")]
+    Forbidden {
+        /// As git names it.
+        protocol: &'static str,
+    },
+    /// No such ref. In git's words, which scripts look for.
+    #[error("couldn't find remote ref {name}")]
     UnknownRef {
         /// As configured.
         name: String,

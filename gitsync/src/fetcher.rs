@@ -71,10 +71,18 @@ impl Fetcher {
     /// # Errors
     /// When the address can't be used.
     pub(crate) fn source(&self, url: &str) -> Result<Source, SyncError> {
-        let remote = match RemoteUrl::parse(&self.config.git.rewrite(url))? {
+        let parsed = RemoteUrl::parse(&self.config.git.rewrite(url))?;
+        let protocol = parsed.protocol();
+        if !self.config.allows(protocol, url != self.config.repo) {
+            return Err(SyncError::Forbidden { protocol });
+        }
+        let remote = match parsed {
             RemoteUrl::Local(path) => return Ok(Source::Local(path)),
             RemoteUrl::Git { host, port, path } => Remote::Git(GitRemote::new(host, port, path)),
-            RemoteUrl::Http(url) => Remote::Http(Box::new(HttpRemote::new(url, &self.config.transport)?)),
+            RemoteUrl::Http(url) => {
+                let options = self.config.git.http_options(Some(&url)).map_err(SyncError::Internal)?;
+                Remote::Http(Box::new(HttpRemote::new(url, &options)?))
+            }
             RemoteUrl::Ssh(target) => Remote::Ssh(SshRemote::new(target, self.config.ssh.clone())),
         };
         Ok(Source::Network(remote))
@@ -150,7 +158,7 @@ impl Fetcher {
 /// What has to be fetched, if anything.
 fn request(store: &Store, depth: u32, wanted: ObjectId) -> Result<Option<FetchRequest>, RepoError> {
     let here = store.commit_behind(wanted)?.is_some();
-    if here && store.fetched_depth() == Some(depth) {
+    if here && store.fetched_depth() == Some(depth) && store.ends_at_depth(wanted, depth)? {
         return Ok(None);
     }
     let shallow = store.shallow()?;

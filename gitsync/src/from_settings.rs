@@ -32,16 +32,18 @@ impl Config {
         config.reference = reference(settings)?;
         let depth: i64 = settings.value("depth")?;
         config.depth = u32::try_from(depth)
-            .map_err(|_| settings.invalid("depth", "must be 0 or more"))?
+            .map_err(|_| unusable(settings, "depth", "must be 0 or more"))?
             .min(i32::MAX as u32);
         config.submodules = match settings.text("submodules").unwrap_or_default() {
             "recursive" => Submodules::Recursive,
             "shallow" => Submodules::Shallow,
             "off" => Submodules::Off,
             other => {
-                return Err(
-                    settings.invalid("submodules", &format!("`{other}` is none of recursive, shallow, off"))
-                );
+                return Err(unusable(
+                    settings,
+                    "submodules",
+                    &format!("`{other}` is none of recursive, shallow, off"),
+                ));
             }
         };
         config.sparse_checkout_file = path(settings, "sparse-checkout-file");
@@ -65,16 +67,24 @@ impl Config {
             false => HostKeys::AcceptAny,
         };
         config.tidy = match settings.text("git-gc").unwrap_or_default() {
-            "always" | "auto" => Tidy::WhenDue,
+            "always" => Tidy::WhenDue,
+            "auto" => Tidy::ManyPacks,
             "aggressive" => Tidy::EachTime,
             "off" => Tidy::Off,
             other => {
-                return Err(settings
-                    .invalid("git-gc", &format!("`{other}` is none of always, auto, aggressive, off")));
+                return Err(unusable(
+                    settings,
+                    "git-gc",
+                    &format!("`{other}` is none of always, auto, aggressive, off"),
+                ));
             }
         };
         if settings.value::<i64>("change-permissions")? != 0 {
-            return Err(settings.invalid("change-permissions", "is no longer supported, use --group-write"));
+            return Err(unusable(
+                settings,
+                "change-permissions",
+                "is no longer supported, use --group-write",
+            ));
         }
         Ok(config)
     }
@@ -82,13 +92,22 @@ impl Config {
 
 fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
     let parse = |name: &'static str, text: &str| {
-        git_config::parse(text).map_err(|error| settings.invalid(name, &error.to_string()))
+        git_config::parse(text).map_err(|error| unusable(settings, name, &error.to_string()))
     };
     config.git.set(parse("git-config", settings.text("git-config").unwrap_or_default())?);
     for text in settings.list::<String>("git-config-add")? {
         config.git.add(parse("git-config-add", &text)?);
     }
     Ok(())
+}
+
+/// For a value that could be read but can't be used, which kubernetes/git-sync tells apart by its exit
+/// status.
+fn unusable(settings: &Settings, name: &'static str, reason: &str) -> ConfigError {
+    match settings.invalid(name, reason) {
+        ConfigError::Value { place, reason } => ConfigError::Conflict(format!("{place}: {reason}")),
+        other => other,
+    }
 }
 
 fn required(settings: &Settings, name: &'static str) -> Result<String, ConfigError> {
@@ -120,14 +139,14 @@ fn reference(settings: &Settings) -> Result<String, ConfigError> {
 
 fn times(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
     let at_least = |name: &'static str, value: Duration| match value < SHORTEST_PERIOD {
-        true => Err(settings.invalid(name, "must be at least 10ms")),
+        true => Err(unusable(settings, name, "must be at least 10ms")),
         false => Ok(value),
     };
     let wait: f64 = settings.value("wait")?;
     config.period = match wait {
         0.0 => at_least("period", settings.value("period")?)?,
         seconds => Duration::try_from_secs_f64(seconds)
-            .map_err(|_| settings.invalid("wait", "is no time"))
+            .map_err(|_| unusable(settings, "wait", "is no time"))
             .and_then(|value| at_least("wait", value))?,
     };
     config.init_period = match settings.optional("init-period")? {
@@ -138,7 +157,7 @@ fn times(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
     config.sync_timeout = match timeout {
         0 => at_least("sync-timeout", settings.value("sync-timeout")?)?,
         seconds => Duration::from_secs(
-            u64::try_from(seconds).map_err(|_| settings.invalid("timeout", "must not be negative"))?,
+            u64::try_from(seconds).map_err(|_| unusable(settings, "timeout", "must not be negative"))?,
         ),
     };
     Ok(())
@@ -177,14 +196,16 @@ fn signal(settings: &Settings) -> Result<Option<i32>, ConfigError> {
     };
     match number {
         Some((_, number)) => Ok(Some(*number)),
-        None => Err(settings.invalid("sync-on-signal", &format!("`{text}` is no signal that can be caught"))),
+        None => {
+            Err(unusable(settings, "sync-on-signal", &format!("`{text}` is no signal that can be caught")))
+        }
     }
 }
 
 fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
     let duration = |name: &'static str| -> Result<Duration, ConfigError> {
         let value: Duration = settings.value(name)?;
-        if value < SHORTEST_HOOK { Err(settings.invalid(name, "must be at least 1s")) } else { Ok(value) }
+        if value < SHORTEST_HOOK { Err(unusable(settings, name, "must be at least 1s")) } else { Ok(value) }
     };
     let command = text(settings, "sync-hook-command").or_else(|| text(settings, "exechook-command"));
     let exec = match command {
@@ -207,7 +228,7 @@ fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
         Some(url) => {
             let status: i64 = settings.value("webhook-success-status")?;
             if status < -1 {
-                return Err(settings.invalid("webhook-success-status", "must be -1 or more"));
+                return Err(unusable(settings, "webhook-success-status", "must be -1 or more"));
             }
             Some(WebHook {
                 url: url.to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::client::Client;
+use common::client::{Client, Proxies};
 use common::secret::SecretString;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ impl Keyring {
         let client = match asks {
             true => {
                 let tls = common::client::tls(&config.transport.tls).map_err(|e| failure(&e))?;
-                Some(common::client::client(tls, TOKEN_LIMIT))
+                Some(common::client::client_via(tls, TOKEN_LIMIT, Proxies::from_env()))
             }
             false => None,
         };

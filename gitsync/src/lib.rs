@@ -36,6 +36,7 @@ mod engine;
 mod error;
 mod fetcher;
 mod from_settings;
+mod git_options;
 mod hook;
 mod keyring;
 mod metrics;

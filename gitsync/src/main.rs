@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::cli::{Invocation, Parsed, Shared, parse, refuse_config};
 use common::config::{ConfigError, Origin, Settings};
 use common::runtime::{Options, run};
-use common::telemetry::{self, LogLevel};
+use common::telemetry::{self, JsonKeys, LogLevel};
 use gitsync::{APP, BUILD, Config, DEPRECATED, Trigger};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,9 +39,29 @@ fn main() -> ExitCode {
     start(&invocation, config)
 }
 
-fn start(invocation: &Invocation, config: Config) -> ExitCode {
+/// What git reads from the environment, where it means something here.
+fn git_environment() -> Vec<(String, String)> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let mut pairs = Vec::new();
+    if let Some(path) = variable("GIT_SSL_CAINFO") {
+        pairs.push(("http.sslcainfo".to_owned(), path));
+    }
+    if std::env::var_os("GIT_SSL_NO_VERIFY").is_some() {
+        pairs.push(("http.sslverify".to_owned(), "false".to_owned()));
+    }
+    if let Some(agent) = variable("GIT_HTTP_USER_AGENT") {
+        pairs.push(("http.useragent".to_owned(), agent));
+    }
+    pairs
+}
+
+fn start(invocation: &Invocation, mut config: Config) -> ExitCode {
     let settings = &invocation.settings;
-    telemetry::start(invocation.log_format, &log_level(invocation));
+    // What was set for this program in particular comes later, and so wins.
+    let own = std::mem::take(&mut config.git);
+    config.git.add(git_environment());
+    config.git.add(own.pairs().to_vec());
+    telemetry::start_as(invocation.log_format, &log_level(invocation), JsonKeys::Logr);
     // For everything this process and its hooks write.
     let mask = if settings.value("group-write").unwrap_or(false) { 0o002 } else { 0o022 };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
@@ -56,6 +76,7 @@ fn start(invocation: &Invocation, config: Config) -> ExitCode {
         pid = std::process::id(),
         uid = rustix::process::getuid().as_raw(),
         gid = rustix::process::getgid().as_raw(),
+        home = std::env::var("HOME").unwrap_or_default(),
         flags = changed.join(" "),
         "starting up"
     );

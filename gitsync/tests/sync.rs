@@ -163,7 +163,7 @@ fn a_reader_sees_whole_trees_while_the_process_is_killed_again_and_again() {
             }
         });
         let mut random = 0x9e37_79b9u64;
-        let arguments = ["--period=10ms", "--stale-worktree-timeout=3s", "--max-failures=-1"];
+        let arguments = ["--period=10ms", "--stale-worktree-timeout=10s", "--max-failures=-1"];
         for round in 1..=rounds {
             let process = Running::start(&mut site.sync(&arguments));
             random ^= random << 13;
@@ -175,7 +175,7 @@ fn a_reader_sees_whole_trees_while_the_process_is_killed_again_and_again() {
             drop(process);
         }
         let hash = push(rounds + 1);
-        let output = finish(&mut site.sync(&["--one-time"]));
+        let output = finish(&mut site.sync(&["--one-time", "--stale-worktree-timeout=10s"]));
         stop.store(true, Ordering::Relaxed);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         assert_eq!(site.published(), hash);
@@ -231,8 +231,9 @@ fn changes_by_others_are_noticed_and_repaired() {
     symlink("/etc/passwd", site.link().join("d")).unwrap();
     restored("d", "3");
     eventually("a clean tree", || git(&site.link(), &["status", "--porcelain"]).is_empty().then_some(()));
-    let page = get(port, "/metrics").unwrap().1;
-    assert!(page.contains("git_sync_restored_files_total 3"), "{page}");
+    let counted =
+        || get(port, "/metrics").filter(|(_, page)| page.contains("git_sync_restored_files_total 3"));
+    eventually("the count", counted);
     // A commit inside the checkout, and the checkout gone.
     git(&site.link(), &["commit", "-q", "--allow-empty", "-m", "mine"]);
     eventually("HEAD", || (git(&site.link(), &["rev-parse", "HEAD"]).trim() == hash).then_some(()));
@@ -493,7 +494,7 @@ fn wrong_flags_name_the_nearest() {
     for arguments in [&["--depth=x"][..], &["--period=5"], &["--one-time=maybe"]] {
         assert_eq!(finish(&mut site.sync(arguments)).status.code(), Some(2), "{arguments:?}");
     }
-    for arguments in [&["--http-metrics"][..], &["--username=u"]] {
+    for arguments in [&["--http-metrics"][..], &["--username=u"], &["--period=1ms"], &["--depth=-1"]] {
         assert_eq!(finish(&mut site.sync(arguments)).status.code(), Some(1), "{arguments:?}");
     }
     assert_eq!(finish(site.sync(&[]).env("GITSYNC_DEPTH", "x")).status.code(), Some(1));

@@ -2,7 +2,7 @@
 //!
 //! The pure rooms hold no socket, clock or file: [`statsd`] reads lines, [`mapping`] names series, [`family`]
 //! holds them, [`ingest`] puts these together, [`exposition`] writes pages; [`jmx`] and [`rule`] read Java's
-//! management beans. [`source`] and [`web`] are the drivers.
+//! management beans. [`source`], [`web`] and [`push`] are the drivers.
 //!
 //! An embedder makes a [`Config`] and calls [`run`]:
 //!
@@ -30,6 +30,7 @@ pub mod family;
 pub mod ingest;
 pub mod jmx;
 pub mod mapping;
+pub mod push;
 pub mod rule;
 pub mod source;
 pub mod statsd;

@@ -1,11 +1,13 @@
 //! Running a program beside the checkout.
 
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
+use super::children::Children;
 use super::{HookError, Runner};
 use crate::config::ExecHook;
 use crate::protocol::ObjectId;
@@ -13,17 +15,28 @@ use crate::repo::Layout;
 
 /// How much of a program's output is kept for the log.
 const MAX_OUTPUT: usize = 4_096;
+/// How long output is waited for once the program has ended: something it started may hold on to it.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Runs a program with the checkout as working directory and `GITSYNC_HASH` set.
 pub(crate) struct ExecRunner {
     hook: ExecHook,
     name: &'static str,
     layout: Layout,
+    children: Children,
+    /// For a git that the program may run.
+    environment: Vec<(String, String)>,
 }
 
 impl ExecRunner {
-    pub(crate) fn new(hook: ExecHook, name: &'static str, layout: Layout) -> Self {
-        Self { hook, name, layout }
+    pub(crate) fn new(
+        hook: ExecHook,
+        name: &'static str,
+        layout: Layout,
+        children: Children,
+        environment: Vec<(String, String)>,
+    ) -> Self {
+        Self { hook, name, layout, children, environment }
     }
 }
 
@@ -44,27 +57,36 @@ impl Runner for ExecRunner {
             true => directory.join(command),
             false => command.into(),
         };
-        let mut child = Command::new(program)
+        let fail = |source| HookError::Start { command: command.clone(), source };
+        let mut prepared = Command::new(program);
+        prepared
             .current_dir(&directory)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("GITSYNC_HASH", commit.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| HookError::Start { command: command.clone(), source })?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            .stderr(Stdio::piped());
+        // Dropped on a timeout or at shutdown, it ends the program and what that started.
+        let mut group = self.children.start(&mut prepared).map_err(fail)?;
+        let (stdout, stderr) = (group.child.stdout.take(), group.child.stderr.take());
+        let (out, err) = (Tail::default(), Tail::default());
         let working = async {
-            let (out, err, status) = tokio::join!(collect(stdout), collect(stderr), child.wait());
-            status.map(|status| (status, format!("{out}{err}")))
+            let reading = async { tokio::join!(out.collect(stdout), err.collect(stderr)) };
+            tokio::pin!(reading);
+            let status = tokio::select! {
+                status = group.child.wait() => {
+                    let _ = tokio::time::timeout(LAST_WORDS, reading).await;
+                    status
+                }
+                _ = &mut reading => group.child.wait().await,
+            };
+            status.map(|status| (status, format!("{}{}", out.text(), err.text())))
         };
         let limit = self.hook.timeout;
-        // Dropping the child on a timeout kills it.
         let finished = tokio::time::timeout(limit, working)
             .await
             .map_err(|_| HookError::TimedOut { what: command.clone(), limit })?;
-        let (status, output) =
-            finished.map_err(|source| HookError::Start { command: command.clone(), source })?;
+        let (status, output) = finished.map_err(fail)?;
         tracing::debug!(hook = self.name, %status, output = output.trim_end(), "program ended");
         if status.success() {
             Ok(())
@@ -74,15 +96,25 @@ impl Runner for ExecRunner {
     }
 }
 
-/// Reads to the end and keeps the last part, so that a chatty program neither blocks nor costs memory.
-async fn collect(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let (mut kept, mut buffer) = (Vec::new(), [0; 4_096]);
-    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..read]);
-        if kept.len() > MAX_OUTPUT {
-            kept.drain(..kept.len() - MAX_OUTPUT);
+/// The last part of a stream, so that a chatty program neither blocks nor costs memory.
+#[derive(Default)]
+struct Tail(Mutex<Vec<u8>>);
+
+impl Tail {
+    async fn collect(&self, stream: Option<impl AsyncRead + Unpin>) {
+        let Some(mut stream) = stream else { return };
+        let mut buffer = [0; 4_096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend_from_slice(&buffer[..read]);
+            if kept.len() > MAX_OUTPUT {
+                let surplus = kept.len() - MAX_OUTPUT;
+                kept.drain(..surplus);
+            }
         }
     }
-    String::from_utf8_lossy(&kept).into_owned()
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }

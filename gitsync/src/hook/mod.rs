@@ -1,5 +1,6 @@
 //! Programs and requests around publication.
 
+mod children;
 mod exec;
 mod web;
 mod worker;
@@ -96,7 +97,11 @@ impl Hooks {
         shutdown: &Shutdown,
     ) -> Result<Self, String> {
         let once = config.one_time;
-        let exec = |hook: &crate::config::ExecHook, name| ExecRunner::new(hook.clone(), name, layout.clone());
+        let children = children::Children::default();
+        children.bury_orphans(shutdown);
+        let exec = |hook: &crate::config::ExecHook, name| {
+            ExecRunner::new(hook.clone(), name, layout.clone(), children.clone(), config.hook_environment())
+        };
         let pre_publish =
             config.hooks.pre_publish.as_ref().map(|hook| Arc::new(exec(hook, "pre-publish-exechook")));
         let mut after = Vec::new();

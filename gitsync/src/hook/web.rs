@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::client::{Client, RequestBody, TlsOptions};
+use common::client::{Client, Proxies, RequestBody, TlsOptions};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Method, Request, header};
 use url::Url;
@@ -32,7 +32,12 @@ impl WebRunner {
         let method =
             hook.method.parse().map_err(|_| format!("--webhook-method: `{}` is no method", hook.method))?;
         let tls = common::client::tls(&TlsOptions::default()).map_err(|e| e.to_string())?;
-        Ok(Self { client: common::client::client(tls, hook.timeout), hook, method, url })
+        Ok(Self {
+            client: common::client::client_via(tls, hook.timeout, Proxies::from_env()),
+            hook,
+            method,
+            url,
+        })
     }
 
     async fn send(&self, commit: ObjectId) -> Result<u16, HookError> {

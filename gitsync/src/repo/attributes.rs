@@ -15,9 +15,21 @@ const MAX_FILE: usize = 100 << 20;
 /// Binary files are told by a NUL in this many first bytes, as Git does.
 const SNIFF: usize = 8_000;
 
-/// All attribute files of a commit, the outermost first.
+/// All attribute files of a commit, the outermost first, and what counts without them.
 #[derive(Debug, Default)]
-pub(crate) struct Attributes(Vec<AttributeFile>);
+pub(crate) struct Attributes {
+    files: Vec<AttributeFile>,
+    endings: Endings,
+}
+
+/// `core.autocrlf` and `core.eol` of the repository's configuration.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Endings {
+    /// Files that nobody calls binary get CRLF.
+    pub(crate) auto_crlf: bool,
+    /// Files that are called text get CRLF.
+    pub(crate) crlf: bool,
+}
 
 #[derive(Debug)]
 struct AttributeFile {
@@ -51,6 +63,7 @@ impl Attributes {
     pub(crate) fn load<'a>(
         objects: &Objects,
         entries: impl Iterator<Item = (&'a [u8], ObjectId)>,
+        endings: Endings,
     ) -> Result<Self, RepoError> {
         let mut files = Vec::new();
         for (path, id) in entries.filter(|(path, _)| split(path).1 == b".gitattributes") {
@@ -60,12 +73,12 @@ impl Attributes {
             }
         }
         files.sort_by_key(|file| file.directory.len());
-        Ok(Self(files))
+        Ok(Self { files, endings })
     }
 
     fn of(&self, path: &[u8]) -> (Text, Option<Eol>, bool) {
         let (mut text, mut eol, mut ident) = (Text::Unspecified, None, false);
-        for file in &self.0 {
+        for file in &self.files {
             let inside = match file.directory.len() {
                 0 => Some(path),
                 length => {
@@ -87,13 +100,19 @@ impl Attributes {
         if eol.is_some() && text == Text::Unspecified {
             text = Text::Yes;
         }
+        if self.endings.auto_crlf && text == Text::Unspecified {
+            text = Text::Auto;
+        }
+        if (self.endings.auto_crlf || self.endings.crlf) && eol.is_none() {
+            eol = Some(Eol::Crlf);
+        }
         (text, eol, ident)
     }
 }
 
 impl Convert for Attributes {
     fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>> {
-        if self.0.is_empty() {
+        if self.files.is_empty() && !self.endings.auto_crlf {
             return None;
         }
         let (text, eol, ident) = self.of(path);
@@ -212,7 +231,11 @@ mod tests {
 
     fn convert(rules: &str, path: &str, blob: &[u8]) -> Option<Vec<u8>> {
         let file = AttributeFile { directory: Vec::new(), rules: parse(rules.as_bytes()) };
-        Attributes(vec![file]).convert(path.as_bytes(), ObjectId::ZERO, blob)
+        Attributes { files: vec![file], endings: Endings::default() }.convert(
+            path.as_bytes(),
+            ObjectId::ZERO,
+            blob,
+        )
     }
 
     #[test]
@@ -225,6 +248,26 @@ mod tests {
         assert_eq!(convert("* text", "y", b"a\n"), None);
         assert_eq!(convert("* eol=crlf\n*.bin binary", "y.bin", b"a\n"), None);
         assert_eq!(convert("*.txt eol=crlf", "y.bat", b"a\n"), None);
+    }
+
+    #[test]
+    fn endings_of_the_configuration() {
+        let files = || {
+            vec![AttributeFile {
+                directory: Vec::new(),
+                rules: parse(b"*.txt text\n*.lf eol=lf\n*.bin -text"),
+            }]
+        };
+        let with = |auto_crlf, crlf| Attributes { files: files(), endings: Endings { auto_crlf, crlf } };
+        let changes = |attributes: &Attributes, path: &str| {
+            attributes.convert(path.as_bytes(), ObjectId::ZERO, b"a\n").is_some()
+        };
+        for (path, auto, eol) in
+            [("x", true, false), ("x.txt", true, true), ("x.lf", false, false), ("x.bin", false, false)]
+        {
+            assert_eq!(changes(&with(true, false), path), auto, "{path}");
+            assert_eq!(changes(&with(false, true), path), eol, "{path}");
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Work<'_> {
             .map_err(|e| RepoError::os("creating", path())(e))?;
         let mut file = File::from(file);
         if !self.write_large(objects, entry, &mut file)? {
-            let blob = objects.read_kind(entry.id, Kind::Blob)?;
+            let blob = objects.read_checked(entry.id, Kind::Blob)?;
             let converted = self.convert.convert(&entry.path, entry.id, &blob);
             let content = converted.as_deref().unwrap_or(&blob);
             file.write_all(content).map_err(|e| RepoError::io("writing", path())(e))?;
@@ -151,6 +151,11 @@ impl Work<'_> {
         }
         let Some(mut content) = large::open(objects.directory(), entry.id)? else { return Ok(false) };
         let path = join(self.top, &entry.path);
+        // A few kilobytes in a pack can be terabytes; the neighbours on the volume are not to notice.
+        let room = rustix::fs::fstatvfs(&*file).map_err(RepoError::os("asking for room for", &path))?;
+        if size > room.f_bavail.saturating_mul(room.f_frsize) {
+            return Err(RepoError::os("writing", &path)(rustix::io::Errno::NOSPC));
+        }
         let mut buffer = vec![0; 256 * 1024];
         let mut written = 0;
         loop {
@@ -166,13 +171,13 @@ impl Work<'_> {
             file.write_all(&buffer[..read]).map_err(RepoError::io("writing", &path))?;
         }
         if written == size {
-            return Ok(true);
+            return objects.check_file(entry.id, &path).map(|()| true);
         }
         Err(RepoError::BadObject { id: entry.id, reason: format!("{written} bytes of {size}") })
     }
 
     fn symlink(&self, objects: &Objects, entry: &Entry) -> Result<Stat, RepoError> {
-        let target = objects.read_kind(entry.id, Kind::Blob)?;
+        let target = objects.read_checked(entry.id, Kind::Blob)?;
         let path = join(self.top, &entry.path);
         // A NUL would cut the target short; Git refuses it too.
         if target.contains(&0) || target.is_empty() {

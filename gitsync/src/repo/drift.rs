@@ -15,9 +15,13 @@ use super::index::{self, IndexEntry};
 use super::objects::{Kind, Objects};
 use super::store::remove_any;
 use super::tree::Mode;
+use super::watch::{News, Watch};
 use super::worktree::{is_checkout, own_index, write_index};
 use super::{Layout, RepoError, Store};
 use crate::protocol::ObjectId;
+
+/// One in so many files is still looked at where the kernel tells of changes.
+const WATCHED_SHARE: usize = 10;
 
 /// Walks over a checkout's files a few at a time, comparing them with what was written.
 ///
@@ -28,6 +32,7 @@ pub struct Patrol {
     reader: Option<index::Reader<File>>,
     /// Size and time of Git's own index when it was last seen to be whole.
     index: Option<(u64, SystemTime)>,
+    watch: Option<Watch>,
 }
 
 /// What a step of a patrol saw.
@@ -51,7 +56,16 @@ impl Sighting {
 impl Patrol {
     /// For the checkout of `commit`.
     pub fn new(layout: Layout, commit: ObjectId) -> Self {
-        Self { layout, commit, reader: None, index: None }
+        Self { layout, commit, reader: None, index: None, watch: None }
+    }
+
+    /// The same, told by the kernel when something changes, so that the next step looks at all files.
+    ///
+    /// Where the kernel can't tell (too many directories, changes made on another machine of a
+    /// network volume), the steps alone find it in time.
+    pub fn watching(layout: Layout, commit: ObjectId) -> Self {
+        let watch = Watch::start(&layout, commit);
+        Self { watch, ..Self::new(layout, commit) }
     }
 
     /// The commit whose checkout is watched.
@@ -62,6 +76,16 @@ impl Patrol {
     /// Looks at up to `limit` files with one `lstat` each, going on where the last step ended.
     pub fn step(&mut self, limit: usize) -> Sighting {
         let mut seen = Sighting::default();
+        let (limit, only) = match self.watch.as_ref().map(Watch::news) {
+            Some(News::Anything) => (usize::MAX, None),
+            Some(News::Files(paths)) => (usize::MAX, Some(paths)),
+            // Most of what there is to see would have been told.
+            Some(News::Nothing) => (limit.div_ceil(WATCHED_SHARE), None),
+            None => (limit, None),
+        };
+        if limit == usize::MAX {
+            self.reader = None;
+        }
         if !is_checkout(&self.layout, self.commit) {
             self.reader = None;
             seen.lost = true;
@@ -94,7 +118,9 @@ impl Patrol {
                     break;
                 }
                 Some(Ok(entry)) => {
-                    if !is_as_written(&top, &entry) {
+                    if only.as_ref().is_none_or(|only| only.contains(&entry.path))
+                        && !is_as_written(&top, &entry)
+                    {
                         seen.changed.push(entry);
                     }
                 }
@@ -159,7 +185,8 @@ impl Store {
         let read =
             || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
         let entries = read().map_err(RepoError::io("reading", &path))?;
-        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
+        let attributes =
+            Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         let content = Content { objects: self.objects(), attributes: &attributes };
         let top = self.layout().worktree(commit);
         let mut restored = 0;
@@ -197,7 +224,7 @@ struct Content<'a> {
 
 impl Content<'_> {
     fn of(&self, entry: &IndexEntry) -> Result<Vec<u8>, RepoError> {
-        let blob = self.objects.read_kind(entry.id, Kind::Blob)?;
+        let blob = self.objects.read_checked(entry.id, Kind::Blob)?;
         let converted = match entry.mode {
             Mode::File | Mode::Executable => self.attributes.convert(&entry.path, entry.id, &blob),
             Mode::Symlink | Mode::Submodule => None,

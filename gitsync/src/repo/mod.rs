@@ -18,6 +18,7 @@ mod copy;
 mod drift;
 mod error;
 mod index;
+mod indexer;
 mod large;
 mod layout;
 mod lock;
@@ -25,11 +26,13 @@ mod names;
 mod objects;
 mod packfile;
 mod pattern;
+mod repack;
 mod source;
 mod store;
 mod submodule;
 mod tidy;
 mod tree;
+mod watch;
 mod worktree;
 
 pub use drift::{Patrol, Sighting};
@@ -43,6 +46,7 @@ pub use store::{Preparation, Store};
 pub use submodule::Wanted;
 pub(crate) use submodule::place as submodule_place;
 pub use worktree::{CheckoutOptions, CheckoutStats};
+pub(crate) use worktree::{has_stale, mark_replaced};
 
 use std::sync::Once;
 
@@ -50,19 +54,29 @@ use std::sync::Once;
 pub(crate) fn init_libgit2() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Every object read was hashed when it came in; damage is looked for on purpose instead.
+        // What is published is hashed at checkout, and damage is looked for on purpose.
         git2::opts::strict_hash_verification(false);
-        allow_foreign_owners();
+        set_globals();
     });
 }
+
+/// How much of a pack is mapped at once, and in all. libgit2's own bounds are gigabytes, and every
+/// page that was touched once would count as this process's memory.
+const WINDOW: usize = 512 << 10;
+const WINDOWS: usize = 2 << 20;
 
 /// A volume or a local source may belong to another UID (`fsGroup`, a mounted host path).
 /// kubernetes/git-sync sets `safe.directory=*` for the same reason.
 #[allow(unsafe_code)]
-fn allow_foreign_owners() {
-    // SAFETY: changes a global of libgit2 without a lock; `init_libgit2` runs it once, before
+fn set_globals() {
+    // SAFETY: changes globals of libgit2 without a lock; `init_libgit2` runs it once, before
     // this process makes its first other call into libgit2.
-    if let Err(error) = unsafe { git2::opts::set_verify_owner_validation(false) } {
-        tracing::debug!(%error, "libgit2 keeps its owner checks");
+    let set = unsafe {
+        git2::opts::set_verify_owner_validation(false)
+            .and_then(|()| git2::opts::set_mwindow_size(WINDOW))
+            .and_then(|()| git2::opts::set_mwindow_mapped_limit(WINDOWS))
+    };
+    if let Err(error) = set {
+        tracing::debug!(%error, "libgit2 keeps its defaults");
     }
 }

@@ -1,12 +1,11 @@
 //! The object database: reading objects, taking in packs.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{RepoError, init_libgit2};
+use super::{RepoError, indexer, init_libgit2};
 use crate::protocol::ObjectId;
 
 /// Types of objects.
@@ -26,6 +25,15 @@ impl Kind {
             git2::ObjectType::Blob => Some(Self::Blob),
             git2::ObjectType::Tag => Some(Self::Tag),
             git2::ObjectType::Any => None,
+        }
+    }
+
+    fn to_git2(self) -> git2::ObjectType {
+        match self {
+            Self::Commit => git2::ObjectType::Commit,
+            Self::Tree => git2::ObjectType::Tree,
+            Self::Blob => git2::ObjectType::Blob,
+            Self::Tag => git2::ObjectType::Tag,
         }
     }
 }
@@ -106,6 +114,19 @@ impl Objects {
         }
     }
 
+    /// The same, hashed once more: what gets published is what its name says, and was not made to
+    /// collide (libgit2 detects that).
+    pub(crate) fn read_checked(&self, id: ObjectId, wanted: Kind) -> Result<ObjectData<'_>, RepoError> {
+        let data = self.read_kind(id, wanted)?;
+        matches(id, git2::Oid::hash_object(wanted.to_git2(), &data))?;
+        Ok(data)
+    }
+
+    /// Hashes a file that holds a blob as it is.
+    pub(crate) fn check_file(&self, id: ObjectId, path: &Path) -> Result<(), RepoError> {
+        matches(id, git2::Oid::hash_file(git2::ObjectType::Blob, path))
+    }
+
     /// Size of an object without reading its content.
     pub(crate) fn size(&self, id: ObjectId) -> Result<u64, RepoError> {
         let (size, _) = self
@@ -116,7 +137,7 @@ impl Objects {
     }
 
     pub(crate) fn commit(&self, id: ObjectId) -> Result<Commit, RepoError> {
-        let data = self.read_kind(id, Kind::Commit)?;
+        let data = self.read_checked(id, Kind::Commit)?;
         parse_commit(&data)
             .ok_or_else(|| RepoError::BadObject { id, reason: "a commit without a tree".to_owned() })
     }
@@ -146,35 +167,14 @@ impl Objects {
     /// `next` gives the pack's bytes piece by piece and `None` at its end.
     pub(crate) fn take_pack(
         &self,
-        mut next: impl FnMut() -> Option<Bytes>,
+        next: impl FnMut() -> Option<Bytes>,
         cancel: &CancellationToken,
     ) -> Result<PackStats, RepoError> {
-        let packs = self.directory.join("pack");
-        let fail = |e: git2::Error| classify_indexer(e, &packs);
-        let mut indexer = git2::Indexer::new(Some(&self.odb), &packs, 0o444, false).map_err(fail)?;
-        // Resolving deltas at the end takes long for large packs; a stop must not wait for it.
-        let token = cancel.clone();
-        indexer.progress(move |_| !token.is_cancelled());
-        let mut header = PackHeader::default();
-        let mut bytes = 0;
-        while let Some(chunk) = next() {
-            if cancel.is_cancelled() {
-                return Err(RepoError::Cancelled);
-            }
-            bytes += chunk.len() as u64;
-            header.push(&chunk)?;
-            indexer.write_all(&chunk).map_err(|e| {
-                if cancel.is_cancelled() { RepoError::Cancelled } else { classify_write(e, &packs) }
-            })?;
-        }
-        let objects = header.objects.ok_or_else(|| RepoError::BadPack("it ends in its header".to_owned()))?;
-        if objects > 0 {
-            indexer
-                .commit()
-                .map_err(|e| if cancel.is_cancelled() { RepoError::Cancelled } else { fail(e) })?;
+        let stats = indexer::take(self, &self.directory.join("pack"), next, cancel)?;
+        if stats.objects > 0 {
             self.refresh()?;
         }
-        Ok(PackStats { bytes, objects })
+        Ok(stats)
     }
 }
 
@@ -189,46 +189,13 @@ impl std::ops::Deref for ObjectData<'_> {
     }
 }
 
-/// Watches the first twelve bytes go by: `PACK`, version, number of objects.
-#[derive(Default)]
-struct PackHeader {
-    seen: Vec<u8>,
-    objects: Option<u32>,
-}
-
-impl PackHeader {
-    fn push(&mut self, chunk: &[u8]) -> Result<(), RepoError> {
-        if self.objects.is_some() {
-            return Ok(());
-        }
-        let missing = 12 - self.seen.len();
-        self.seen.extend_from_slice(&chunk[..chunk.len().min(missing)]);
-        if let [b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, a, b, c, d] = self.seen[..] {
-            self.objects = Some(u32::from_be_bytes([a, b, c, d]));
-        } else if self.seen.len() == 12 {
-            return Err(RepoError::BadPack("it doesn't start like a pack".to_owned()));
-        }
-        Ok(())
+fn matches(id: ObjectId, found: Result<git2::Oid, git2::Error>) -> Result<(), RepoError> {
+    let damaged = |reason: String| RepoError::BadObject { id, reason };
+    match found.map(from_git2) {
+        Ok(found) if found == id => Ok(()),
+        Ok(found) => Err(damaged(format!("its content is that of {found}"))),
+        Err(error) => Err(damaged(error.message().to_owned())),
     }
-}
-
-fn classify_indexer(error: git2::Error, packs: &Path) -> RepoError {
-    if error.class() == git2::ErrorClass::Os {
-        RepoError::Git { what: format!("writing a pack to {}", packs.display()), source: error }
-    } else {
-        RepoError::BadPack(error.message().to_owned())
-    }
-}
-
-fn classify_write(error: std::io::Error, packs: &Path) -> RepoError {
-    // `Indexer` wraps libgit2's error and its class into io::Error; the text is what is left.
-    let text = error.to_string();
-    if text.contains("No space left") || text.contains("quota") || text.contains("Permission") {
-        let kind = if text.contains("No space") { std::io::ErrorKind::StorageFull } else { error.kind() };
-        let source = std::io::Error::new(kind, text);
-        return RepoError::Io { what: "writing a pack to", path: packs.to_owned(), source };
-    }
-    RepoError::BadPack(text)
 }
 
 pub(crate) fn to_git2(id: ObjectId) -> git2::Oid {
@@ -270,15 +237,5 @@ mod tests {
         assert_eq!(commit.parents.len(), 2);
         assert!(parse_commit(b"parent x").is_none());
         assert_eq!(parse_tag_target(format!("object {b}\ntype commit\n").as_bytes()).unwrap().to_string(), b);
-    }
-
-    #[test]
-    fn pack_headers_in_pieces() {
-        let mut header = PackHeader::default();
-        for byte in b"PACK\0\0\0\x02\0\0\x01\0more" {
-            header.push(&[*byte]).unwrap();
-        }
-        assert_eq!(header.objects, Some(256));
-        assert!(PackHeader::default().push(b"<html><body>").is_err());
     }
 }

@@ -8,9 +8,9 @@ use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use flate2::write::ZlibEncoder;
-use flate2::{Compression, Crc};
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use sha1::{Digest, Sha1};
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use super::RepoError;
@@ -21,10 +21,20 @@ use crate::protocol::ObjectId;
 /// Objects compressed by a worker before it hands them on.
 const BATCH: usize = 64;
 
-struct Placed {
-    id: ObjectId,
-    crc: u32,
-    offset: u64,
+/// An object and where its pack has it.
+pub(super) struct Placed {
+    pub(super) id: ObjectId,
+    pub(super) crc: u32,
+    pub(super) offset: u64,
+}
+
+impl Placed {
+    /// For an object whose bytes in the pack are these.
+    pub(super) fn new(id: ObjectId, offset: u64, parts: &[&[u8]]) -> Self {
+        let mut crc = Crc::new();
+        parts.iter().for_each(|part| crc.update(part));
+        Self { id, crc: crc.sum(), offset }
+    }
 }
 
 /// Copies the objects named `ids` from `source` into a pack in `directory`; gives its path.
@@ -43,13 +53,23 @@ pub(crate) fn write(
     let fail = RepoError::io("writing a pack in", directory);
     let placed = write_pack(source, ids, pack.as_file_mut(), directory, cancel)?;
     let checksum = trailer(pack.as_file_mut()).map_err(fail)?;
+    publish(pack, placed, &checksum, directory)
+}
+
+/// Writes the index of a finished pack and gives both their names.
+pub(super) fn publish(
+    pack: NamedTempFile,
+    placed: Vec<Placed>,
+    checksum: &[u8; 20],
+    directory: &Path,
+) -> Result<PathBuf, RepoError> {
     let mut index = tempfile::Builder::new()
         .prefix("tmp_idx_")
         .tempfile_in(directory)
         .map_err(RepoError::io("creating a pack index in", directory))?;
-    write_index(index.as_file_mut(), placed, &checksum)
+    write_index(index.as_file_mut(), placed, checksum)
         .map_err(RepoError::io("writing a pack index in", directory))?;
-    let name = format!("pack-{}", ObjectId::from_bytes(checksum));
+    let name = format!("pack-{}", ObjectId::from_bytes(*checksum));
     // Readers look for the index, so it comes last.
     for (file, extension) in [(pack, "pack"), (index, "idx")] {
         let path = directory.join(format!("{name}.{extension}"));
@@ -60,20 +80,34 @@ pub(crate) fn write(
     Ok(directory.join(format!("{name}.pack")))
 }
 
-/// The names of the objects in a pack, from its index (version 2).
-pub(crate) fn names(index: &Path) -> Result<Vec<ObjectId>, RepoError> {
+/// Where the objects of a pack are, from its index (version 2).
+pub(super) fn places(index: &Path) -> Result<Vec<(u64, ObjectId)>, RepoError> {
     let data = std::fs::read(index).map_err(RepoError::io("reading", index))?;
-    let bad = || RepoError::BadPack(format!("{} is no pack index", index.display()));
-    let count = data.get(8 + 255 * 4..8 + 256 * 4).filter(|_| data.starts_with(b"\xfftOc\0\0\0\x02"));
-    let count = count.map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).ok_or_else(bad)?;
-    let start = 8 + 256 * 4;
-    let names = count.checked_mul(20).and_then(|length| data.get(start..start + length)).ok_or_else(bad)?;
-    let name = |raw: &[u8]| {
-        let mut bytes = [0; 20];
-        bytes.copy_from_slice(raw);
-        ObjectId::from_bytes(bytes)
+    read_places(&data).ok_or_else(|| RepoError::BadObject {
+        id: ObjectId::ZERO,
+        reason: format!("{} is no pack index", index.display()),
+    })
+}
+
+fn read_places(data: &[u8]) -> Option<Vec<(u64, ObjectId)>> {
+    let tables = data.strip_prefix(b"\xfftOc\0\0\0\x02")?;
+    let word = |at: usize| Some(u32::from_be_bytes(tables.get(at..at + 4)?.try_into().ok()?));
+    let count = word(255 * 4)? as usize;
+    let names = 256 * 4;
+    let offsets = count.checked_mul(24)?.checked_add(names)?;
+    let large = offsets + count * 4;
+    let place = |nth: usize| {
+        let name = tables.get(names + nth * 20..names + nth * 20 + 20)?;
+        let short = word(offsets + nth * 4)?;
+        let offset = if short & 0x8000_0000 == 0 {
+            u64::from(short)
+        } else {
+            let at = large + (short & 0x7fff_ffff) as usize * 8;
+            u64::from_be_bytes(tables.get(at..at + 8)?.try_into().ok()?)
+        };
+        Some((offset, ObjectId::from_bytes(name.try_into().ok()?)))
     };
-    Ok(names.chunks_exact(20).map(name).collect())
+    (0..count).map(place).collect()
 }
 
 /// Whether a pack's content and its index belong together and are as they were written.
@@ -133,8 +167,9 @@ fn write_pack(
                     Ok(objects) => objects,
                     Err(error) => return drop(sender.send(Err(error))),
                 };
+                let mut encoder = Encoder::new();
                 while let Some(batch) = batches.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    let encoded = batch.iter().map(|&id| Ok((id, encode(&objects, id)?))).collect();
+                    let encoded = batch.iter().map(|&id| Ok((id, encoder.encode(&objects, id)?))).collect();
                     if cancel.is_cancelled() || sender.send(encoded).is_err() {
                         return;
                     }
@@ -144,10 +179,8 @@ fn write_pack(
         drop(sender);
         for batch in receiver {
             for (id, bytes) in batch? {
-                let mut crc = Crc::new();
-                crc.update(&bytes);
                 out.write_all(&bytes).map_err(fail)?;
-                placed.push(Placed { id, crc: crc.sum(), offset });
+                placed.push(Placed::new(id, offset, &[&bytes]));
                 offset += bytes.len() as u64;
             }
         }
@@ -160,17 +193,46 @@ fn write_pack(
     Ok(placed)
 }
 
-/// One object as a pack has it: type and size in a varint, then the zlib stream.
-fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
-    let (kind, data) = objects.read(id)?;
-    let kind: u8 = match kind {
-        Kind::Commit => 1,
-        Kind::Tree => 2,
-        Kind::Blob => 3,
-        Kind::Tag => 4,
-    };
-    let mut out = Vec::with_capacity(data.len() / 2 + 32);
-    let mut size = data.len();
+/// Brings objects into the form a pack has them in. Kept from object to object: its tables are
+/// larger than most objects.
+pub(super) struct Encoder(Compress);
+
+impl Encoder {
+    pub(super) fn new() -> Self {
+        Self(Compress::new(Compression::fast(), true))
+    }
+
+    /// An object of the store, whole.
+    pub(super) fn encode(&mut self, objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
+        let (kind, data) = objects.read(id)?;
+        self.encode_object(kind, &data).map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
+    }
+
+    /// Type and size in a varint, then the zlib stream.
+    pub(super) fn encode_object(&mut self, kind: Kind, data: &[u8]) -> std::io::Result<Vec<u8>> {
+        let kind: u8 = match kind {
+            Kind::Commit => 1,
+            Kind::Tree => 2,
+            Kind::Blob => 3,
+            Kind::Tag => 4,
+        };
+        let mut out = size_header(kind, data.len() as u64);
+        out.reserve(data.len() / 2 + 64);
+        self.0.reset();
+        loop {
+            let done = usize::try_from(self.0.total_in()).map_err(std::io::Error::other)?;
+            let status = self.0.compress_vec(&data[done..], &mut out, FlushCompress::Finish);
+            if status.map_err(std::io::Error::other)? == Status::StreamEnd {
+                return Ok(out);
+            }
+            out.reserve(out.capacity());
+        }
+    }
+}
+
+/// Type and size in a varint.
+pub(super) fn size_header(kind: u8, mut size: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10);
     let mut byte = (kind << 4) | low_bits(size, 0x0f);
     size >>= 4;
     while size > 0 {
@@ -179,19 +241,15 @@ fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
         size >>= 7;
     }
     out.push(byte);
-    let mut encoder = ZlibEncoder::new(out, Compression::fast());
-    encoder
-        .write_all(&data)
-        .and_then(|()| encoder.finish())
-        .map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
+    out
 }
 
-fn low_bits(value: usize, mask: u8) -> u8 {
+pub(super) fn low_bits(value: u64, mask: u8) -> u8 {
     value.to_le_bytes()[0] & mask
 }
 
 /// Hashes the pack and appends the checksum.
-fn trailer(file: &mut File) -> std::io::Result<[u8; 20]> {
+pub(super) fn trailer(file: &mut File) -> std::io::Result<[u8; 20]> {
     file.seek(SeekFrom::Start(0))?;
     let mut hash = Sha1::new();
     std::io::copy(file, &mut hash)?;

@@ -1,5 +1,6 @@
 //! The repository under the root: made, healed, and asked for what it holds.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::fs::write_atomically;
 use tokio_util::sync::CancellationToken;
 
+use super::attributes::Endings;
 use super::objects::Objects;
 use super::{Layout, RepoError};
 use crate::protocol::ObjectId;
@@ -163,6 +165,36 @@ impl Store {
         read_shallow(&self.layout.git_dir().join("shallow"))
     }
 
+    /// Whether the history behind an object that is here is cut after `depth` commits, and only there;
+    /// for all of it (0), whether it isn't cut as far as is known.
+    ///
+    /// # Errors
+    /// When a commit is damaged.
+    pub fn ends_at_depth(&self, id: ObjectId, depth: u32) -> Result<bool, RepoError> {
+        if depth == 0 {
+            return Ok(true);
+        }
+        let shallow: HashSet<ObjectId> = self.shallow()?.into_iter().collect();
+        let Some(commit) = self.commit_behind(id)? else { return Ok(false) };
+        let (mut seen, mut generation) = (HashSet::from([commit]), vec![commit]);
+        for level in 1..=depth {
+            let mut next = Vec::new();
+            for id in generation {
+                let parents = self.objects.commit(id)?.parents;
+                let cut = shallow.contains(&id);
+                if !parents.is_empty() && cut != (level == depth) {
+                    return Ok(false);
+                }
+                next.extend(parents.into_iter().filter(|parent| !cut && seen.insert(*parent)));
+            }
+            if next.is_empty() {
+                break;
+            }
+            generation = next;
+        }
+        Ok(true)
+    }
+
     /// Notes commits whose parents won't come. Done before their pack is taken in, so that a
     /// crash in between leaves no commit with unexplained missing parents.
     ///
@@ -244,6 +276,43 @@ impl Store {
             return Ok(());
         }
         fs::write(&path, format!("{text}\n")).map_err(RepoError::io("writing", &path))
+    }
+
+    /// Sets or unsets keys of the repository's configuration; gives whether that changed one.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn configure(&self, settings: &[(&str, Option<&str>)]) -> Result<bool, RepoError> {
+        let path = self.layout.git_dir().join("config");
+        let fail = |e| RepoError::git(format!("writing {}", path.display()))(e);
+        let mut config = git2::Config::open(&path).map_err(fail)?;
+        let mut changed = false;
+        for (key, value) in settings {
+            let old = config.get_string(key).ok();
+            if old.as_deref() == *value {
+                continue;
+            }
+            changed = true;
+            match value {
+                Some(value) => config.set_str(key, value),
+                None => config.remove(key),
+            }
+            .map_err(fail)?;
+        }
+        Ok(changed)
+    }
+
+    /// The line endings that the repository's configuration asks for.
+    pub(crate) fn endings(&self) -> Endings {
+        let Ok(config) = git2::Config::open(&self.layout.git_dir().join("config")) else {
+            return Endings::default();
+        };
+        let crlf = config.get_string("core.eol").is_ok_and(|eol| eol == "crlf");
+        match config.get_string("core.autocrlf").as_deref() {
+            Ok("true") => Endings { auto_crlf: true, crlf: true },
+            Ok("input") => Endings::default(),
+            _ => Endings { auto_crlf: false, crlf },
+        }
     }
 
     fn set_origin(&self, url: &str) -> Result<(), RepoError> {

@@ -1,47 +1,70 @@
-//! Keeping the object store small: what earlier checkouts needed goes when there are many packs.
+//! Keeping the object store small: what earlier checkouts needed goes.
 
-use std::collections::HashSet;
-use std::fs;
-use std::path::PathBuf;
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
 use super::objects::Kind;
+use super::repack::{self, Pack};
 use super::store::{list, remove_any};
-use super::{RepoError, Store, packfile, tree};
+use super::{RepoError, Store, tree};
+use crate::config::Tidy;
 use crate::protocol::ObjectId;
 
 /// As many packs are let be: rewriting costs more than reading them.
 const MANY_PACKS: usize = 10;
+/// Bytes that nobody needs any more, and their share (1 in so many), from which on they go.
+const MUCH_GARBAGE: u64 = 1 << 20;
+const GARBAGE_SHARE: u64 = 4;
 
 impl Store {
-    /// Rewrites the packs as one when they are many (or `force`); gives whether it did.
+    /// Rewrites the packs as one when that is due; gives whether it did.
     ///
-    /// A shallow store keeps what the published and the other existing checkouts reach. A store
-    /// with all history keeps everything and only joins its small packs, since deltas over history
-    /// are worth more than the room of what nobody reaches.
+    /// Only what the published and the other existing checkouts reach is kept. A store with all
+    /// history is walked for that only when one of `gone`, the removed checkouts, is no part of it any
+    /// more; otherwise nothing became garbage, and its small packs are joined.
     ///
     /// # Errors
     /// When an object is damaged or the new pack can't be written; the old ones stay then.
-    pub fn tidy(&self, commit: ObjectId, force: bool, cancel: &CancellationToken) -> Result<bool, RepoError> {
-        let packs = self.packs()?;
-        if packs.len() < 2 || (packs.len() < MANY_PACKS && !force) {
+    pub fn tidy(
+        &self,
+        commit: ObjectId,
+        gone: &[PathBuf],
+        mode: Tidy,
+        cancel: &CancellationToken,
+    ) -> Result<bool, RepoError> {
+        let paths = self.packs()?;
+        let many = paths.len() >= MANY_PACKS || (mode == Tidy::EachTime && paths.len() > 1);
+        if gone.is_empty() || mode == Tidy::Off || (mode == Tidy::ManyPacks && !many) {
             return Ok(false);
         }
         let shallow = self.shallow()?;
-        let (keep, old) = match shallow.is_empty() {
-            true => self.small_packs(packs)?,
-            false => (self.reachable(commit, &shallow, cancel)?, packs),
+        let walk = !shallow.is_empty() || self.is_rewound(commit, gone, cancel)?;
+        if !walk && !many {
+            return Ok(false);
+        }
+        let packs = paths.iter().map(|path| Pack::open(path)).collect::<Result<Vec<_>, _>>()?;
+        let (keep, packs) = match walk {
+            true => (self.reachable(commit, &shallow, cancel)?, packs),
+            false => all_but_the_largest(packs),
         };
-        let directory = self.layout().packs();
-        let new = packfile::write(self.objects(), &keep, &directory, cancel)?;
+        let loose = if walk { self.loose()? } else { Vec::new() };
+        if !many && !has_much_garbage(&packs, &loose, &keep) {
+            return Ok(false);
+        }
+        let new = repack::write(self.objects(), &packs, &keep, &self.layout().packs(), cancel)?;
         self.objects().refresh()?;
-        for pack in old.iter().filter(|pack| **pack != new) {
+        for pack in packs.iter().filter(|pack| pack.path() != new) {
             // The index first: without it a pack doesn't exist for readers.
             for extension in ["idx", "rev", "bitmap", "keep", "pack"] {
-                let path = pack.with_extension(extension);
+                let path = pack.path().with_extension(extension);
                 remove_any(&path).map_err(RepoError::io("removing", &path))?;
             }
+        }
+        // What is kept of them is in the new pack.
+        for (path, _) in &loose {
+            remove_any(path).map_err(RepoError::io("removing", path))?;
         }
         self.objects().refresh()?;
         if !shallow.is_empty() {
@@ -51,21 +74,47 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether one of the checkouts was of a commit that is no ancestor of `commit`.
+    fn is_rewound(
+        &self,
+        commit: ObjectId,
+        gone: &[PathBuf],
+        cancel: &CancellationToken,
+    ) -> Result<bool, RepoError> {
+        let named = gone.iter().filter_map(|path| name_of(path)?.parse().ok());
+        let mut sought: HashSet<ObjectId> = named.filter(|id| self.objects().has(*id)).collect();
+        let (mut queue, mut seen) = (VecDeque::from([commit]), HashSet::from([commit]));
+        while !sought.is_empty()
+            && let Some(id) = queue.pop_front()
+        {
+            if cancel.is_cancelled() {
+                return Err(RepoError::Cancelled);
+            }
+            sought.remove(&id);
+            queue
+                .extend(self.objects().commit(id)?.parents.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(!sought.is_empty())
+    }
+
     fn packs(&self) -> Result<Vec<PathBuf>, RepoError> {
         let mut packs = list(&self.layout().packs())?;
         packs.retain(|path| path.extension().is_some_and(|extension| extension == "pack"));
         Ok(packs)
     }
 
-    /// All packs but the largest, and what is in them.
-    fn small_packs(&self, mut packs: Vec<PathBuf>) -> Result<(Vec<ObjectId>, Vec<PathBuf>), RepoError> {
-        packs.sort_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len()));
-        packs.pop();
-        let mut ids = HashSet::new();
-        for pack in &packs {
-            ids.extend(packfile::names(&pack.with_extension("idx"))?);
+    /// Objects outside packs, which come from local sources and from git.
+    fn loose(&self) -> Result<Vec<(PathBuf, ObjectId)>, RepoError> {
+        let mut loose = Vec::new();
+        for directory in list(&self.layout().objects())? {
+            let Some(start) = name_of(&directory).filter(|name| name.len() == 2) else { continue };
+            let named = list(&directory)?.into_iter().filter_map(|path| {
+                let id = format!("{start}{}", name_of(&path)?).parse().ok()?;
+                Some((path, id))
+            });
+            loose.extend(named);
         }
-        Ok((ids.into_iter().collect(), packs))
+        Ok(loose)
     }
 
     /// Everything that the commit and the existing checkouts reach, down to the shallow commits.
@@ -74,7 +123,7 @@ impl Store {
         commit: ObjectId,
         shallow: &[ObjectId],
         cancel: &CancellationToken,
-    ) -> Result<Vec<ObjectId>, RepoError> {
+    ) -> Result<HashSet<ObjectId>, RepoError> {
         let checkouts = list(&self.layout().worktrees())?;
         let mut queue: Vec<ObjectId> = checkouts
             .iter()
@@ -82,7 +131,7 @@ impl Store {
             .filter(|id| self.objects().has(*id))
             .collect();
         queue.push(commit);
-        let (mut seen, mut ids) = (HashSet::new(), Vec::new());
+        let mut seen = HashSet::new();
         while let Some(id) = queue.pop() {
             if cancel.is_cancelled() {
                 return Err(RepoError::Cancelled);
@@ -91,7 +140,6 @@ impl Store {
                 continue;
             }
             let (kind, data) = self.objects().read(id)?;
-            ids.push(id);
             match kind {
                 Kind::Commit => {
                     let commit = self.objects().commit(id)?;
@@ -107,9 +155,7 @@ impl Store {
                             0o040_000 => queue.push(entry.id),
                             0o160_000 => {}
                             _ => {
-                                if seen.insert(entry.id) {
-                                    ids.push(entry.id);
-                                }
+                                seen.insert(entry.id);
                             }
                         }
                     }
@@ -117,6 +163,31 @@ impl Store {
                 Kind::Tag | Kind::Blob => {}
             }
         }
-        Ok(ids)
+        Ok(seen)
     }
+}
+
+fn all_but_the_largest(mut packs: Vec<Pack>) -> (HashSet<ObjectId>, Vec<Pack>) {
+    packs.sort_by_key(Pack::size);
+    packs.pop();
+    (packs.iter().flat_map(Pack::names).collect(), packs)
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name().and_then(|name| name.to_str())
+}
+
+fn has_much_garbage(packs: &[Pack], loose: &[(PathBuf, ObjectId)], keep: &HashSet<ObjectId>) -> bool {
+    let mut seen = HashSet::with_capacity(keep.len());
+    let mut kept: u64 = packs.iter().map(|pack| pack.share(keep, &mut seen)).sum();
+    let mut all: u64 = packs.iter().map(Pack::size).sum();
+    for (path, id) in loose {
+        let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        all += size;
+        if keep.contains(id) && seen.insert(*id) {
+            kept += size;
+        }
+    }
+    let garbage = all.saturating_sub(kept);
+    garbage > MUCH_GARBAGE && garbage > kept / GARBAGE_SHARE
 }

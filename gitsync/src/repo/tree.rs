@@ -84,7 +84,7 @@ fn walk(
     if nesting > MAX_NESTING {
         return Err(RepoError::TooMuch { what: "nested directories", limit: MAX_NESTING });
     }
-    let data = objects.read_kind(tree, Kind::Tree)?;
+    let data = objects.read_checked(tree, Kind::Tree)?;
     let raw = parse(&data).map_err(|reason| RepoError::BadObject { id: tree, reason: reason.to_owned() })?;
     refuse_doubles(&raw, prefix)?;
     for item in raw {

@@ -73,7 +73,8 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<Vec<IndexEntry>, RepoError> {
         let entries = tree::list(self.objects(), self.objects().commit(commit)?.tree, cancel)?;
-        let attributes = Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)))?;
+        let attributes =
+            Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         let sparse = patterns.map(Sparse::parse);
         let (wanted, skipped): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|e| sparse.as_ref().is_none_or(|sparse| sparse.has(&e.path)));
@@ -120,14 +121,13 @@ impl Store {
 
     /// Removes checkouts that were replaced longer than `timeout` ago, and their administration.
     ///
-    /// Anything else that lies among the checkouts goes by the same rule. Gives the number of
-    /// things removed.
+    /// Anything else that lies among the checkouts goes by the same rule. Gives what was removed.
     ///
     /// # Errors
     /// The first thing that couldn't be removed, after trying all.
-    pub fn remove_stale(&self, current: ObjectId, timeout: Duration) -> Result<usize, RepoError> {
+    pub fn remove_stale(&self, current: ObjectId, timeout: Duration) -> Result<Vec<PathBuf>, RepoError> {
         let now = SystemTime::now();
-        let mut removed = 0;
+        let mut removed = Vec::new();
         let mut result = Ok(());
         for path in list(&self.layout().worktrees())? {
             let is_current = path == self.layout().worktree(current);
@@ -135,7 +135,7 @@ impl Store {
                 continue;
             }
             match remove_any(&path) {
-                Ok(()) => removed += 1,
+                Ok(()) => removed.push(path),
                 Err(error) => result = result.and(Err(RepoError::io("removing", &path)(error))),
             }
         }
@@ -154,13 +154,14 @@ impl Store {
         Ok(())
     }
 
-    /// Starts the stale timer of a checkout that is no longer published.
-    pub fn mark_replaced(&self, commit: ObjectId) {
-        let path = self.layout().worktree(commit);
-        let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
-        if let Err(error) = touched {
-            tracing::debug!(path = %path.display(), %error, "can't set the time of a replaced checkout");
-        }
+    /// Makes the next update write its checkout anew, whatever is there.
+    ///
+    /// # Errors
+    /// When the notes about what was written can't be removed.
+    pub fn forget_checkouts(&self) -> Result<(), RepoError> {
+        list(&self.layout().admins())?
+            .iter()
+            .try_for_each(|admin| super::store::remove_if_there(&admin.join(OWN_INDEX)))
     }
 
     /// Removes what a killed predecessor may have left: locks, unfinished packs and checkouts.
@@ -186,6 +187,27 @@ impl Store {
         }
         Ok(healed)
     }
+}
+
+/// Starts the stale timer of a checkout that is no longer published.
+pub(crate) fn mark_replaced(layout: &super::Layout, commit: ObjectId) {
+    let path = layout.worktree(commit);
+    let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
+    if let Err(error) = touched {
+        tracing::debug!(path = %path.display(), %error, "can't set the time of a replaced checkout");
+    }
+}
+
+/// Whether [`Store::remove_stale`] would find something to do.
+pub(crate) fn has_stale(layout: &super::Layout, current: ObjectId, timeout: Duration) -> bool {
+    let now = SystemTime::now();
+    let (checkouts, current) = (layout.worktrees(), layout.worktree(current));
+    fs::read_dir(checkouts).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .map(|entry| entry.path())
+            .any(|path| path != current && is_older(&path, now, timeout))
+    })
 }
 
 /// See [`Store::has_checkout`].

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use common::client::{Client, RequestBody, TlsOptions};
+use common::client::{Client, Proxies, RequestBody, TlsOptions};
 use common::secret::{ExposeSecret as _, SecretString};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
 
-use super::{AGENT, CONNECT, FetchSink, STALL, TransportError};
+use super::{AGENT, CONNECT, FetchSink, STALL, TransportError, USER_AGENT};
 use crate::protocol::{
     AdvertReader, Advertisement, Capabilities, Decoder, FetchEvent, FetchRequest, FetchResponse, Packet,
     ProtocolError, RefsReader, RemoteRef, encode_ls_refs,
@@ -29,6 +29,25 @@ pub struct HttpOptions {
     pub tls: TlsOptions,
     /// Further headers (`http.extraHeader`).
     pub headers: Vec<(String, String)>,
+    /// The proxy; empty for none, `None` for what the environment says.
+    pub proxy: Option<String>,
+    /// Instead of our own `User-Agent`.
+    pub user_agent: Option<String>,
+    /// Follow no redirect.
+    pub refuse_redirects: bool,
+}
+
+impl HttpOptions {
+    /// The proxies these options ask for.
+    pub fn proxies(&self) -> Proxies {
+        match self.proxy.as_deref() {
+            None => Proxies::from_env(),
+            Some("") => Proxies::none(),
+            // git takes a bare host and port for an HTTP proxy.
+            Some(proxy) if !proxy.contains("://") => Proxies::all(&format!("http://{proxy}")),
+            Some(proxy) => Proxies::all(proxy),
+        }
+    }
 }
 
 /// A repository behind an HTTP server.
@@ -41,6 +60,9 @@ pub struct HttpRemote {
     authorization: Option<HeaderValue>,
     cookie: Option<HeaderValue>,
     extra: Vec<(header::HeaderName, HeaderValue)>,
+    proxies: Proxies,
+    user_agent: HeaderValue,
+    refuse_redirects: bool,
     /// What the server offered when it was asked; asked again after any failure.
     known: Option<Capabilities>,
 }
@@ -52,12 +74,16 @@ impl HttpRemote {
     /// When the TLS settings can't be used.
     pub fn new(url: Url, options: &HttpOptions) -> Result<Self, TransportError> {
         let tls = common::client::tls(&options.tls).map_err(|e| TransportError::Tls(e.to_string()))?;
-        let client = common::client::client(tls, CONNECT);
+        let proxies = options.proxies();
+        let client = common::client::client_via(tls, CONNECT, proxies.clone());
         let extra: Vec<_> = options
             .headers
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?)))
             .collect();
+        let own = HeaderValue::from_static(USER_AGENT);
+        let user_agent = options.user_agent.as_deref().map(HeaderValue::from_str);
+        let user_agent = user_agent.and_then(Result::ok).unwrap_or(own);
         Ok(Self {
             client,
             base: url.clone(),
@@ -65,6 +91,9 @@ impl HttpRemote {
             authorization: None,
             cookie: None,
             extra,
+            proxies,
+            user_agent,
+            refuse_redirects: options.refuse_redirects,
             known: None,
         })
     }
@@ -193,6 +222,9 @@ impl HttpRemote {
                 |reason: &str| TransportError::Redirect { url: url.to_string(), reason: reason.to_owned() };
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|text| url.join(text).ok()).ok_or_else(|| refuse("to nowhere"))?;
+            if self.refuse_redirects {
+                return Err(refuse("and http.followRedirects is false"));
+            }
             if !matches!(next.scheme(), "http" | "https") {
                 return Err(refuse("to another protocol"));
             }
@@ -225,10 +257,11 @@ impl HttpRemote {
             address: address.clone(),
             source: std::io::Error::other(e),
         };
-        let mut request = Request::builder()
-            .method(&method)
-            .uri(url.as_str())
-            .header(header::USER_AGENT, format!("git/{AGENT}"));
+        let mut request =
+            Request::builder().method(&method).uri(url.as_str()).header(header::USER_AGENT, &self.user_agent);
+        if let Some(value) = url.as_str().parse().ok().and_then(|url| self.proxies.authorization(&url)) {
+            request = request.header(header::PROXY_AUTHORIZATION, value);
+        }
         if v2 {
             request = request.header("Git-Protocol", "version=2");
         }

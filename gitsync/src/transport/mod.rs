@@ -20,6 +20,8 @@ use crate::protocol::{FetchEvent, FetchRequest, ProtocolError, RemoteRef};
 
 /// How this client names itself to servers.
 pub(crate) const AGENT: &str = concat!("gitsync/", env!("CARGO_PKG_VERSION"));
+/// The same for HTTP: some servers only know clients that start like this.
+const USER_AGENT: &str = concat!("git/gitsync/", env!("CARGO_PKG_VERSION"));
 
 /// A server that accepts the connection has this long until the next byte.
 const STALL: Duration = Duration::from_secs(60);

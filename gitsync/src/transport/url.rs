@@ -34,6 +34,17 @@ pub enum RemoteUrl {
 pub struct UrlError(String, String);
 
 impl RemoteUrl {
+    /// The protocol's name, as in git's `protocol.<name>.allow`.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "file",
+            Self::Git { .. } => "git",
+            Self::Http(url) if url.scheme() == "https" => "https",
+            Self::Http(_) => "http",
+            Self::Ssh(_) => "ssh",
+        }
+    }
+
     /// Takes an address apart.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod number;
 mod open_metrics;
 mod protobuf;
 mod text;
+pub(crate) mod wire;
 
 pub use accept::{Compression, Format};
 pub use number::write_float;

@@ -4,6 +4,7 @@
 //! native histograms.
 
 use super::Writer;
+use super::wire::{self, double, message, signed, text, unsigned, varint};
 use crate::family::{Histogram, Kind, Labels, NativeHistogram, NativeSide, Summary, Value, Visitor};
 
 /// Writer of delimited protobuf. Holds the family it is writing, whose length goes in front.
@@ -129,25 +130,8 @@ fn write_native(out: &mut Vec<u8>, native: &NativeHistogram) {
     }
 }
 
-/// Gaps up to this wide are filled with empty buckets rather than starting a new span.
-const FILLED_GAP: i32 = 2;
-
 fn write_side(out: &mut Vec<u8>, spans_field: u32, deltas_field: u32, side: &NativeSide) {
-    let mut spans: Vec<(i32, u64)> = Vec::new();
-    let mut counts: Vec<u64> = Vec::with_capacity(side.len());
-    let mut next = 0;
-    for &(index, count) in side {
-        let gap = index - next;
-        match spans.last_mut() {
-            Some(span) if gap <= FILLED_GAP => {
-                counts.extend((0..gap).map(|_| 0));
-                span.1 += gap as u64 + 1;
-            }
-            _ => spans.push((gap, 1)),
-        }
-        counts.push(count);
-        next = index + 1;
-    }
+    let (spans, counts) = wire::spans(side);
     let mut part = Vec::with_capacity(12);
     for (offset, length) in spans {
         part.clear();
@@ -160,48 +144,6 @@ fn write_side(out: &mut Vec<u8>, spans_field: u32, deltas_field: u32, side: &Nat
         signed(out, deltas_field, count.wrapping_sub(before) as i64);
         before = count;
     }
-}
-
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const BYTES: u32 = 2;
-
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn key(out: &mut Vec<u8>, field: u32, wire: u32) {
-    varint(out, u64::from(field << 3 | wire));
-}
-
-fn unsigned(out: &mut Vec<u8>, field: u32, number: u64) {
-    key(out, field, VARINT);
-    varint(out, number);
-}
-
-/// Zigzag, as for `sint32` and `sint64`.
-fn signed(out: &mut Vec<u8>, field: u32, number: i64) {
-    key(out, field, VARINT);
-    varint(out, (number << 1 ^ number >> 63) as u64);
-}
-
-fn double(out: &mut Vec<u8>, field: u32, number: f64) {
-    key(out, field, FIXED64);
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn message(out: &mut Vec<u8>, field: u32, content: &[u8]) {
-    key(out, field, BYTES);
-    varint(out, content.len() as u64);
-    out.extend_from_slice(content);
-}
-
-fn text(out: &mut Vec<u8>, field: u32, content: &str) {
-    message(out, field, content.as_bytes());
 }
 
 #[cfg(test)]

@@ -163,10 +163,7 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
 pub(super) fn read(text: &str) -> Result<(Defaults, Vec<Rule>), Problem> {
     let options = serde_saphyr::options! { with_snippet: false };
     let file = serde_saphyr::from_str_with_options::<Option<File>>(text, options).map_err(|error| {
-        let reason = unknown_key(&error).unwrap_or_else(|| {
-            let text = error.to_string();
-            text.lines().next().unwrap_or_default().to_owned()
-        });
+        let reason = unknown_key(&error).unwrap_or_else(|| plain(&error.to_string()));
         Problem { line: error.location().map(|at| at.line()), reason }
     })?;
     let file = file.unwrap_or_default();
@@ -176,6 +173,24 @@ pub(super) fn read(text: &str) -> Result<(Defaults, Vec<Rule>), Problem> {
     let rules =
         rules.map(|(index, raw)| rule(index, raw, &fallbacks, &defaults)).collect::<Result<_, _>>()?;
     Ok((defaults, rules))
+}
+
+/// What the parser says, in words for whoever wrote the file rather than for programmers.
+fn plain(said: &str) -> String {
+    let first = said.lines().next().unwrap_or_default();
+    if first.starts_with("budget breached") {
+        "too many values, or aliases that repeat too many".to_owned()
+    } else if first.starts_with("recursive references") {
+        "an alias stands for something that contains the alias".to_owned()
+    } else if first.starts_with("recursion limit") {
+        "nested too deeply".to_owned()
+    } else if first.starts_with("multiple YAML documents") {
+        "a second YAML document starts; one file holds one mapping".to_owned()
+    } else if let Some(rest) = first.strip_prefix("duplicate mapping key: ") {
+        format!("the key `{}` is given twice", rest.split(',').next().unwrap_or(rest))
+    } else {
+        first.to_owned()
+    }
 }
 
 fn unknown_key(error: &serde_saphyr::Error) -> Option<String> {

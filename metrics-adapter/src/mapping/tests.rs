@@ -144,7 +144,7 @@ fn problems_name_line_and_key() {
         ("mappings:\n- match: a.*\n  name: a\n  match_metric_type: x\n", 4, "match_metric_type"),
         ("mappings:\n- match: a.*\n  name: a\n  ttl: soon\n", 4, "not a duration"),
         ("mappings:\n- match: a.*\n  name: a\n  timer_type: summary\n", 4, "unknown key `timer_type`"),
-        ("mappings:\n- match: a.*\n  name: a\n  name: b\n", 4, "dup"),
+        ("mappings:\n- match: a.*\n  name: a\n  name: b\n", 4, "the key `name` is given twice"),
         ("mappings:\n- match: *.test.*\n  name: a\n", 2, ""),
         ("defaults:\n  histogram_options:\n    buckets: [2, 1]\n", 3, "buckets must ascend"),
         (

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use hyper::header::{HeaderName, HeaderValue};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
+
+use super::clients;
 
 /// A web configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,7 @@ struct FileTls {
     client_auth_type: Option<String>,
     client_ca_file: Option<PathBuf>,
     client_ca: Option<String>,
+    client_allowed_sans: Option<Vec<String>>,
     min_version: Option<String>,
     max_version: Option<String>,
     cipher_suites: Option<Vec<String>>,
@@ -140,7 +141,13 @@ fn tls(raw: &FileTls, config: &Path, files: &mut Vec<PathBuf>) -> Result<Arc<Ser
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions(raw)?)
         .map_err(|error| format!("tls_server_config: {error}"))?;
-    let builder = match verifier(raw, client_ca.as_deref(), provider)? {
+    let authorities = match &client_ca {
+        Some(pem) => certificates(pem).map_err(|reason| format!("client_ca: {reason}"))?,
+        None => Vec::new(),
+    };
+    let auth = raw.client_auth_type.as_deref().unwrap_or_default();
+    let allowed = raw.client_allowed_sans.as_deref();
+    let builder = match clients::verifier(auth, authorities, allowed, provider)? {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
@@ -156,43 +163,14 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     if found.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(found) }
 }
 
-fn verifier(
-    raw: &FileTls,
-    client_ca: Option<&[u8]>,
-    provider: Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
-    let required = match raw.client_auth_type.as_deref().unwrap_or("NoClientCert") {
-        "" | "NoClientCert" => {
-            return match client_ca {
-                Some(_) => Err("client_auth_type: a client CA needs VerifyClientCertIfGiven or \
-                                RequireAndVerifyClientCert"
-                    .to_owned()),
-                None => Ok(None),
-            };
-        }
-        "VerifyClientCertIfGiven" => false,
-        "RequireAndVerifyClientCert" => true,
-        other @ ("RequestClientCert" | "RequireAnyClientCert") => {
-            return Err(format!("client_auth_type: {other} checks nothing and is not supported"));
-        }
-        other => return Err(format!("client_auth_type: `{other}` is not known")),
-    };
-    let mut roots = RootCertStore::empty();
-    let pem = client_ca.ok_or("client_auth_type: client_ca_file must be set to check clients against")?;
-    for certificate in certificates(pem).map_err(|reason| format!("client_ca: {reason}"))? {
-        roots.add(certificate).map_err(|error| format!("client_ca: {error}"))?;
-    }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let builder = if required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map(Some).map_err(|error| format!("client_ca: {error}"))
-}
-
 fn versions(raw: &FileTls) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
     let read = |key: &str, text: &Option<String>, default: u16| match text.as_deref() {
         None | Some("") => Ok(default),
         Some("TLS13") => Ok(13),
         Some("TLS12") => Ok(12),
-        Some(old @ ("TLS11" | "TLS10")) => Err(format!("{key}: {old} is not supported (TLS12, TLS13)")),
+        Some(old @ ("TLS11" | "TLS10")) => Err(format!(
+            "{key}: {old} cannot be offered, since TLS 1.0 and 1.1 are broken (RFC 8996); set TLS12 or TLS13"
+        )),
         Some(other) => Err(format!("{key}: `{other}` is not known (TLS12, TLS13)")),
     };
     let (least, most) =

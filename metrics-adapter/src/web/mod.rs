@@ -1,9 +1,11 @@
 //! The HTTP side: the metrics page, lifecycle, health, status.
 
 mod auth;
+mod clients;
 mod config;
 mod metrics;
 mod page;
+mod san;
 mod server;
 
 pub use config::WebConfigError;

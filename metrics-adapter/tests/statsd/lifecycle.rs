@@ -1,5 +1,6 @@
 //! Reloads, ends, and what is refused at the start.
 
+use std::io::Write;
 use std::os::unix::fs::symlink;
 
 use crate::harness::{Adapter, command, eventually};
@@ -29,6 +30,26 @@ fn a_changed_file_is_read_again_and_a_broken_one_is_not_used() {
     adapter.send("a.b:1|c");
     adapter.wait_for("new", 1.0);
     adapter.wait_for("old", 2.0);
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_read_half() {
+    let adapter = Adapter::with_mapping(OLD, &[]);
+    // Emptied first, as editors and shells do; until it has content the old rules stay.
+    let mut file = std::fs::File::create(adapter.mapping()).unwrap();
+    eventually("the empty file being seen", || adapter.log().contains("is empty now").then_some(()));
+    adapter.send("a.b:1|c");
+    adapter.wait_for("old", 1.0);
+    file.write_all(NEW.as_bytes()).unwrap();
+    adapter.wait_for(SUCCESS, 1.0);
+    adapter.send("a.b:1|c");
+    adapter.wait_for("new", 1.0);
+    // Asked for, an empty file is what it is.
+    drop(std::fs::File::create(adapter.mapping()).unwrap());
+    adapter.signal("-HUP");
+    adapter.wait_for(SUCCESS, 2.0);
+    adapter.send("a.b:1|c");
+    adapter.wait_for("a_b", 1.0);
 }
 
 #[test]
@@ -140,4 +161,25 @@ fn the_state_machine_is_dumped() {
     let path = directory.path().join("fsm.dot");
     let _adapter = Adapter::with_mapping(OLD, &[&format!("--debug.dump-fsm={}", path.display())]);
     assert!(std::fs::read_to_string(path).unwrap().starts_with("digraph g {"));
+}
+
+#[test]
+fn flags_of_the_event_queue_are_taken_checked_and_explained() {
+    let flags = [
+        "--statsd.event-queue-size=20000",
+        "--statsd.event-flush-threshold=10",
+        "--statsd.event-flush-interval=5s",
+    ];
+    let adapter = Adapter::start(&flags);
+    adapter.send("at.once:1|c");
+    adapter.wait_for("at_once", 1.0);
+    let log = adapter.log();
+    for flag in flags {
+        let name = flag.split('=').next().unwrap();
+        assert_eq!(log.matches(&format!("{name} changes nothing: ")).count(), 1, "{log}");
+    }
+    assert!(!Adapter::start(&[]).log().contains("changes nothing"));
+    for wrong in ["--statsd.event-queue-size=-1", "--statsd.event-flush-interval=soon"] {
+        assert_eq!(command(&[wrong]).status.code(), Some(2), "{wrong}");
+    }
 }

@@ -21,14 +21,18 @@ const IDLE: u64 = 30_000_000;
 const READY_IDLE: u64 = 600_000_000;
 
 impl Hub {
-    /// A connection to the primary that suits a session: the client's from now on.
-    pub(super) fn take_spare(&self, client: &Rc<Client>, session: &Session) -> Option<Rc<Link>> {
-        let primary = self.primary();
+    /// A connection to a server that suits a session: the client's from now on.
+    pub(super) fn take_spare(
+        &self,
+        client: &Rc<Client>,
+        session: &Session,
+        server: Option<usize>,
+    ) -> Option<Rc<Link>> {
         let wanted = session.replay();
         let link = {
             let mut idle = self.idle.borrow_mut();
             let fits = |link: &Link| {
-                link.profile == session.profile && Some(link.server.get()) == primary && !link.is_closed()
+                link.profile == session.profile && Some(link.server.get()) == server && !link.is_closed()
             };
             let told = |link: &Link, what: &[Vec<Vec<u8>>]| link.state.borrow().told == what;
             let at = idle.iter().rposition(|(_, link)| fits(link) && told(link, &wanted));
@@ -49,19 +53,7 @@ impl Hub {
         for request in &wanted {
             write_multibulk(&mut bytes, request.iter().map(Vec::as_slice));
             link.outstanding.set(link.outstanding.get() + 1);
-            state.waiters.push_back(Waiter {
-                client: Rc::clone(client),
-                seq: 0,
-                len: 0,
-                since: self.clock(),
-                epoch: 0,
-                read: false,
-                anywhere: false,
-                script: false,
-                runs_code: false,
-                abandoned: true,
-                attempts: 0,
-            });
+            state.waiters.push_back(Waiter::internal(client, self.clock()));
         }
         state.out.extend(&bytes);
         state.told = wanted;
@@ -95,7 +87,7 @@ impl Hub {
     /// Keeps a connection that its owner needs no more; false when it should be closed.
     pub(super) fn keep_spare(&self, link: &Rc<Link>) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let useful = !link.is_closed() && self.primary() == Some(link.server.get());
+        let useful = !link.is_closed() && self.owner(link.slot.get()) == Some(link.server.get());
         if !useful || idle.len() >= MAX_SPARES {
             return false;
         }

@@ -81,6 +81,8 @@ pub enum RegistryTls {
 pub struct Options {
     /// The registry and the name in it.
     pub registry: RegistryAddress,
+    /// The connector server, where it is known beforehand; the registry is not asked then.
+    pub stub: Option<RemoteReference>,
     /// Credentials, where the server wants them.
     pub credentials: Option<Credentials>,
     /// Trust and identity for TLS connections.
@@ -103,6 +105,7 @@ impl Options {
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
             registry: RegistryAddress::new(host, port),
+            stub: None,
             credentials: None,
             tls: None,
             registry_tls: RegistryTls::default(),
@@ -309,7 +312,10 @@ fn dial(options: &Options, reference: &RemoteReference) -> Result<Dial, Error> {
 }
 
 async fn open(options: &Options) -> Result<(RemoteReference, Connection), Error> {
-    let server = lookup(options).await?;
+    let server = match &options.stub {
+        Some(stub) => stub.clone(),
+        None => lookup(options).await?,
+    };
     let target = dial(options, &server)?;
     let mut connection = Connection::open(&target).await?;
     let mut request = Vec::new();

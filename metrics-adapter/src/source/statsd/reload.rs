@@ -30,25 +30,58 @@ pub struct ReloadError(#[from] MappingError);
 
 /// How often the file is looked at where the system sends no notifications.
 const POLL: Duration = Duration::from_secs(10);
+/// How long a file must stand still before it is read, and how often it may move before it is read anyway.
+const STILL: Duration = Duration::from_millis(200);
+const MOVES: usize = 50;
+
+/// Starts watching; done before the file is first read, so that no change is missed.
+pub(super) fn watch(path: Option<&PathBuf>) -> Option<Watch> {
+    path.map(|path| Watch::new([path.clone()], POLL))
+}
+
+/// The reason of a reload that nobody asked for.
+const CHANGED: &str = "file changed";
+
+/// Waits for a change, and then for its end, so that a file that is being written is not read half.
+async fn settled(watch: &mut Watch) {
+    watch.changed().await;
+    for _ in 0..MOVES {
+        if tokio::time::timeout(STILL, watch.changed()).await.is_err() {
+            return;
+        }
+    }
+}
 
 /// Reloads until shutdown. Without a file only the request is counted, as the peer does.
-pub(super) async fn run(path: Option<PathBuf>, shared: Arc<Shared>, reload: Reload, shutdown: Shutdown) {
-    let mut watch = path.as_ref().map(|path| Watch::new([path.clone()], POLL));
+pub(super) async fn run(
+    path: Option<PathBuf>,
+    mut watch: Option<Watch>,
+    shared: Arc<Shared>,
+    reload: Reload,
+    shutdown: Shutdown,
+) {
     loop {
         let why = tokio::select! {
             () = reload.0.notified() => "asked to",
             () = async {
                 match &mut watch {
-                    Some(watch) => watch.changed().await,
+                    Some(watch) => settled(watch).await,
                     None => std::future::pending().await,
                 }
-            } => "file changed",
+            } => CHANGED,
             () = shutdown.triggered() => return,
         };
         let Some(path) = path.clone() else {
             tracing::warn!("asked to reload, but there is no mapping file");
             continue;
         };
+        if why == CHANGED && std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            // Whoever writes a file in place empties it first.
+            tracing::info!(
+                "the mapping file is empty now; the old mapping stays in use until it has content"
+            );
+            continue;
+        }
         // Compiling many patterns takes a while.
         let loaded = tokio::task::spawn_blocking(move || Mapping::load(&path)).await;
         match loaded {

@@ -1,4 +1,5 @@
-//! gitsync's one-time sync against `git clone` doing the same, and what an idle poll costs.
+//! gitsync's one-time sync against `git clone` doing the same: time, processor, memory; and what idle
+//! polls cost.
 //!
 //! Everything is on tmpfs, and nothing is deleted between runs: on a large ext4 that alone made
 //! every tool several times slower.
@@ -26,13 +27,14 @@ pub(crate) fn run() -> Result<()> {
     let place = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new())?;
     let mut next = 0;
     println!(
-        "{:<28} {:>9} {:>9} {:>6}   {:>9} {:>9} {:>6}",
-        "one-time sync", "gitsync", "git", "wall", "gitsync", "git", "cpu"
+        "{:<22} {:>8} {:>8} {:>5}  {:>8} {:>8} {:>5}  {:>8} {:>8} {:>5}",
+        "one-time sync", "gitsync", "git", "wall", "gitsync", "git", "cpu", "gitsync", "git", "peak"
     );
     let (small, medium) =
         (repository(place.path(), "small", 100, 10)?, repository(place.path(), "medium", 10_000, 100)?);
+    let large = history(place.path(), "large")?;
     let server = Server::start(place.path())?;
-    for path in [&small, &medium] {
+    for path in [&small, &medium, &large] {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         for (transport, url) in [("http", server.url(path)?), ("file", format!("file://{}", path.display()))]
         {
@@ -44,11 +46,11 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     println!("\n{:<28} {:>14} {:>14}", "idle, every 100 ms", "cpu per poll", "resident");
-    for path in [&small, &medium] {
+    for path in [&small, &medium, &large] {
         idle(&server.url(path)?, &place.path().join(format!("idle{next}")))?;
         next += 1;
     }
-    Ok(())
+    many_polls(&server.url(&small)?, &place.path().join("polls"))
 }
 
 struct Case {
@@ -61,6 +63,8 @@ struct Case {
 struct Cost {
     wall: f64,
     cpu: f64,
+    /// Resident megabytes of the process and all below it, at the worst moment.
+    peak: f64,
 }
 
 impl Case {
@@ -77,14 +81,17 @@ impl Case {
         }
         let (ours, theirs) = (median(ours), median(theirs));
         println!(
-            "{:<28} {:>7.0}ms {:>7.0}ms {:>6.2}   {:>7.0}ms {:>7.0}ms {:>6.2}",
+            "{:<22} {:>6.0}ms {:>6.0}ms {:>5.2}  {:>6.0}ms {:>6.0}ms {:>5.2}  {:>6.1}MB {:>6.1}MB {:>5.2}",
             self.name,
             ours.wall * 1e3,
             theirs.wall * 1e3,
             ours.wall / theirs.wall,
             ours.cpu * 1e3,
             theirs.cpu * 1e3,
-            ours.cpu / theirs.cpu
+            ours.cpu / theirs.cpu,
+            ours.peak,
+            theirs.peak,
+            ours.peak / theirs.peak
         );
         Ok(())
     }
@@ -119,9 +126,30 @@ fn cost(command: &mut Command) -> Result<Cost> {
         Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
     };
     let (before, start) = (used()?, Instant::now());
-    let output = command.stdin(Stdio::null()).output().context("starting the program")?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(Cost { wall: start.elapsed().as_secs_f64(), cpu: used()? - before })
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("starting it")?;
+    let mut peak = 0;
+    let status = loop {
+        peak = peak.max(resident(child.id()));
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    ensure!(status.success(), "{command:?}: {status}");
+    let (wall, cpu) = (start.elapsed().as_secs_f64(), used()? - before);
+    Ok(Cost { wall, cpu, peak: peak as f64 / 1024.0 })
+}
+
+/// Kilobytes of a process and all below it.
+fn resident(pid: u32) -> u64 {
+    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+    let own = read(format!("/proc/{pid}/status"));
+    let own =
+        own.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children: String = tasks.map(|task| read(format!("{}/children", task.path().display()))).collect();
+    let below: u64 = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(resident).sum();
+    own.unwrap_or(0) + below
 }
 
 fn median(mut costs: Vec<Cost>) -> Cost {
@@ -130,7 +158,8 @@ fn median(mut costs: Vec<Cost>) -> Cost {
         values[values.len() / 2]
     };
     let wall = middle(costs.iter().map(|cost| cost.wall).collect());
-    Cost { wall, cpu: middle(costs.drain(..).map(|cost| cost.cpu).collect()) }
+    let peak = middle(costs.iter().map(|cost| cost.peak).collect());
+    Cost { wall, peak, cpu: middle(costs.drain(..).map(|cost| cost.cpu).collect()) }
 }
 
 fn idle(url: &str, root: &Path) -> Result<()> {
@@ -146,6 +175,33 @@ fn idle(url: &str, root: &Path) -> Result<()> {
     let name = url.rsplit('/').next().unwrap_or(url);
     let resident = process.resident_bytes()? as f64 / f64::from(1 << 20);
     println!("{name:<28} {:>11.2} ms {resident:>11.1} MB", per_poll * 1e3);
+    Ok(())
+}
+
+/// As many polls as a day of the default period has, as fast as they come.
+fn many_polls(url: &str, root: &Path) -> Result<()> {
+    const ALL: u64 = 10_000;
+    let port = free_port()?;
+    let mut command = Command::new(binary("gitsync")?);
+    command.arg(format!("--repo={url}")).arg(format!("--root={}", root.display()));
+    command.args(["--link=link", "--period=10ms", "--http-metrics"]);
+    let process = Daemon::start(command.arg(format!("--http-bind=127.0.0.1:{port}")))?;
+    let polls = || -> Result<u64> {
+        let page = e2e::http::page(port, "/metrics")?;
+        let line = page.lines().find_map(|line| line.strip_prefix("git_sync_count_total{status=\"noop\"} "));
+        Ok(line.context("no poll yet")?.parse()?)
+    };
+    let megabytes = || -> Result<f64> { Ok(process.resident_bytes()? as f64 / f64::from(1 << 20)) };
+    let mut seen = Vec::new();
+    for wanted in [ALL / 100, ALL / 10, ALL] {
+        let limit = Instant::now() + Duration::from_secs(600);
+        while polls().unwrap_or(0) < wanted {
+            ensure!(Instant::now() < limit, "{wanted} polls never came");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        seen.push(format!("{:.1} MB after {wanted}", megabytes()?));
+    }
+    println!("\npolls: {}", seen.join(", "));
     Ok(())
 }
 
@@ -178,6 +234,63 @@ fn repository(place: &Path, name: &str, files: usize, commits: usize) -> Result<
     Ok(path)
 }
 
+/// A bare repository of the size and shape of a real project's: 12,200 commits that change two or three
+/// of 1,600 files, about 98,000 objects, 100 MB, each file's newest version stored whole.
+fn history(place: &Path, name: &str) -> Result<PathBuf> {
+    const FILES: usize = 1_600;
+    const COMMITS: usize = 12_200;
+    let path = place.join(format!("{name}.git"));
+    let git = || -> Result<Command> { Ok(Command::new(program("git")?)) };
+    e2e::process::output(git()?.args(["init", "-q", "--bare", "-b", "main"]).arg(&path))?;
+    let mut import =
+        git()?.arg("-C").arg(&path).args(["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn()?;
+    let mut out = std::io::BufWriter::new(import.stdin.take().context("no stdin")?);
+    let mut random = Random(7);
+    let mut changes: Vec<Vec<usize>> = vec![(0..FILES).collect()];
+    let mut uses = vec![vec![0]; FILES];
+    for commit in 1..COMMITS {
+        // Some files change much more often than others.
+        let mut files: Vec<_> = (0..3).map(|_| random.below(FILES) * random.below(FILES) / FILES).collect();
+        files.sort_unstable();
+        files.dedup();
+        files.iter().for_each(|file| uses[*file].push(commit));
+        changes.push(files);
+    }
+    let mut marks = std::collections::HashMap::new();
+    for (file, commits) in uses.iter().enumerate() {
+        let length = 30 + random.below(60) * random.below(30);
+        let mut lines: Vec<String> = (0..length).map(|_| random.line()).collect();
+        let mut versions = Vec::new();
+        for &commit in commits {
+            for _ in 0..if commit == 0 { 0 } else { 1 + random.below(3) } {
+                let at = random.below(lines.len());
+                let (gone, new) = (random.below(60).min(lines.len() - at), random.below(110));
+                lines.splice(at..at + gone, (0..new).map(|_| random.line()));
+                lines.truncate(2_000);
+                lines.push(random.line());
+            }
+            versions.push((commit, lines.join("\n")));
+        }
+        for (commit, text) in versions.into_iter().rev() {
+            let mark = marks.len() + 1;
+            marks.insert((file, commit), mark);
+            write!(out, "blob\nmark :{mark}\ndata {}\n{text}\n", text.len())?;
+        }
+    }
+    writeln!(out, "reset refs/heads/main")?;
+    for (commit, files) in changes.iter().enumerate() {
+        let (time, message) = (1_500_000_000 + commit * 3_600, random.line());
+        writeln!(out, "commit refs/heads/main\ncommitter T <t@localhost> {time} +0000")?;
+        writeln!(out, "data {}\n{message}", message.len())?;
+        for file in files {
+            writeln!(out, "M 644 :{} mod{}/file{file}.c", marks[&(*file, commit)], file % 60)?;
+        }
+    }
+    drop(out);
+    ensure!(import.wait()?.success(), "git fast-import failed");
+    Ok(path)
+}
+
 /// The same text in every run.
 struct Random(u64);
 
@@ -187,6 +300,16 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 >> 11).unwrap_or(0) % limit
+    }
+
+    /// A few words.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        for _ in 0..3 + self.below(8) {
+            let word = self.below(4_000);
+            line.push_str(&format!("{:x} ", word * 7_919 % (1 << (4 * (1 + word % 7)))));
+        }
+        line
     }
 
     /// 1 to 5 KB of words.

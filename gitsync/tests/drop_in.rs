@@ -1,0 +1,328 @@
+//! What somebody who comes from kubernetes/git-sync counts on, seen from outside.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use support::proxy::Proxy;
+use support::{BINARY, Http, Running, Site, eventually, finish, free_port, get, git, run, succeed, text};
+
+fn script(site: &Site, name: &str, body: &str) -> PathBuf {
+    let path = site.dir.path().join(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn checkout(site: &Site, hash: &str) -> PathBuf {
+    site.root().join(".worktrees").join(hash)
+}
+
+fn age(path: &Path, seconds: u32) {
+    run(Command::new("touch").arg(format!("--date={seconds} seconds ago")).arg(path));
+}
+
+#[test]
+fn replaced_checkouts_stay_for_their_time_and_go_without_an_update() {
+    let site = Site::new();
+    let first = site.push(&[("a", "1")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    age(&checkout(&site, &first), 3_600);
+    let second = site.push(&[("a", "2")]);
+    // The timer starts when it is replaced, by whichever process.
+    succeed(&mut site.sync(&["--one-time", "--stale-worktree-timeout=10m"]));
+    assert!(checkout(&site, &first).join("a").exists());
+    assert_eq!(site.published(), second);
+    let _process = Running::start(&mut site.sync(&["--period=20ms", "--stale-worktree-timeout=10m"]));
+    let third = site.push(&[("a", "3")]);
+    eventually("the update", || (site.published() == third).then_some(()));
+    fs::create_dir(site.root().join(".worktrees/junk")).unwrap();
+    for path in [checkout(&site, &first), site.root().join(".worktrees/junk")] {
+        age(&path, 601);
+        eventually("the removal of what is stale", || (!path.exists()).then_some(()));
+    }
+    assert!(checkout(&site, &second).join("a").exists());
+}
+
+#[test]
+fn drift_in_a_large_tree_is_found_at_the_next_poll() {
+    let site = Site::new();
+    let names: Vec<String> = (0..3_000).map(|n| format!("d{}/e{}/f{n}", n % 7, n % 50)).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (&name[..], "text")).collect();
+    site.push(&files);
+    let mut process = Running::start(&mut site.sync(&["--period=1h", "--sync-on-signal=HUP"]));
+    let touched = |name: &str| site.link().join(name);
+    eventually("the first sync", || touched(&names[2_999]).exists().then_some(()));
+    // One poll each, told by a signal: the first looks at 500 files, wherever the change is.
+    fs::write(touched(&names[2_999]), "edited").unwrap();
+    fs::remove_file(touched(&names[1_500])).unwrap();
+    fs::rename(site.link().join("d3"), site.dir.path().join("taken")).unwrap();
+    eventually("the repair", || {
+        process.signal("HUP");
+        let good = |name: &String| fs::read_to_string(touched(name)).is_ok_and(|text| text == "text");
+        names.iter().all(good).then_some(())
+    });
+    process.signal("TERM");
+    assert_eq!(process.wait(Duration::from_secs(10)), Some(0));
+}
+
+#[test]
+fn what_nobody_needs_leaves_the_store() {
+    let site = Site::new();
+    let big = |seed: u32| -> String {
+        let next = |n: &mut u32| {
+            *n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(b' ' + u8::try_from(*n >> 24).unwrap() % 90)
+        };
+        let mut state = seed;
+        (0..3 << 20).map(|_| next(&mut state)).collect()
+    };
+    let packs = || -> u64 {
+        let said = run(Command::new("du").args(["-sb"]).arg(site.root().join(".git/objects")));
+        said.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let small = site.push(&[("a", "1")]);
+    let middle = site.push(&[("one", &big(1))]);
+    let all = site.push(&[("two", &big(2))]);
+    let depth = |commit: &str| git(&checkout(&site, commit), &["rev-list", "--count", "HEAD"]);
+    succeed(&mut site.sync(&["--one-time", "--depth=0", &format!("--ref={all}")]));
+    let full = packs();
+    succeed(&mut site.sync(&["--one-time", &format!("--ref={middle}")]));
+    assert!(packs() < full * 2 / 3, "{} of {full}", packs());
+    assert_eq!(depth(&middle).trim(), "1");
+    succeed(&mut site.sync(&["--one-time", &format!("--ref={small}")]));
+    assert!(packs() < 100_000, "{}", packs());
+    // With all history, what a rewound branch left behind goes; what history needs stays.
+    succeed(&mut site.sync(&["--one-time", "--depth=0"]));
+    git(&site.work(), &["reset", "-q", "--hard", &middle]);
+    site.push(&[("a", "2")]);
+    succeed(&mut site.sync(&["--one-time", "--depth=0"]));
+    assert!(packs() < full * 2 / 3, "{} of {full}", packs());
+    assert_eq!(git(&site.link(), &["rev-list", "--count", "HEAD"]).trim(), "3");
+    git(&site.link(), &["fsck", "--full"]);
+}
+
+#[test]
+fn a_rewound_branch_has_the_depth_that_was_asked_for() {
+    let site = Site::new();
+    for n in 0..6 {
+        site.push(&[("a", &n.to_string())]);
+    }
+    succeed(&mut site.sync(&["--one-time", "--depth=3"]));
+    git(&site.work(), &["reset", "-q", "--hard", "HEAD~2"]);
+    git(&site.work(), &["push", "-q", "-f", "origin", "HEAD:main"]);
+    succeed(&mut site.sync(&["--one-time", "--depth=3"]));
+    assert_eq!(site.read("a"), "3");
+    assert_eq!(git(&site.link(), &["rev-list", "--count", "HEAD"]).trim(), "3");
+    git(&site.link(), &["fsck"]);
+}
+
+#[test]
+fn a_hook_ends_with_all_that_it_started() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let note = site.dir.path().join("pid");
+    // The grandchild keeps the pipe open and would run for long.
+    let body = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", note.display());
+    let hook = script(&site, "hangs", &body);
+    let flag = format!("--exechook-command={}", hook.display());
+    let output = finish(&mut site.sync(&["--one-time", &flag, "--exechook-timeout=1s"]));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let pid = fs::read_to_string(&note).unwrap();
+    let gone = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        stat.map_or(true, |stat| stat.rsplit(')').next().unwrap().trim_start().starts_with('Z')).then_some(())
+    };
+    eventually("the grandchild's end", gone);
+    // One that leaves something running on purpose has ended, whatever holds its output.
+    let body = format!("sleep 1000 & echo $! > {}; exit 0", note.display());
+    let hook = script(&site, "leaves", &body);
+    succeed(&mut site.sync(&["--one-time", &format!("--exechook-command={}", hook.display())]));
+    run(Command::new("kill").arg(fs::read_to_string(&note).unwrap().trim()));
+}
+
+#[test]
+fn git_in_a_hook_sees_the_settings() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let body = "git config --get-all safe.directory > seen; git config sect.key >> seen; git archive HEAD | tar -t >> seen";
+    let hook = script(&site, "asks", body);
+    let flag = format!("--exechook-command={}", hook.display());
+    succeed(&mut site.sync(&["--one-time", &flag, "--git-config=sect.key:a value"]));
+    assert_eq!(site.read("seen"), "*\na value\na\n");
+}
+
+#[test]
+#[ignore = "needs root for a small file system, nginx and fcgiwrap"]
+fn a_blob_larger_than_the_volume_is_refused_before_it_fills_it() {
+    let site = Site::new();
+    fs::create_dir(site.root()).unwrap();
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(site.root()));
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    let _unmount = Unmount(site.root());
+    let good = site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "");
+    succeed(&mut site.sync_from(&http.url(), &["--one-time"]));
+    let free = || -> u64 {
+        let said = run(Command::new("df").args(["--output=avail", "-k"]).arg(site.root()));
+        said.lines().nth(1).unwrap().trim().parse().unwrap()
+    };
+    let (before, lowest) = (free(), std::sync::atomic::AtomicU64::new(u64::MAX));
+    // Some kilobytes in a pack.
+    fs::File::create(site.work().join("bomb")).unwrap().set_len(64 << 20).unwrap();
+    site.commit();
+    let mut process = Running::start(&mut site.sync_from(&http.url(), &["--one-time"]));
+    let status = eventually("the end", || {
+        lowest.fetch_min(free(), std::sync::atomic::Ordering::Relaxed);
+        process
+            .wait(Duration::ZERO)
+            .or_else(|| process.0.try_wait().unwrap().and_then(|status| status.code()))
+    });
+    assert_eq!(status, 1);
+    assert!(lowest.into_inner() + 2_048 > before);
+    assert_eq!((site.published(), site.read("a")), (good, "1".to_owned()));
+}
+
+#[test]
+fn log_lines_have_the_shape_of_git_sync() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let lines = |output: &std::process::Output| -> Vec<serde_json::Value> {
+        String::from_utf8_lossy(&output.stderr).lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    };
+    let good = finish(&mut site.sync(&["--one-time", "-v=6"]));
+    for line in lines(&good) {
+        assert!(line["ts"].as_str().unwrap().len() == 26 && line["level"].is_u64(), "{line}");
+        assert!(line["caller"]["file"].is_string() && line["caller"]["line"].is_u64(), "{line}");
+        assert!(line["msg"].is_string() && line["logger"] == "", "{line}");
+    }
+    let starting = &lines(&good)[0];
+    assert_eq!(starting["msg"], "starting up");
+    assert!(
+        ["version", "pid", "uid", "gid", "home"].iter().all(|key| !starting[key].is_null()),
+        "{starting}"
+    );
+    let bad = finish(&mut site.sync(&["--one-time", "--ref=none"]));
+    let error = lines(&bad).into_iter().find(|line| !line["error"].is_null()).unwrap();
+    assert!(
+        error["level"].is_null() && error["error"].as_str().unwrap().contains("couldn't find remote ref")
+    );
+}
+
+#[test]
+fn git_settings_count_or_are_named() {
+    let site = Site::new();
+    site.push(&[("a.txt", "1\n"), ("b.bin", "1\n"), (".gitattributes", "*.bin binary\n")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(site.read("a.txt"), "1\n");
+    succeed(&mut site.sync(&["--one-time", "--git-config=core.autocrlf:true"]));
+    assert_eq!((site.read("a.txt"), site.read("b.bin")), ("1\r\n".to_owned(), "1\n".to_owned()));
+    assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+    let output = finish(&mut site.sync(&["--one-time", "--git-config=gc.auto:0,core.sshCommand:ssh -v"]));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(site.read("a.txt"), "1\n");
+    let said = text(&output);
+    assert!(said.contains("core.sshcommand") && !said.contains("gc.auto"), "{said}");
+    let output = finish(&mut site.sync(&["--one-time", "--git-config=protocol.file.allow:never"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("protocol.file.allow"), "{}", text(&output));
+}
+
+#[test]
+#[ignore = "needs nginx and fcgiwrap"]
+fn remotes_behind_a_proxy() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "");
+    let through = |proxy: &Proxy, flags: &[&str], variables: &[(&str, String)]| {
+        let _ = fs::remove_dir_all(site.root());
+        let mut command = site.sync_from(&http.url(), &["--one-time"]);
+        command.args(flags).envs(variables.iter().map(|(name, value)| (name, value)));
+        succeed(&mut command);
+        assert_eq!(site.published(), hash);
+        proxy.asked()
+    };
+    let proxy = Proxy::start();
+    let address = format!("http://us:pass@127.0.0.1:{}", proxy.port);
+    let asked = through(&proxy, &[], &[("http_proxy", address.clone())]);
+    assert!(asked[0].starts_with("GET http://127.0.0.1:"), "{asked:?}");
+    assert!(asked.iter().all(|head| head.to_lowercase().contains("proxy-authorization: basic dxm6cgfzcw==")));
+    let none = Proxy::start();
+    let exceptions = [("http_proxy", address.clone()), ("no_proxy", "127.0.0.1".to_owned())];
+    assert!(through(&none, &[], &exceptions).is_empty());
+    let setting = Proxy::start();
+    let flag = format!("--git-config=http.proxy:socks5h://127.0.0.1:{}", setting.port);
+    let asked = through(&setting, &[&flag], &[("http_proxy", "http://127.0.0.1:1".to_owned())]);
+    assert_eq!(asked[0], format!("SOCKS 127.0.0.1:{}", http.port));
+    let direct = ["--git-config-add=\"http.http://127.0.0.1.proxy\":\"\""];
+    let output = site.sync_from(&http.url(), &direct).arg("--one-time").output().unwrap();
+    // A pattern without the port is for port 80.
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+#[test]
+#[ignore = "needs nginx and fcgiwrap"]
+fn certificates_are_checked_unless_told_otherwise() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let dir = site.dir.path();
+    let new = [
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "k.pem", "-out", "c.pem", "-subj",
+        "/CN=x",
+    ];
+    run(Command::new("openssl").args(new).current_dir(dir));
+    let listen = format!("ssl_certificate {d}/c.pem; ssl_certificate_key {d}/k.pem;", d = dir.display());
+    let http = Http::serve_tls(&site, "", &listen);
+    let url = http.url().replace("http:", "https:");
+    let proxy = Proxy::start();
+    let scoped = format!("--git-config=\"http.https://127.0.0.1:{}/.sslVerify\":false", http.port);
+    let other = "--git-config=\"http.https://elsewhere/.sslVerify\":false".to_owned();
+    assert_eq!(finish(&mut site.sync_from(&url, &["--one-time", &other])).status.code(), Some(1));
+    let mut tunnelled = site.sync_from(&url, &["--one-time", &scoped]);
+    succeed(tunnelled.env("HTTPS_PROXY", format!("http://127.0.0.1:{}", proxy.port)));
+    assert_eq!(site.published(), hash);
+    assert!(proxy.asked()[0].starts_with(&format!("CONNECT 127.0.0.1:{} ", http.port)));
+    let mut variable = site.sync_from(&url, &["--one-time"]);
+    succeed(variable.env("GIT_SSL_NO_VERIFY", "true"));
+}
+
+/// A process namespace of its own, where the program is what a container starts first.
+#[test]
+#[ignore = "needs root for a process namespace"]
+fn as_the_first_process_it_buries_orphans_and_obeys() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let note = site.dir.path().join("orphan");
+    let hook = script(&site, "forks", &format!("(true & echo ran > {}) &", note.display()));
+    let port = free_port();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child", BINARY]);
+    command.arg(format!("--repo={}", site.url())).arg(format!("--root={}", site.root().display()));
+    command.args(["--link=link", "--period=50ms"]).arg(format!("--http-bind=127.0.0.1:{port}"));
+    command.arg(format!("--exechook-command={}", hook.display()));
+    let mut outside = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    eventually("the hook", || note.exists().then_some(()));
+    let outside_pid = outside.0.id();
+    let inside = eventually("the process inside", || {
+        let children = format!("/proc/{outside_pid}/task/{outside_pid}/children");
+        fs::read_to_string(children).ok()?.split_whitespace().next().map(str::to_owned)
+    });
+    eventually("no child, dead or alive", || {
+        let tasks = fs::read_dir(format!("/proc/{inside}/task")).ok()?;
+        let children = tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")));
+        children.flatten().all(|text| text.trim().is_empty()).then_some(())
+    });
+    assert_eq!(get(port, "/livez").unwrap().0, 200);
+    run(Command::new("kill").args(["-TERM", &inside]));
+    assert_eq!(outside.wait(Duration::from_secs(10)), Some(0));
+}

@@ -1,0 +1,258 @@
+//! Pushing to receivers that work, fail, hang and refuse, and to a real Prometheus.
+
+// The helpers of tests may fail like tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod receiver;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metrics_adapter::Shutdown;
+use metrics_adapter::family::{Families, Family, Histogram, Kind, Sample, Value, Walk};
+use metrics_adapter::push::{Protocol, Pusher, State, Target};
+use metrics_adapter::source::{Collecting, Source};
+
+use receiver::{Receiver, Then};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A source whose families the test sets.
+#[derive(Default)]
+struct Given(Mutex<Vec<Family>>);
+
+impl Source for Given {
+    fn name(&self) -> &str {
+        "given"
+    }
+
+    fn collect(&self, _: Instant) -> Collecting<'_> {
+        let families = self.0.lock().unwrap().clone();
+        Box::pin(async move { Ok(Box::new(Families::sorted(families)) as Box<dyn Walk>) })
+    }
+}
+
+fn jobs(value: f64) -> Family {
+    Family::new("jobs_total", "Jobs done.", Kind::Counter).with(&[("queue", "mail")], value)
+}
+
+/// A pusher in a runtime of its own.
+struct Pushing {
+    runtime: tokio::runtime::Runtime,
+    shutdown: Shutdown,
+    source: Arc<Given>,
+    state: Arc<State>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Pushing {
+    fn start(target: Target, families: Vec<Family>) -> Self {
+        let source = Arc::new(Given(Mutex::new(families)));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shutdown = Shutdown::new();
+        let pusher = Pusher::new(target, Arc::<Given>::clone(&source)).unwrap();
+        let state = pusher.state();
+        let running = runtime.spawn(pusher.run(shutdown.clone()));
+        Self { runtime, shutdown, source, state, running }
+    }
+
+    fn value(&self, name: &str) -> f64 {
+        let families = self.state.families();
+        let family = families.iter().find(|family| family.name.ends_with(name)).unwrap();
+        let number = |sample: &Sample| if let Value::Number(number) = sample.value { number } else { 0.0 };
+        family.samples.iter().map(number).sum()
+    }
+
+    /// Ends it and waits for that.
+    fn end(self) -> Arc<State> {
+        self.shutdown.trigger();
+        self.runtime.block_on(self.running).unwrap();
+        self.state
+    }
+}
+
+fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !look() {
+        assert!(start.elapsed() < PATIENCE, "never saw: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A target that is quick to repeat.
+fn target(protocol: Protocol, url: String) -> Target {
+    Target {
+        interval: Duration::from_millis(50),
+        timeout: Duration::from_millis(500),
+        retry: (Duration::from_millis(10), Duration::from_millis(50)),
+        ..Target::new(protocol, url)
+    }
+}
+
+#[test]
+fn what_the_receiver_cannot_take_now_is_sent_again_unchanged() {
+    for (_, protocol) in Protocol::ALL {
+        let receiver = Receiver::start(vec![Then::Status(503), Then::Close, Then::Status(429), Then::Hang]);
+        let pushing = Pushing::start(target(protocol, receiver.url()), vec![jobs(7.0)]);
+        eventually("a request that was taken", || pushing.state.sent() > 0);
+        assert!(pushing.value("retries_total") >= 4.0);
+        assert_eq!(pushing.state.lost(), 0);
+        assert!(!pushing.state.is_failing());
+        let requests = receiver.requests();
+        assert!(requests.len() >= 5);
+        assert!(requests[..5].iter().all(|request| request.body == requests[0].body), "{protocol}");
+        let head = &requests[0].head;
+        let (kind, encoding) = match protocol {
+            Protocol::Otlp => ("application/x-protobuf\r\n", "gzip"),
+            Protocol::RemoteWrite1 => ("application/x-protobuf\r\n", "snappy"),
+            _ => ("application/x-protobuf;proto=io.prometheus.write.v2.request\r\n", "snappy"),
+        };
+        assert!(head.contains(&format!("content-type: {kind}")), "{head}");
+        assert!(head.contains(&format!("content-encoding: {encoding}")), "{head}");
+        let version = head.lines().find_map(|line| line.strip_prefix("x-prometheus-remote-write-version: "));
+        let expected = match protocol {
+            Protocol::Otlp => None,
+            Protocol::RemoteWrite1 => Some("0.1.0"),
+            _ => Some("2.0.0"),
+        };
+        assert_eq!(version, expected);
+    }
+}
+
+#[test]
+fn what_is_refused_is_counted_and_does_not_stop_the_next() {
+    let receiver = Receiver::start(vec![Then::Status(400), Then::Status(413)]);
+    let mut target = target(Protocol::RemoteWrite1, receiver.url());
+    target.headers = vec![("authorization".parse().unwrap(), "Bearer token".parse().unwrap())];
+    let pushing = Pushing::start(target, vec![jobs(1.0)]);
+    eventually("a request that was taken", || pushing.state.sent() > 0);
+    assert_eq!(pushing.state.lost(), 2);
+    assert!(pushing.value("requests_total") >= 3.0 && pushing.value("retries_total") == 0.0);
+    assert!(receiver.requests()[0].head.contains("authorization: bearer token"));
+}
+
+#[test]
+fn a_receiver_that_hangs_costs_a_bounded_queue() {
+    let receiver = Receiver::start(vec![Then::Hang; 10_000]);
+    let mut target = target(Protocol::RemoteWrite2, receiver.url());
+    target.queue_bytes = 1000;
+    target.interval = Duration::from_millis(5);
+    let pushing = Pushing::start(target, vec![jobs(1.0)]);
+    eventually("dropped samples", || pushing.state.lost() > 10);
+    assert!(pushing.value("queue_bytes") <= 1000.0 && pushing.value("queue_requests") > 1.0);
+    eventually("a failure", || pushing.state.is_failing());
+    let start = Instant::now();
+    pushing.end();
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn the_last_values_are_sent_at_the_end() {
+    let receiver = Receiver::start(vec![]);
+    let mut target = target(Protocol::RemoteWrite1, receiver.url());
+    target.interval = Duration::from_secs(3600);
+    let pushing = Pushing::start(target, vec![jobs(1.0)]);
+    eventually("the first push", || pushing.state.sent() == 1);
+    *pushing.source.0.lock().unwrap() = vec![jobs(2.0)];
+    assert_eq!(pushing.end().sent(), 2);
+    assert_eq!(receiver.requests().len(), 2);
+}
+
+/// A Prometheus that takes remote write.
+struct Prometheus {
+    child: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("prometheus.yml");
+        std::fs::write(&config, "global: {scrape_interval: 1h}\n").unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus (Debian: prometheus)");
+        Self { child, port, _directory: directory }
+    }
+
+    fn query(&self, expression: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let request = format!("GET /api/v1/query?query={expression} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.contains("\"status\":\"success\"").then_some(answer)
+    }
+
+    fn wait_for(&self, expression: &str, value: &str) {
+        let wanted = format!(",\"{value}\"]");
+        eventually(&format!("{expression} = {value}"), || {
+            self.query(expression).is_some_and(|answer| answer.contains(&wanted))
+        });
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs Debian's prometheus"]
+fn a_real_prometheus_takes_remote_write() {
+    let prometheus = Prometheus::start();
+    let histogram = Histogram {
+        buckets: vec![(0.5, 1), (2.5, 3)],
+        sum: 4.5,
+        count: 3,
+        native: Some(metrics_adapter::family::NativeHistogram {
+            schema: 0,
+            positive: vec![(0, 1), (1, 1), (4, 1)],
+            ..Default::default()
+        }),
+    };
+    let sizes = Family {
+        samples: vec![Sample { labels: vec![], value: Value::Histogram(histogram) }],
+        ..Family::new("sizes", "Sizes.", Kind::Histogram)
+    };
+    let many = (0..5000).fold(Family::new("many", "Many.", Kind::Gauge), |mut family, n| {
+        family.push(vec![("n".to_owned(), n.to_string())], 1.0);
+        family
+    });
+    let url = format!("http://127.0.0.1:{}/api/v1/write", prometheus.port);
+    let mut target = target(Protocol::RemoteWrite1, url);
+    target.interval = Duration::from_millis(500);
+    target.timeout = Duration::from_secs(10);
+    target.labels = vec![("cluster".to_owned(), "test".to_owned())];
+    target.native_histograms = true;
+    // Started before the receiver listens: the first attempts are repeated.
+    let pushing = Pushing::start(target, vec![jobs(7.0), sizes, many]);
+
+    prometheus.wait_for("jobs_total{queue=%22mail%22,cluster=%22test%22}", "7");
+    prometheus.wait_for("count(many)", "5000");
+    prometheus.wait_for("sizes_bucket{le=%222.5%22}", "3");
+    prometheus.wait_for("sizes_bucket{le=%22%2BInf%22}", "3");
+    prometheus.wait_for("sizes_sum", "4.5");
+    prometheus.wait_for("histogram_count(sizes)", "3");
+    *pushing.source.0.lock().unwrap() = vec![jobs(8.0)];
+    prometheus.wait_for("jobs_total", "8");
+    // A series that ended is gone at once, not after five minutes.
+    eventually("the end of the others", || {
+        prometheus.query("many%20or%20sizes_sum").is_some_and(|answer| answer.contains("\"result\":[]"))
+    });
+    assert_eq!(pushing.state.lost(), 0);
+}
