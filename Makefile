@@ -4,9 +4,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test images bench fmt lint doc clean setup \
-	check-fmt check-lint check-scripts check-units check-doc check-features check-deny \
-	check-manifests check-images check-e2e check-demo build app-images down
+.PHONY: help demo test images push manual bench fmt lint doc clean setup \
+	check-fmt check-lint check-scripts check-units check-manual check-browser check-doc check-features check-deny \
+	check-manifests check-images check-reproducible check-e2e check-demo build app-images down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,10 +21,18 @@ images: ## build the three images and print their sizes
 	@images/setup.sh build images
 	@images/build.sh
 
+push: ## build and push the images: make push REGISTRY=registry.example.com/team (see images/push.sh)
+	@[ -n "$(REGISTRY)" ] || { echo 'error: say where to: make push REGISTRY=registry.example.com/team' >&2; exit 2; }
+	@$(MAKE) --no-print-directory images
+	@images/push.sh "$(REGISTRY)"
+
 bench: ## ratios against peers and floors, measured in one run (BENCH='name ...' for some, BENCH_ROUNDS=1 for a quick look)
 	@images/setup.sh build bench
 	@ONLY_BINARIES=1 ALSO=e2e images/build.sh
 	@. images/lib.sh && "$$(static_folder)/bench" $(BENCH)
+
+manual: build ## manual pages and completions for bash, zsh and fish, into target/manual
+	@. images/lib.sh && SOURCE_DATE_EPOCH="$$(source_date_epoch)" images/manual.py "$${CARGO_TARGET_DIR:-target}/debug" target/manual
 
 fmt: ## format the code
 	cargo fmt --all
@@ -46,7 +54,10 @@ setup: ## install what build, images, tests and demo need
 
 # --- the checks of `make test`, each usable by itself ---
 
-check-fmt: ## formatting
+check-manual: build ## manual pages and completions for bash, zsh and fish, into target/manual
+	@. images/lib.sh && SOURCE_DATE_EPOCH="$$(source_date_epoch)" images/manual.py "$${CARGO_TARGET_DIR:-target}/debug" target/manual
+
+fmt: ## formatting
 	cargo fmt --all --check
 
 check-lint: ## clippy
@@ -58,6 +69,12 @@ check-scripts: ## shellcheck
 
 check-units: ## unit, property, process and documentation tests
 	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
+
+check-manual: build ## manual pages and completions
+	@.ci/manual
+
+check-browser: build ## the status pages in Chromium; screenshots in target/screenshots
+	@.ci/browser
 
 check-doc: doc
 
@@ -76,8 +93,13 @@ build:
 app-images:
 	@images/apps/build.sh
 
-check-images: images app-images ## size, content, read-only root, any UID, DNS
+check-images: images app-images ## size, content, read-only root, any UID, DNS, bills of materials, a registry
 	@images/check.sh
+	@.ci/sbom
+	@images/registry-check.sh
+
+check-reproducible: ## one commit built in two folders gives one digest (minutes; not part of `make test`)
+	@images/reproducible.sh
 
 check-e2e: build images app-images ## the end-to-end stories, pods included
 	cargo test --locked --package e2e --no-fail-fast -- --include-ignored

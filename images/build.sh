@@ -15,15 +15,29 @@ SIZE_LIMIT_MB=12
 
 TRIPLE=$(host_triple)
 STATIC=$(static_folder)
+SBOM=target/images/sbom
+
+# Relocations packed and equal functions folded: a twentieth of the size. Only where rustc brings lld, and where
+# a static program's start-up code can unpack relocations (glibc 2.36).
+linker_flags() {
+  case $TRIPLE in x86_64-*-linux-gnu) ;; *) return 0 ;; esac
+  printf '%s\x1f' -Clink-arg=-Wl,--icf=all
+  local libc
+  libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || return 0
+  if [ "$(printf '%s\n' "${libc#glibc }" 2.36 | sort -V | head -n 1)" = 2.36 ]; then
+    printf '%s\x1f' -Clink-arg=-Wl,-z,pack-relative-relocs
+  fi
+}
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
+# Cargo forgets the profile's `strip` where a binary's own package has an optimisation level, so it is said here.
 build_binaries() {
   local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
   for binary in "$@" ${ALSO:-}; do package+=(--package "$binary"); done
   local separator=$'\x1f'
   BUILD_REVISION=$(revision) \
-    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
+    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator-Cstrip=symbols$separator$(linker_flags)--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
     CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
     cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
 }
@@ -41,11 +55,19 @@ write_certificates() {
   (export LC_ALL=C; cat "$list"/*.crt) >"$1"
 }
 
+# The crates of a binary are named in it, and in bills of materials beside the images.
+describe() { # BINARY FILE
+  local facts=(VERSION="$(workspace_version)" REVISION="$(revision)" SOURCE_DATE_EPOCH="$(source_date_epoch)" TRIPLE="$TRIPLE")
+  env "${facts[@]}" images/sbom.py embed "$1" "$2"
+  env "${facts[@]}" images/sbom.py write "$1" "$2" "$SBOM"
+}
+
 prepare_context() { # BINARY CONTEXT
   local binary=$1 context=$2
   rm -rf "$context"
   mkdir -p "$context/root/etc/ssl/certs"
   install -m 0755 "$STATIC/$binary" "$context/root/$binary"
+  describe "$binary" "$context/root/$binary"
   write_certificates "$context/root/etc/ssl/certs/ca-certificates.crt"
   chmod 0644 "$context/root/etc/ssl/certs/ca-certificates.crt"
   chmod 0755 "$context/root" "$context/root/etc" "$context/root/etc/ssl" "$context/root/etc/ssl/certs"
@@ -100,6 +122,7 @@ main() {
   mkdir -p target/images
   for binary in "$@"; do build_image "$binary"; done
   print_sizes "$@"
+  say "bills of materials (CycloneDX, SPDX): $SBOM"
 }
 
 main "$@"

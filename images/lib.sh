@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2034  # variables for the scripts that source this
 
 STATE=${PATTERN_STATE:-$PWD/target/containers}
-IMAGE_PREFIX=localhost/pattern-containers
+IMAGE_PREFIX=${PATTERN_IMAGE_PREFIX:-localhost/pattern-containers}
 BINARIES='gitsync redis-ambassador metrics-adapter'
 
 have() { command -v "$1" >/dev/null 2>&1; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a make target needs on Debian or Ubuntu, and only what is missing.
 #
-#   images/setup.sh GROUP...      groups: build lint images pods apps test bench
+#   images/setup.sh GROUP...      groups: build lint manual images pods apps test bench
 #
 # Root installs directly, anyone else through sudo. Where neither works, or the machine
 # has no apt, it names exactly what is missing and exits 1. Services that come with the
@@ -16,7 +16,7 @@ needs() {
   case $1 in
     build) echo gcc=gcc /usr/include/stdlib.h=libc6-dev make=make git=git \
       /etc/ssl/certs/ca-certificates.crt=ca-certificates ;;
-    images) echo /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt=ca-certificates
+    images) echo python3=python3 objcopy=binutils /usr/share/ca-certificates/mozilla/ISRG_Root_X1.crt=ca-certificates
       # A docker client without its daemon builds nothing.
       if ! have buildah && ! { have docker && docker info >/dev/null 2>&1; }; then echo podman=podman buildah=buildah; fi ;;
     pods) needs images
@@ -27,17 +27,20 @@ needs() {
         echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
       fi ;;
     apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
-      git=git curl=curl 'javac=default-jdk-headless' prometheus=prometheus ;;
+      git=git curl=curl openssl=openssl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
-    test) needs lint; needs pods; needs apps; echo redis-sentinel=redis-sentinel promtool=prometheus \
+    manual) echo python3=python3 mandoc=mandoc zsh=zsh fish=fish col=bsdextrautils ;;
+    test) needs lint; needs manual; needs pods; needs apps; echo docker-registry=docker-registry redis-sentinel=redis-sentinel promtool=prometheus \
+      'chromium|chromium-browser=chromium' 'chromedriver|chromium.chromedriver=chromium-driver' \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
+      /usr/share/java/jolokia-core.jar=libjolokia-core-java \
       /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client \
       apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
       memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
-    *) die "unknown group '$1' (build lint images pods apps test bench)" ;;
+    *) die "unknown group '$1' (build lint manual images pods apps test bench)" ;;
   esac
 }
 
@@ -91,7 +94,8 @@ disable_new_services() {
   comm -13 <(echo "$before") <(service_units) | while read -r unit; do
     case $unit in
       redis-server.service | redis-sentinel.service | nginx.service | fcgiwrap.service | \
-        prometheus.service | haproxy.service | nutcracker.service | memcached.service | php*-fpm.service | ssh.service)
+        prometheus.service | haproxy.service | nutcracker.service | memcached.service | php*-fpm.service | \
+        ssh.service | docker-registry.service)
         as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
     esac
   done

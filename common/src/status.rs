@@ -25,12 +25,22 @@ pub struct Status {
     pub health: Health,
     /// Blocks below it.
     pub sections: Vec<Section>,
+    /// What machines read: any JSON, in `/status.json` only.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub details: serde_json::Value,
 }
 
 impl Status {
     /// A page with a headline only.
     pub fn new(health: Health, headline: impl Into<String>) -> Self {
-        Self { headline: headline.into(), health, sections: Vec::new() }
+        Self { headline: headline.into(), health, sections: Vec::new(), details: serde_json::Value::Null }
+    }
+
+    /// Sets what machines read.
+    #[must_use]
+    pub fn details(mut self, details: serde_json::Value) -> Self {
+        self.details = details;
+        self
     }
 
     /// Adds a block.

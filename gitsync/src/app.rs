@@ -14,7 +14,8 @@ use crate::error::{Error, SyncError};
 use crate::hook::Hooks;
 use crate::metrics::{Metrics, Status};
 use crate::repo::{Layout, RepoError};
-use crate::sync::{Next, Outcome, Policy, Schedule};
+use crate::sync::{Next, Outcome, Policy, Schedule, spread};
+use crate::trigger::{Api, Control, Progress};
 use crate::view::{ErrorFile, View};
 use crate::{BUILD, endpoint, redact};
 
@@ -62,16 +63,37 @@ pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown)
         tracing::info!(hash = %commit, "an earlier run's tree is published");
         view.found(commit);
     }
-    if let Some(http) = &config.http {
-        endpoint::start(http, registry, &view, &workers).await?;
-    }
+    let (progress, control) = Progress::new(&trigger);
+    serve(&config, registry, &view, &metrics, control, &workers).await?;
     let errors = ErrorFile::new(layout.root(), config.error_file.as_deref());
-    let mut looping =
-        Loop { schedule: Schedule::new(policy(&config)), config, engine, metrics, view, errors, trigger };
+    let schedule = Schedule::new(policy(&config));
+    let mut looping = Loop { schedule, config, engine, metrics, view, errors, trigger, progress };
     let result = looping.run(&shutdown).await;
     workers.trigger();
     workers.drain(std::time::Duration::from_millis(500)).await;
     result
+}
+
+async fn serve(
+    config: &Config,
+    registry: common::metrics::Registry,
+    view: &View,
+    metrics: &Metrics,
+    control: Control,
+    workers: &Shutdown,
+) -> Result<(), Error> {
+    let api = config
+        .triggers
+        .is_on()
+        .then(|| Api::new(config, config.sync_timeout + config.sync_timeout, control, metrics.clone()));
+    let apart = config.triggers.listen.as_ref();
+    if let Some(http) = &config.http {
+        endpoint::start(http, registry, view, api.as_ref().filter(|_| apart.is_none()), workers).await?;
+    }
+    if let (Some(address), Some(api)) = (apart, &api) {
+        endpoint::start_triggers(address, api, workers).await?;
+    }
+    Ok(())
 }
 
 fn policy(config: &Config) -> Policy {
@@ -82,6 +104,7 @@ fn policy(config: &Config) -> Policy {
         max_failures,
         init_max_failures: config.init_max_failures.unwrap_or(max_failures),
         one_time: config.one_time,
+        max_period: config.max_period,
         serve_stale: config.max_failures.is_none() && config.init_max_failures.is_none(),
     }
 }
@@ -93,6 +116,13 @@ fn open_root(config: &Config) -> Result<Layout, RepoError> {
     Ok(Layout::new(root))
 }
 
+/// A number from 0 to 1; nothing depends on its quality.
+fn random() -> f64 {
+    use std::hash::BuildHasher as _;
+    let bits = std::hash::RandomState::new().hash_one(Instant::now());
+    f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
+}
+
 struct Loop {
     config: Arc<Config>,
     engine: Engine,
@@ -101,19 +131,24 @@ struct Loop {
     view: View,
     errors: ErrorFile,
     trigger: Trigger,
+    progress: Progress,
 }
 
 impl Loop {
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), Error> {
         loop {
             let started = Instant::now();
+            self.progress.begin();
             let result = self.attempt(shutdown).await;
             if shutdown.is_triggered() {
                 return Ok(());
             }
             let next = self.account(&result, started);
+            let told = result.as_ref().map(Clone::clone).map_err(ToString::to_string);
+            self.progress.end(told, started.elapsed());
             match (next, result) {
                 (Next::Wait(pause), _) => {
+                    let pause = spread(pause, self.config.jitter, random());
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.trigger.0.notified() => tracing::debug!("woken up"),
@@ -122,8 +157,10 @@ impl Loop {
                 }
                 (Next::Rest, _) => {
                     tracing::info!("the ref is a fixed commit; nothing more to look for");
-                    shutdown.triggered().await;
-                    return Ok(());
+                    tokio::select! {
+                        () = self.trigger.0.notified(), if self.config.triggers.is_on() => {}
+                        () = shutdown.triggered() => return Ok(()),
+                    }
                 }
                 (Next::Finish, _) => {
                     self.engine.finish().await?;
@@ -172,6 +209,9 @@ impl Loop {
                 let next = self.schedule.after(Outcome::Success { settled: report.settled });
                 self.metrics.sync(status, took, 0);
                 self.view.success(report.commit, status, took);
+                if let Some(news) = report.news.as_ref().filter(|_| status == Status::Success) {
+                    self.view.tell(news);
+                }
                 self.errors.clear();
                 match status {
                     Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),

@@ -48,6 +48,14 @@ pub struct Config {
     pub max_failures: Option<i64>,
     /// The same until the first success; `None`: as `max_failures`.
     pub init_max_failures: Option<i64>,
+    /// How much a pause may differ from its length, as a share of it: 0 to 1.
+    pub jitter: f64,
+    /// While attempts fail, pauses grow up to this; `None`: they stay the same.
+    pub max_period: Option<Duration>,
+    /// How unchanged files of an earlier checkout are used again.
+    pub reuse: crate::repo::Reuse,
+    /// Who may start a sync from outside.
+    pub triggers: crate::trigger::Triggers,
     /// Number of the signal that starts a sync at once.
     pub sync_on_signal: Option<i32>,
     /// Programs and requests around publication.
@@ -117,6 +125,14 @@ pub struct ExecHook {
 pub struct WebHook {
     /// Where to.
     pub url: String,
+    /// The same to others, each tried on its own.
+    pub more_urls: Vec<String>,
+    /// Further headers; not sent to where a redirect leads.
+    pub headers: Vec<(String, String)>,
+    /// Tell in the body what changed.
+    pub json: bool,
+    /// Key of a signature; the first line, read each time.
+    pub secret_file: Option<PathBuf>,
     /// HTTP method.
     pub method: String,
     /// The status that counts as success; `None` for any.
@@ -149,6 +165,8 @@ pub struct Http {
     pub metrics: bool,
     /// Serve `/debug/pprof/`.
     pub pprof: bool,
+    /// Serve `/events`.
+    pub events: bool,
 }
 
 impl Config {
@@ -173,6 +191,10 @@ impl Config {
             one_time: false,
             max_failures: None,
             init_max_failures: None,
+            jitter: 0.0,
+            max_period: None,
+            reuse: crate::repo::Reuse::Off,
+            triggers: crate::trigger::Triggers::default(),
             sync_on_signal: None,
             hooks: Hooks::default(),
             credentials: Credentials::default(),

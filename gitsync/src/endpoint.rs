@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use common::admin::{Readiness, routes, status_page};
+use common::config::ListenAddr;
 use common::metrics::Registry;
 use common::server::{Limits, Request, Response, Router, bind, respond, serve, text};
 use common::shutdown::Shutdown;
@@ -11,6 +12,7 @@ use hyper::StatusCode;
 use crate::BUILD;
 use crate::config::Http;
 use crate::error::Error;
+use crate::trigger::{self, Api, Events};
 use crate::view::View;
 
 /// Starts serving.
@@ -21,13 +23,42 @@ pub(crate) async fn start(
     http: &Http,
     registry: Registry,
     view: &View,
+    triggers: Option<&Arc<Api>>,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let listener = bind(&http.bind).await.map_err(Error::Bind)?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving HTTP");
     }
-    let router = router(http, registry, view);
+    let mut router = router(http, registry, view);
+    if http.events {
+        let events = Events::new(view.listen(), shutdown);
+        router = router.route("/events", move |request: Request| {
+            let answer = events.answer(&request);
+            async move { answer }
+        });
+    }
+    if let Some(api) = triggers {
+        router = trigger::routes(router, api);
+    }
+    shutdown.spawn(serve(listener, Arc::new(router), Limits::default(), shutdown.clone()));
+    Ok(())
+}
+
+/// Serves push webhooks and calls, and nothing else, on an address of their own.
+///
+/// # Errors
+/// When the address can't be bound.
+pub(crate) async fn start_triggers(
+    address: &ListenAddr,
+    api: &Arc<Api>,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
+    let listener = bind(address).await.map_err(Error::Bind)?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "taking push webhooks and calls");
+    }
+    let router = trigger::routes(Router::new(), api);
     shutdown.spawn(serve(listener, Arc::new(router), Limits::default(), shutdown.clone()));
     Ok(())
 }

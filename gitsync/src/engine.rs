@@ -13,11 +13,12 @@ use crate::fetcher::{Fetcher, Source, blocking};
 use crate::hook::Hooks;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
+use crate::news::News;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
 use crate::repo::{
-    CheckoutOptions, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store, has_stale,
-    mark_replaced,
+    CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
+    between, has_stale, mark_replaced,
 };
 use crate::submodule;
 
@@ -25,10 +26,12 @@ use crate::submodule;
 const PATROL_FILES: usize = 500;
 
 /// What an attempt did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Report {
     /// The commit that is published now.
     pub(crate) commit: ObjectId,
+    /// What a new publication changed.
+    pub(crate) news: Option<Arc<News>>,
     /// Whether a checkout was made or the link moved.
     pub(crate) changed: bool,
     /// Whether the ref can never mean another commit.
@@ -51,7 +54,12 @@ pub(crate) struct Engine {
     /// The packs as they were when all was well.
     packs: u64,
     first: bool,
+    /// Checkouts whose files were written by this process, the newest last.
+    made: Vec<ObjectId>,
 }
+
+/// Checkouts that are remembered.
+const MAX_MADE: usize = 16;
 
 impl Engine {
     /// # Errors
@@ -79,6 +87,7 @@ impl Engine {
             patrol: None,
             packs: 0,
             first: true,
+            made: Vec::new(),
         };
         Ok(engine)
     }
@@ -106,7 +115,7 @@ impl Engine {
         self.source.log_in(&self.keyring, &self.config.repo);
         let wanted = self.resolve(cancel).await?;
         if !self.first && self.is_current(wanted, cancel).await? {
-            return Ok(self.report(wanted, false));
+            return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
         let mut result = self.update(wanted, false, cancel).await;
         if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
@@ -121,13 +130,14 @@ impl Engine {
         {
             self.make_room().await;
         }
-        let (commit, changed) = result?;
-        self.after(commit, changed);
-        Ok(self.report(commit, changed))
+        let updated = result?;
+        self.after(&updated);
+        Ok(self.report(&updated))
     }
 
-    fn report(&self, commit: ObjectId, changed: bool) -> Report {
-        Report { commit, changed, settled: self.config.reference == commit.to_string() }
+    fn report(&self, updated: &Updated) -> Report {
+        let settled = self.config.reference == updated.commit.to_string();
+        Report { commit: updated.commit, changed: updated.changed, news: updated.news.clone(), settled }
     }
 
     /// Which object the configured ref means now.
@@ -161,6 +171,9 @@ impl Engine {
         self.patrol = Some(patrol);
         if stale {
             self.remove_stale(wanted, cancel).await?;
+            if let Some(patrol) = &mut self.patrol {
+                patrol.restart();
+            }
         }
         if !sighting.is_clean()
             && let Err(error) = self.repair(wanted, sighting).await
@@ -188,13 +201,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Fetches, checks out, publishes. Gives the commit and whether consumers see something new.
+    /// Fetches, checks out, publishes.
     async fn update(
         &mut self,
         wanted: ObjectId,
         afresh: bool,
         cancel: &CancellationToken,
-    ) -> Result<(ObjectId, bool), SyncError> {
+    ) -> Result<Updated, SyncError> {
         let old = self.link.current();
         let store = self.prepare(afresh, cancel).await?;
         let (source, keyring) = (&mut self.source, &self.keyring);
@@ -203,17 +216,54 @@ impl Engine {
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
         let published = self.link.leads_to(&self.layout, commit);
-        let changed = made.written || !published;
-        if changed {
-            self.hooks.before(commit).await.map_err(SyncError::Vetoed)?;
+        let changed = made.stats.is_some() || !published;
+        let mut news = None;
+        if changed && self.hooks.has_gate() {
+            let known;
+            (made.store, known) = self.news(made.store, old, commit).await?;
+            self.hooks.before(&known).await.map_err(SyncError::Vetoed)?;
+            news = Some(known);
         }
         if !published {
             self.publish(commit, old).await?;
         }
+        // What nobody waits for before publication comes after it.
+        let news = match news {
+            Some(news) => news,
+            None => {
+                let known;
+                (made.store, known) = self.news(made.store, old, commit).await?;
+                known
+            }
+        };
         self.tidy(made.store, commit, cancel).await;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
-        Ok((commit, changed))
+        Ok(Updated { commit, changed, news: Some(news) })
+    }
+
+    /// What differs between the tree that was published and the new one. Gives the store back.
+    async fn news(
+        &self,
+        store: Store,
+        old: Option<ObjectId>,
+        new: ObjectId,
+    ) -> Result<(Store, Arc<News>), SyncError> {
+        let (config, layout) = (Arc::clone(&self.config), self.layout.clone());
+        let old = old.filter(|old| *old != new);
+        blocking(move || {
+            let news = News {
+                new,
+                old,
+                changes: old.and_then(|old| between(&layout, old, new)),
+                commit: store.describe(new).ok(),
+                repository: crate::redact::url(&config.repo),
+                reference: config.reference.clone(),
+                at: SystemTime::now(),
+            };
+            Ok((store, Arc::new(news)))
+        })
+        .await
     }
 
     async fn prepare(&self, afresh: bool, cancel: &CancellationToken) -> Result<Store, SyncError> {
@@ -229,6 +279,7 @@ impl Engine {
             if first {
                 store.heal()?;
                 link.heal()?;
+                store.drop_spare()?;
                 if store.configure(&config.checkout_settings())? {
                     store.forget_checkouts()?;
                 }
@@ -266,7 +317,7 @@ impl Engine {
     }
 
     async fn check_out(
-        &self,
+        &mut self,
         store: Store,
         wanted: ObjectId,
         cancel: &CancellationToken,
@@ -274,6 +325,7 @@ impl Engine {
         let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
         let started = std::time::Instant::now();
         let options = CheckoutOptions { sparse: self.config.sparse_checkout_file.clone() };
+        let (how, base) = (self.config.reuse, published.filter(|old| self.made.contains(old)));
         let made = blocking(move || {
             let commit = store
                 .commit_behind(wanted)?
@@ -284,28 +336,39 @@ impl Engine {
                 let mut patrol = Patrol::new(layout, commit);
                 let sighting = patrol.step(usize::MAX);
                 if sighting.is_clean() {
-                    return Ok(Made { store, commit, written: false, restored: 0 });
+                    return Ok(Made { store, commit, stats: None, restored: 0 });
                 }
                 if !sighting.lost
                     && let Ok(restored) = store.repair(commit, &sighting)
                 {
-                    return Ok(Made { store, commit, written: false, restored });
+                    return Ok(Made { store, commit, stats: None, restored });
                 }
             }
-            let stats = match store.make_checkout(commit, &options, &cancel) {
+            let reused = match options.sparse {
+                Some(_) => None,
+                None => store.reuse_checkout(commit, base, how, &cancel).transpose(),
+            };
+            let stats = match reused.unwrap_or_else(|| store.make_checkout(commit, &options, &cancel)) {
                 Err(error) if error.is_disk_full() => {
                     reclaim(&store, published);
                     store.make_checkout(commit, &options, &cancel)
                 }
                 other => other,
             }?;
-            tracing::debug!(hash = %commit, files = stats.files, "checked out");
-            Ok(Made { store, commit, written: true, restored: 0 })
+            tracing::debug!(hash = %commit, files = stats.files, written = stats.written, "checked out");
+            Ok(Made { store, commit, stats: Some(stats), restored: 0 })
         })
         .await?;
         if made.restored > 0 {
             tracing::warn!(hash = %made.commit, files = made.restored, "restored files that somebody had changed");
             self.metrics.restored(made.restored);
+        }
+        if let Some(stats) = made.stats {
+            self.metrics.checkout(stats.files, stats.written);
+            self.made.retain(|known| *known != made.commit);
+            self.made.push(made.commit);
+            let excess = self.made.len().saturating_sub(MAX_MADE);
+            self.made.drain(..excess);
         }
         tracing::debug!(took = ?started.elapsed(), "checkout ready");
         Ok(made)
@@ -338,8 +401,9 @@ impl Engine {
     async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
         let timeout = self.config.stale_worktree_timeout;
+        let (how, made) = (self.config.reuse, self.made.clone());
         let tidied = blocking(move || {
-            let removed = store.remove_stale(commit, timeout)?;
+            let removed = store.clear_stale(commit, timeout, how, &made)?;
             if store.tidy(commit, &removed, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
@@ -380,10 +444,13 @@ impl Engine {
         blocking(move || Ok(Patrol::watching(layout, commit))).await
     }
 
-    fn after(&mut self, commit: ObjectId, changed: bool) {
-        if changed || self.first {
+    fn after(&mut self, updated: &Updated) {
+        let commit = updated.commit;
+        if updated.changed || self.first {
             self.metrics.fetch();
-            self.hooks.after(commit);
+            if let Some(news) = &updated.news {
+                self.hooks.after(news);
+            }
             if let Some(path) = &self.config.touch_file {
                 touch(&self.layout.root().join(path));
             }
@@ -396,13 +463,24 @@ impl Engine {
 struct Made {
     store: Store,
     commit: ObjectId,
-    written: bool,
+    /// What was made; `None` when it was there.
+    stats: Option<CheckoutStats>,
     restored: usize,
+}
+
+/// What an update did.
+struct Updated {
+    commit: ObjectId,
+    changed: bool,
+    news: Option<Arc<News>>,
 }
 
 /// Makes room by removing what only a stale reader could still want.
 fn reclaim(store: &Store, published: Option<ObjectId>) {
     tracing::warn!("the disk is full; removing replaced checkouts before their time");
+    if let Err(error) = store.drop_spare() {
+        tracing::warn!(%error, "can't make room");
+    }
     let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO));
     if let Err(error) = removed {
         tracing::warn!(%error, "can't make room");

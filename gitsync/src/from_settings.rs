@@ -11,6 +11,7 @@ use crate::auth::github_app::{App, PrivateKey};
 use crate::auth::store::{self, Credential, Password};
 use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
 use crate::redact;
+use crate::repo::Reuse;
 use crate::ssh::HostKeys;
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
@@ -60,6 +61,17 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
+        config.triggers = crate::trigger::Triggers::from_settings(settings)?;
+        config.reuse = match settings.text("reuse").unwrap_or_default() {
+            "off" => Reuse::Off,
+            "auto" => Reuse::Auto,
+            "reflink" => Reuse::Reflink,
+            "hardlink" => Reuse::HardLink,
+            other => {
+                let reason = format!("`{other}` is none of auto, reflink, hardlink, off");
+                return Err(settings.invalid("reuse", &reason));
+            }
+        };
         git_settings(settings, &mut config)?;
         config.ssh.keys = settings.list("ssh-key-file")?;
         config.ssh.host_keys = match settings.value("ssh-known-hosts")? {
@@ -153,6 +165,14 @@ fn times(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
         Some(value) => at_least("init-period", value)?,
         None => config.period,
     };
+    config.jitter = settings.value::<f64>("period-jitter")? / 100.0;
+    if !(0.0..=1.0).contains(&config.jitter) {
+        return Err(settings.invalid("period-jitter", "must be 0 to 100, a share of the period in percent"));
+    }
+    config.max_period = settings.optional("max-period")?;
+    if config.max_period.is_some_and(|max| max < config.period) {
+        return Err(settings.invalid("max-period", "must not be less than --period"));
+    }
     let timeout: i64 = settings.value("timeout")?;
     config.sync_timeout = match timeout {
         0 => at_least("sync-timeout", settings.value("sync-timeout")?)?,
@@ -232,6 +252,18 @@ fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
             }
             Some(WebHook {
                 url: url.to_owned(),
+                more_urls: settings.list("webhook-extra-url")?,
+                headers: webhook_headers(settings)?,
+                json: match settings.text("webhook-body").unwrap_or_default() {
+                    "" | "none" => false,
+                    "json" => true,
+                    other => {
+                        return Err(
+                            settings.invalid("webhook-body", &format!("`{other}` is none of none, json"))
+                        );
+                    }
+                },
+                secret_file: path(settings, "webhook-hmac-secret-file"),
                 method: required(settings, "webhook-method")?,
                 success_status: u16::try_from(status).ok().filter(|status| *status > 0),
                 timeout: duration("webhook-timeout")?,
@@ -241,6 +273,18 @@ fn hooks(settings: &Settings) -> Result<Hooks, ConfigError> {
         None => None,
     };
     Ok(Hooks { exec, pre_publish, pre_publish_async: settings.value("pre-publish-exechook-async")?, web })
+}
+
+fn webhook_headers(settings: &Settings) -> Result<Vec<(String, String)>, ConfigError> {
+    let parse = |line: String| {
+        let (name, value) = line.split_once(':').map(|(name, value)| (name.trim(), value.trim()))?;
+        let good = name.parse::<hyper::header::HeaderName>().is_ok()
+            && value.parse::<hyper::header::HeaderValue>().is_ok();
+        good.then(|| (name.to_owned(), value.to_owned()))
+    };
+    let lines = settings.list::<String>("webhook-header")?;
+    let headers: Option<Vec<_>> = lines.into_iter().map(parse).collect();
+    headers.ok_or_else(|| settings.invalid("webhook-header", "must look like `Name: value`"))
 }
 
 fn credentials(
@@ -334,9 +378,11 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, Co
 
 fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
     let (metrics, pprof) = (settings.value("http-metrics")?, settings.value("http-pprof")?);
+    let events = settings.value("http-events")?;
     match settings.optional::<ListenAddr>("http-bind")? {
-        Some(bind) => Ok(Some(Http { bind, metrics, pprof })),
+        Some(bind) => Ok(Some(Http { bind, metrics, pprof, events })),
         None if metrics => Err(ConfigError::Conflict("--http-metrics needs --http-bind".to_owned())),
+        None if events => Err(ConfigError::Conflict("--http-events needs --http-bind".to_owned())),
         None if pprof => Err(ConfigError::Conflict("--http-pprof needs --http-bind".to_owned())),
         None => Ok(None),
     }

@@ -40,6 +40,7 @@ mod git_options;
 mod hook;
 mod keyring;
 mod metrics;
+mod news;
 pub mod protocol;
 pub mod publish;
 mod redact;
@@ -49,6 +50,7 @@ pub mod ssh;
 mod submodule;
 pub mod sync;
 pub mod transport;
+mod trigger;
 mod view;
 
 pub use common::shutdown::Shutdown;
@@ -59,6 +61,7 @@ pub use error::{Error, SyncError};
 pub use hook::HookError;
 pub use redact::url as redact_url;
 pub use settings::{APP, DEPRECATED};
+pub use trigger::Triggers;
 
 /// Version and revision of this build.
 pub const BUILD: common::Build = common::build!();

@@ -162,8 +162,8 @@ fn shown(name: &str, text: &str) -> String {
     match name {
         _ if is_secret => "REDACTED".to_owned(),
         // A header in there may be a token.
-        "credential" | "git-config" | "git-config-add" => "REDACTED".to_owned(),
-        "repo" | "webhook-url" | "askpass-url" => gitsync::redact_url(text),
+        "credential" | "webhook-header" | "git-config" | "git-config-add" => "REDACTED".to_owned(),
+        "repo" | "webhook-url" | "webhook-extra-url" | "askpass-url" => gitsync::redact_url(text),
         _ => text.to_owned(),
     }
 }

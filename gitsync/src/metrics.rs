@@ -26,6 +26,10 @@ enum Family {
     Failures,
     LastSuccess,
     Published,
+    Webhooks,
+    Calls,
+    ReusedFiles,
+    WrittenFiles,
 }
 
 impl Family {
@@ -55,6 +59,14 @@ impl Family {
             Self::LastSuccess => {
                 ("git_sync_last_success_timestamp_seconds", GAUGE, "Time of the last success (Unix).")
             }
+            Self::Webhooks => {
+                ("git_sync_push_webhooks_total", COUNTER, "Push webhooks received, by what became of them.")
+            }
+            Self::Calls => ("git_sync_api_calls_total", COUNTER, "Calls received, by name and outcome."),
+            Self::ReusedFiles => {
+                ("git_sync_reused_files_total", COUNTER, "Files taken over from an earlier checkout.")
+            }
+            Self::WrittenFiles => ("git_sync_written_files_total", COUNTER, "Files written from commits."),
             Self::Published => {
                 ("git_sync_published_info", GAUGE, "Always 1; the label is the published commit.")
             }
@@ -155,6 +167,21 @@ impl Metrics {
     pub(crate) fn published(&self, commit: ObjectId) {
         self.lock().retain(|(family, _), _| *family != Family::Published);
         self.set(Family::Published, vec![("hash", commit.to_string())], 1.0);
+    }
+
+    pub(crate) fn webhook(&self, outcome: &str) {
+        self.add(Family::Webhooks, vec![("outcome", outcome.to_owned())], 1.0);
+    }
+
+    pub(crate) fn call(&self, name: &str, outcome: &str) {
+        self.add(Family::Calls, vec![("call", name.to_owned()), ("outcome", outcome.to_owned())], 1.0);
+    }
+
+    pub(crate) fn checkout(&self, files: usize, written: usize) {
+        #[allow(clippy::cast_precision_loss)]
+        let counts = ((files - written.min(files)) as f64, written as f64);
+        self.add(Family::ReusedFiles, vec![], counts.0);
+        self.add(Family::WrittenFiles, vec![], counts.1);
     }
 
     fn add(&self, family: Family, labels: Labels, amount: f64) {

@@ -5,6 +5,7 @@ use common::config::{App, Setting};
 const WHAT: &str = "What to sync";
 const WHERE: &str = "Where to";
 const WHEN: &str = "When";
+const PUSH: &str = "Reacting at once";
 const HOOKS: &str = "Hooks";
 const LOGIN: &str = "Credentials";
 const OTHER: &str = "HTTP endpoint, git and the rest";
@@ -74,6 +75,9 @@ const SETTINGS: &[Setting] = &[
     text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays")
         .default("0s")
         .group(WHERE),
+    text("reuse", "MODE", "Reuse unchanged files of the last checkout: auto, reflink, hardlink or off")
+        .default("off")
+        .group(WHERE),
     text("period", "DURATION", "Pause between attempts, at least 10ms")
         .default("10s")
         .extra_env(&["GIT_SYNC_PERIOD"])
@@ -93,6 +97,35 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_SYNC_ON_SIGNAL"])
         .group(WHEN),
+    text("period-jitter", "PERCENT", "Let each pause differ by up to this share of it")
+        .default("0")
+        .group(WHEN),
+    text("max-period", "DURATION", "While attempts fail, double the pause up to this [default: no growth]")
+        .group(WHEN),
+    text("webhook-listen", "ADDRESS", "Take push webhooks and calls here, not on --http-bind")
+        .default("")
+        .group(PUSH),
+    text(
+        "push-webhook-secret-file",
+        "FILE",
+        "Take signed push webhooks; one secret per line, read each time",
+    )
+    .default("")
+    .group(PUSH),
+    text("push-webhook-path", "PATH", "Where they are sent").default("/webhook").group(PUSH),
+    text(
+        "push-webhook-repository",
+        "NAME",
+        "The repository as they name it, owner/name [default: from --repo]",
+    )
+    .default("")
+    .group(PUSH),
+    text("push-webhook-window", "DURATION", "Age of a signed time, and memory for repeated deliveries")
+        .default("5m")
+        .group(PUSH),
+    text("api-token-file", "FILE", "Take POST /sync with such a bearer token; one per line, read each time")
+        .default("")
+        .group(PUSH),
     text("exechook-command", "PROGRAM", "Program run after publication")
         .default("")
         .extra_env(&["GIT_SYNC_EXECHOOK_COMMAND"])
@@ -133,6 +166,15 @@ const SETTINGS: &[Setting] = &[
     text("webhook-backoff", "DURATION", "Pause before it is tried again")
         .default("3s")
         .extra_env(&["GIT_SYNC_WEBHOOK_BACKOFF"])
+        .group(HOOKS),
+    Setting::list("webhook-extra-url", "URL", "The same request to another address, too; repeatable")
+        .group(HOOKS),
+    Setting::list("webhook-header", "NAME: VALUE", "A further header of it; repeatable")
+        .env_separator(None)
+        .group(HOOKS),
+    text("webhook-body", "KIND", "none, or json: what changed").default("none").group(HOOKS),
+    text("webhook-hmac-secret-file", "FILE", "Sign it with the first line of this file, read each time")
+        .default("")
         .group(HOOKS),
     text("username", "NAME", "User name for --repo")
         .default("")
@@ -211,6 +253,8 @@ const SETTINGS: &[Setting] = &[
         .group(OTHER),
     switch("http-metrics", "Serve /metrics (needs --http-bind)")
         .extra_env(&["GIT_SYNC_HTTP_METRICS"])
+        .group(OTHER),
+    switch("http-events", "Serve /events: publications as server-sent events (needs --http-bind)")
         .group(OTHER),
     switch("http-pprof", "Serve /debug/pprof/ (needs --http-bind)")
         .extra_env(&["GIT_SYNC_HTTP_PPROF"])

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use common::status::{Cell, Chart, Health, Section};
+use tokio::sync::watch;
 
 use crate::metrics::Status;
+use crate::news::News;
 use crate::protocol::ObjectId;
 use crate::redact;
 
@@ -16,7 +18,7 @@ const SHOWN: usize = 60;
 
 /// Shared state of one sync loop.
 #[derive(Debug, Clone)]
-pub(crate) struct View(Arc<Mutex<State>>);
+pub(crate) struct View(Arc<Mutex<State>>, Arc<watch::Sender<Option<Arc<News>>>>);
 
 #[derive(Debug)]
 struct State {
@@ -42,18 +44,31 @@ struct Attempt {
 
 impl View {
     pub(crate) fn new(repo: &str, reference: &str, link: &Path) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            repo: redact::url(repo),
-            reference: reference.to_owned(),
-            link: link.to_owned(),
-            published: None,
-            attempts: VecDeque::with_capacity(SHOWN),
-            last_success: None,
-            failures: 0,
-            error: None,
-            succeeded: false,
-            serving: false,
-        })))
+        Self(
+            Arc::new(Mutex::new(State {
+                repo: redact::url(repo),
+                reference: reference.to_owned(),
+                link: link.to_owned(),
+                published: None,
+                attempts: VecDeque::with_capacity(SHOWN),
+                last_success: None,
+                failures: 0,
+                error: None,
+                succeeded: false,
+                serving: false,
+            })),
+            Arc::default(),
+        )
+    }
+
+    /// Publications as they come.
+    pub(crate) fn listen(&self) -> watch::Receiver<Option<Arc<News>>> {
+        self.1.subscribe()
+    }
+
+    /// Something was published.
+    pub(crate) fn tell(&self, news: &Arc<News>) {
+        self.1.send_replace(Some(Arc::clone(news)));
     }
 
     /// A good tree was found on disk at start.
@@ -118,6 +133,16 @@ impl View {
             facts.push(("Commit", commit.to_string().into()));
             facts.push(("Published", ago(*since).into()));
         }
+        let news = self.1.borrow().clone();
+        if let Some(news) = &news {
+            if let Some(commit) = &news.commit {
+                facts.push(("Author", commit.author.clone().into()));
+                facts.push(("Subject", commit.subject.clone().into()));
+            }
+            if let Some(changes) = &news.changes {
+                facts.push(("Changed files", changes.total.to_string().into()));
+            }
+        }
         if let Some(last) = state.last_success {
             facts.push(("Last success", ago(last).into()));
         }
@@ -137,6 +162,7 @@ impl View {
             ]
         });
         common::status::Status::new(health, headline)
+            .details(news.map_or(serde_json::Value::Null, |news| news.to_json()))
             .section(Section::facts("Source", facts))
             .section(Section::charts(
                 "Attempts",

@@ -184,12 +184,17 @@ pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
 pub fn check(case: &Case, mapping: Mapping, options: Options) -> Check {
     let packet = case.lines.join("\n");
     let samples = samples(packet.as_bytes(), Arc::new(mapping), options, &mut Vec::new());
+    compare(&samples, &case.expect)
+}
+
+/// Whether these are the expected samples, whatever the order of samples and labels.
+pub(crate) fn compare(samples: &[String], expected: &[String]) -> Check {
     let normal = |samples: &[String]| {
         let mut samples: Vec<String> = samples.iter().map(|sample| normalized(sample)).collect();
         samples.sort();
         samples
     };
-    let (there, expected) = (normal(&samples), normal(&case.expect));
+    let (there, expected) = (normal(samples), normal(expected));
     if there == expected {
         return Check::Passed;
     }

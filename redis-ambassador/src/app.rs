@@ -1,21 +1,24 @@
 //! Wires everything together and runs it.
 
 use crate::config::{Config, Listen};
+use crate::discovery;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::proxy::{Worker, WorkerSettings, Workload};
-use crate::resp::RequestLimits;
+use crate::proxy::{Tuning, Worker, WorkerSettings, Workload};
+use crate::reach::Reach;
+use crate::reload;
 use crate::route::Fence;
 use crate::status;
+use crate::tls::TowardsClients;
 use crate::topology::{
     Monitor, MonitorSettings, Observation, SentinelSettings, WriteSignal, describe, follow_sentinels,
 };
-use crate::upstream::Credentials;
 use common::admin::{self, Readiness};
 use common::shutdown::Shutdown;
 use common::{metrics, server};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -39,6 +42,21 @@ pub async fn run_with(
     shutdown: Shutdown,
     listening: impl FnOnce(Listening),
 ) -> Result<(), Error> {
+    let unchanging = tokio::sync::watch::Sender::new(config);
+    run_reloading(unchanging.subscribe(), shutdown, listening).await
+}
+
+/// Like [`run_with`], and takes over a changed configuration while it runs, without closing a connection: servers,
+/// Sentinels' replicas, limits, times and the deny list. What can only be set at the start is named in a log line.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reloading(
+    mut configs: tokio::sync::watch::Receiver<Config>,
+    shutdown: Shutdown,
+    listening: impl FnOnce(Listening),
+) -> Result<(), Error> {
+    let mut config = configs.borrow_and_update().clone();
     let build = common::build!();
     let registry = metrics::registry(&build);
     let counts = Metrics::default();
@@ -62,23 +80,18 @@ pub async fn run_with(
         admin: admin_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port()),
     });
     let followed = config.consistency.uses_fence().then(|| Arc::clone(&fence));
-    let (monitor, credentials) = monitor(&config, &counts, followed, Arc::clone(&signal), &shutdown)?;
+    let reach = Reach::new(&config)?;
+    reach.follow_files(&config, &shutdown);
+    let monitor = monitor(&config, &reach, &counts, followed, Arc::clone(&signal), &shutdown);
 
+    let tuning = tokio::sync::watch::Sender::new(Tuning::of(&config));
+    let max_clients = Arc::new(AtomicUsize::new(config.max_clients));
     let settings = WorkerSettings {
-        failover_wait: config.failover_wait,
-        connect_timeout: config.connect_timeout,
-        limits: RequestLimits {
-            max_args: config.max_arguments,
-            max_bulk: config.max_bulk,
-            ..RequestLimits::default()
-        },
-        max_pipeline: config.max_pipeline,
-        client_output_limit: config.client_output_limit,
-        deny: config.deny.clone(),
-        client_idle_timeout: config.client_idle_timeout,
-        client_write_timeout: config.client_write_timeout,
         consistency: config.consistency,
-        credentials,
+        access: Arc::clone(&reach.servers),
+        users: reach.users.clone(),
+        tuning: tuning.subscribe(),
+        clustered: !config.cluster.is_empty(),
         fence,
         signal,
         probe_now: monitor.probe_now(),
@@ -102,18 +115,33 @@ pub async fn run_with(
     }
     for listener in listeners {
         let senders = workers.iter().map(|worker| worker.connections.clone()).collect();
-        shutdown.spawn(accept(listener, senders, counts.clone(), config.max_clients, shutdown.clone()));
+        let tls = reach.clients.clone();
+        shutdown.spawn(accept(
+            listener,
+            tls,
+            senders,
+            counts.clone(),
+            Arc::clone(&max_clients),
+            shutdown.clone(),
+        ));
     }
     accepting.met();
 
     let mut topology = monitor.subscribe();
     loop {
-        match topology.borrow_and_update().view.primary {
-            Some(_) => has_primary.met(),
-            None => has_primary.unmet("no primary is known"),
+        match topology.borrow_and_update().view.lacks() {
+            None => has_primary.met(),
+            Some(reason) => has_primary.unmet(reason),
         }
         tokio::select! {
             changed = topology.changed() => if changed.is_err() { break },
+            Ok(()) = configs.changed() => {
+                let fresh = configs.borrow_and_update().clone();
+                reload::servers(&monitor, &config, &fresh);
+                max_clients.store(fresh.max_clients, Ordering::Relaxed);
+                tuning.send_replace(Tuning::of(&fresh));
+                config = fresh;
+            }
             () = shutdown.triggered() => break,
         }
     }
@@ -136,7 +164,8 @@ pub async fn run_with(
 /// # Errors
 /// A secret file cannot be read.
 pub async fn check(config: Config, shutdown: Shutdown) -> Result<(String, bool), Error> {
-    let (monitor, _) = monitor(&config, &Metrics::default(), None, Arc::default(), &shutdown)?;
+    let reach = Reach::new(&config)?;
+    let monitor = monitor(&config, &reach, &Metrics::default(), None, Arc::default(), &shutdown);
     // Twice the time of a question, so that servers named by others are asked as well.
     let patience = config.probe_timeout * 2 + Duration::from_millis(500);
     let settled = async {
@@ -166,29 +195,29 @@ pub async fn check(config: Config, shutdown: Shutdown) -> Result<(String, bool),
     Ok((text, answering && topology.view.primary.is_some()))
 }
 
-/// Starts asking the servers; returns the credentials for them as well.
+/// Starts asking the servers.
 fn monitor(
     config: &Config,
+    reach: &Reach,
     counts: &Metrics,
     fence: Option<Arc<Fence>>,
     signal: Arc<WriteSignal>,
     shutdown: &Shutdown,
-) -> Result<(Arc<Monitor>, Option<Credentials>), Error> {
-    let credentials = credentials(config.upstream_user.as_ref(), config.upstream_password_file.as_deref())?;
+) -> Arc<Monitor> {
     let sentinels = SentinelSettings {
         sentinels: config.sentinels.clone(),
         name: config.sentinel_name.clone(),
-        credentials: self::credentials(
-            config.sentinel_user.as_ref(),
-            config.sentinel_password_file.as_deref(),
-        )?,
+        access: Arc::clone(&reach.sentinels),
     };
+    let fixed = config.primary.iter().chain(&config.replicas).chain(&config.seeds).chain(&config.cluster);
     let settings = MonitorSettings {
-        servers: config.primary.iter().chain(&config.replicas).chain(&config.seeds).cloned().collect(),
+        servers: fixed.cloned().collect(),
         primary_configured: config.primary.is_some(),
         explore: !config.seeds.is_empty(),
-        credentials: credentials.clone(),
+        cluster: !config.cluster.is_empty(),
+        access: Arc::clone(&reach.servers),
         interval: config.probe_interval,
+        resolve: config.discover_interval,
         timeout: config.probe_timeout,
         max_lag: config.max_lag,
         probe_now: Arc::default(),
@@ -196,7 +225,10 @@ fn monitor(
     let monitor = Monitor::new(settings, counts.clone(), fence, signal, shutdown.clone());
     monitor.start();
     follow_sentinels(&monitor, &sentinels);
-    Ok((monitor, credentials))
+    for source in &config.discover {
+        monitor.spawn(discovery::follow(Arc::clone(&monitor), source.clone(), config.discover_interval));
+    }
+    monitor
 }
 
 /// Where a running ambassador listens.
@@ -208,32 +240,30 @@ pub struct Listening {
     pub admin: Option<u16>,
 }
 
-fn credentials(user: Option<&String>, path: Option<&Path>) -> Result<Option<Credentials>, Error> {
-    let Some(path) = path else { return Ok(None) };
-    let password = common::secret::read(path).map_err(Error::Secret)?;
-    let user = user.cloned().unwrap_or_else(|| "default".to_owned());
-    Ok(Some(Credentials { user, password }))
-}
-
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
     fn port(&self) -> Option<u16> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(|at| at.port()),
+            Self::Tcp(listener) | Self::Tls(listener) => listener.local_addr().ok().map(|at| at.port()),
             Self::Unix(_) => None,
         }
     }
 
-    async fn accept(&self) -> std::io::Result<Workload> {
+    async fn accept(&self, tls: Option<&TowardsClients>) -> std::io::Result<Workload> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                stream.into_std().map(Workload::Tcp)
+                let stream = stream.into_std()?;
+                Ok(match (self, tls) {
+                    (Self::Tls(_), Some(tls)) => Workload::Tls(stream, tls.config()),
+                    _ => Workload::Tcp(stream),
+                })
             }
             Self::Unix(listener) => listener.accept().await?.0.into_std().map(Workload::Unix),
         }
@@ -245,10 +275,11 @@ async fn bind(config: &Config) -> Result<Vec<Listener>, Error> {
     for listen in &config.listen {
         listeners.push(match listen {
             Listen::Tcp(address) => Listener::Tcp(server::bind(address).await.map_err(Error::Listen)?),
+            Listen::Tls(address) => Listener::Tls(server::bind(address).await.map_err(Error::Listen)?),
             Listen::Unix(path) => Listener::Unix(bind_unix(path)?),
         });
         let bound = match (listen, listeners.last()) {
-            (Listen::Tcp(_), Some(Listener::Tcp(listener))) => {
+            (_, Some(Listener::Tcp(listener) | Listener::Tls(listener))) => {
                 listener.local_addr().map(|at| at.to_string()).ok()
             }
             (Listen::Unix(path), _) => Some(format!("unix:{}", path.display())),
@@ -278,21 +309,25 @@ fn bind_unix(path: &Path) -> Result<UnixListener, Error> {
 
 async fn accept(
     listener: Listener,
+    tls: Option<Arc<TowardsClients>>,
     workers: Vec<tokio::sync::mpsc::Sender<Workload>>,
     counts: Metrics,
-    max_clients: usize,
+    max_clients: Arc<AtomicUsize>,
     shutdown: Shutdown,
 ) {
     let mut turn = 0usize;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(tls.as_deref()) => accepted,
             () = shutdown.triggered() => return,
         };
         match accepted {
-            Ok(workload) if counts.clients.get() >= max_clients as i64 => {
+            Ok(workload) if counts.clients.get() >= max_clients.load(Ordering::Relaxed) as i64 => {
                 counts.rejected.inc();
-                tracing::warn!(max_clients, "client refused: too many connections");
+                tracing::warn!(
+                    max_clients = max_clients.load(Ordering::Relaxed),
+                    "client refused: too many connections"
+                );
                 refuse(workload);
             }
             Ok(workload) => {
@@ -317,5 +352,7 @@ fn refuse(workload: Workload) {
     let _ = match workload {
         Workload::Tcp(mut stream) => stream.write(answer),
         Workload::Unix(mut stream) => stream.write(answer),
+        // It would have to shake hands first.
+        Workload::Tls(..) => Ok(0),
     };
 }

@@ -1,6 +1,8 @@
 //! Settings and their validated form.
 
 use crate::address::ServerAddr;
+use crate::discovery::Discover;
+use crate::tls::{ClientTls, UpstreamTls};
 use common::config::{App, ConfigError, FromSetting, ListenAddr, Setting, Settings};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,12 +45,17 @@ impl FromSetting for Consistency {
 pub enum Listen {
     /// A TCP port.
     Tcp(ListenAddr),
+    /// A TCP port where TLS is spoken.
+    Tls(ListenAddr),
     /// A unix stream socket.
     Unix(PathBuf),
 }
 
 impl FromSetting for Listen {
     fn from_setting(text: &str) -> Result<Self, String> {
+        if let Some(address) = text.strip_prefix("tls:") {
+            return ListenAddr::from_setting(address).map(Self::Tls);
+        }
         match text.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             Some(_) => Err(format!("`{text}`: a unix socket needs an absolute path")),
@@ -69,13 +76,35 @@ pub const APP: App = App {
 };
 
 const SETTINGS: &[Setting] = &[
-    Setting::list("listen", "ADDR", "Where clients connect: host:port or unix:/path; repeatable")
-        .default("127.0.0.1:6379")
+    Setting::list(
+        "listen",
+        "ADDR",
+        "Where clients connect: host:port, tls:host:port or unix:/path; repeatable",
+    )
+    .default("127.0.0.1:6379")
+    .group("Clients"),
+    Setting::text("tls-cert", "FILE", "Certificate chain (PEM) shown to clients of tls: addresses")
         .group("Clients"),
+    Setting::text("tls-key", "FILE", "Private key (PEM) of that certificate").group("Clients"),
+    Setting::text("tls-client-ca", "FILE", "Clients must show a certificate signed by one of these (PEM)")
+        .group("Clients"),
+    Setting::text(
+        "client-users-file",
+        "FILE",
+        "Clients authenticate here: user, password, server user, its password",
+    )
+    .group("Clients"),
     Setting::text("primary", "ADDR", "The server that takes writes: host:port or unix:/path")
         .group("Servers"),
     Setting::list("replica", "ADDR", "A server that may answer reads; repeatable").group("Servers"),
     Setting::list("seed", "ADDR", "A server of unknown role; those it names are asked as well; repeatable")
+        .group("Servers"),
+    Setting::list("cluster", "ADDR", "A node of a Redis Cluster; the others are found; repeatable")
+        .group("Servers"),
+    Setting::list("discover", "SOURCE", "Servers of unknown role: dns:name:port or file:/path; repeatable")
+        .group("Servers"),
+    Setting::text("discover-interval", "DURATION", "Pause between two look-ups of names")
+        .default("5s")
         .group("Servers"),
     Setting::list("sentinel", "ADDR", "A Sentinel that knows the primary and its replicas; repeatable")
         .group("Servers"),
@@ -84,6 +113,26 @@ const SETTINGS: &[Setting] = &[
         .group("Servers"),
     Setting::text("sentinel-user", "NAME", "User at the Sentinels").group("Servers"),
     Setting::text("sentinel-password-file", "FILE", "File with that user's password").group("Servers"),
+    Setting::switch("sentinel-tls", "Speak TLS to the Sentinels, with the settings of the servers")
+        .group("Servers"),
+    Setting::switch("upstream-tls", "Speak TLS to servers").group("Servers"),
+    Setting::text("upstream-tls-ca", "FILE", "Authorities (PEM) to trust instead of the system's")
+        .group("Servers"),
+    Setting::text("upstream-tls-cert", "FILE", "Certificate chain (PEM) shown to servers").group("Servers"),
+    Setting::text("upstream-tls-key", "FILE", "Private key (PEM) of that certificate").group("Servers"),
+    Setting::text(
+        "upstream-tls-name",
+        "NAME",
+        "What servers' certificates must name, instead of their address",
+    )
+    .group("Servers"),
+    Setting::text(
+        "upstream-tls-verify",
+        "MODE",
+        "What of a certificate is checked: full, ca (not the name), none",
+    )
+    .default("full")
+    .group("Servers"),
     Setting::text("upstream-user", "NAME", "User for clients that have not authenticated themselves")
         .group("Servers"),
     Setting::text("upstream-password-file", "FILE", "File with that user's password").group("Servers"),
@@ -134,6 +183,9 @@ const SETTINGS: &[Setting] = &[
     )
     .default("0")
     .group("Limits"),
+    Setting::text("max-queued", "SIZE", "Requests that wait for a server, in all and per thread")
+        .default("256MiB")
+        .group("Limits"),
     Setting::list("deny", "COMMAND", "A command to refuse, for example FLUSHALL or CONFIG|SET; repeatable")
         .group("Limits"),
     Setting::text("threads", "N", "Threads that move data").default("1").group("Process"),
@@ -157,6 +209,22 @@ pub struct Config {
     pub replicas: Vec<ServerAddr>,
     /// Servers of unknown role, explored.
     pub seeds: Vec<ServerAddr>,
+    /// Nodes of a Redis Cluster.
+    pub cluster: Vec<ServerAddr>,
+    /// Where further servers are named.
+    pub discover: Vec<Discover>,
+    /// Pause between two look-ups of names.
+    pub discover_interval: Duration,
+    /// TLS towards servers.
+    pub upstream_tls: Option<UpstreamTls>,
+    /// TLS towards Sentinels.
+    pub sentinel_tls: Option<UpstreamTls>,
+    /// TLS towards clients of [`Listen::Tls`].
+    pub client_tls: Option<ClientTls>,
+    /// Clients authenticate here: a line for each user with its password, and who that is at the servers.
+    pub client_users_file: Option<PathBuf>,
+    /// Most bytes of requests that wait for a server, per thread.
+    pub max_queued: usize,
     /// Sentinels.
     pub sentinels: Vec<ServerAddr>,
     /// What the Sentinels call the primary.
@@ -213,6 +281,14 @@ impl Config {
             primary: Some(primary),
             replicas,
             seeds: Vec::new(),
+            cluster: Vec::new(),
+            discover: Vec::new(),
+            discover_interval: Duration::from_secs(5),
+            upstream_tls: None,
+            sentinel_tls: None,
+            client_tls: None,
+            client_users_file: None,
+            max_queued: 256 << 20,
             sentinels: Vec::new(),
             sentinel_name: "mymaster".to_owned(),
             sentinel_user: None,
@@ -259,7 +335,16 @@ impl Config {
             }
         };
         let size = |name: &'static str| settings.value::<common::config::ByteSize>(name).map(|size| size.0);
+        let tls = UpstreamTls::from_settings(settings)?;
         let config = Self {
+            cluster: settings.list("cluster")?,
+            discover: settings.list("discover")?,
+            discover_interval: some_time("discover-interval")?,
+            upstream_tls: settings.value::<bool>("upstream-tls")?.then(|| tls.clone()),
+            sentinel_tls: settings.value::<bool>("sentinel-tls")?.then(|| tls.clone()),
+            client_tls: ClientTls::from_settings(settings)?,
+            client_users_file: settings.optional("client-users-file")?,
+            max_queued: usize::try_from(size("max-queued")?).unwrap_or(usize::MAX),
             listen: settings.list("listen")?,
             primary: settings.optional("primary")?,
             replicas: settings.list("replica")?,
@@ -299,7 +384,33 @@ impl Config {
         if self.threads > 64 {
             return Err(settings.invalid("threads", "more than 64 threads"));
         }
-        if self.primary.is_none() && self.seeds.is_empty() && self.sentinels.is_empty() {
+        let tls = [&self.upstream_tls, &self.sentinel_tls].iter().all(|tls| tls.is_none());
+        for name in ["upstream-tls-ca", "upstream-tls-cert", "upstream-tls-name"] {
+            if tls && settings.optional::<String>(name)?.is_some() {
+                return Err(settings.invalid(name, "needs --upstream-tls or --sentinel-tls"));
+            }
+        }
+        let listens_with_tls = self.listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
+        if listens_with_tls && self.client_tls.is_none() {
+            return Err(settings.invalid("listen", "a tls: address needs --tls-cert and --tls-key"));
+        }
+        if self.client_tls.is_some() && !listens_with_tls {
+            return Err(settings.invalid("tls-cert", "no --listen address begins with tls:"));
+        }
+        if !self.cluster.is_empty() {
+            let others = self.primary.iter().chain(&self.replicas).chain(&self.seeds).chain(&self.sentinels);
+            if others.count() > 0 {
+                let reason =
+                    "a cluster finds its servers itself; leave out --primary, --replica, --seed, --sentinel";
+                return Err(settings.invalid("cluster", reason));
+            }
+            return Ok(());
+        }
+        if self.primary.is_none()
+            && self.seeds.is_empty()
+            && self.sentinels.is_empty()
+            && self.discover.is_empty()
+        {
             return Err(settings.missing("primary"));
         }
         if self.max_lag > crate::topology::MAX_LAG {

@@ -10,6 +10,12 @@ pub enum Error {
     /// A thread that moves data cannot be started.
     #[error("cannot start a worker thread")]
     Thread(#[source] std::io::Error),
+    /// TLS files cannot be used.
+    #[error("cannot set up TLS")]
+    Tls(#[from] crate::tls::TlsError),
+    /// The file with the clients' users cannot be used.
+    #[error("cannot read the clients' users")]
+    Users(#[from] crate::users::UsersError),
     /// A secret file cannot be read.
     #[error("cannot read a password")]
     Secret(#[source] common::secret::SecretError),

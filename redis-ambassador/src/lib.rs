@@ -28,25 +28,34 @@ mod address;
 mod app;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod cluster;
 pub mod command;
 mod config;
+mod discovery;
 mod error;
 mod explain;
 mod metrics;
 mod proxy;
+mod reach;
+mod reload;
 pub mod resp;
 pub mod route;
 pub mod session;
 mod status;
+mod tls;
 pub mod topology;
 mod upstream;
+mod users;
 
 pub use common::config::ListenAddr;
 pub use common::shutdown::Shutdown;
 
 pub use address::{InvalidAddr, ServerAddr};
-pub use app::{Listening, check, run, run_with};
+pub use app::{Listening, check, run, run_reloading, run_with};
 pub use config::{APP, Config, Consistency, Listen};
+pub use discovery::Discover;
 pub use error::Error;
 pub use explain::explain;
 pub use metrics::Metrics;
+pub use tls::{ClientTls, TlsError, UpstreamTls, Verify};
+pub use users::UsersError;

@@ -230,13 +230,25 @@ impl WorkerMetrics {
 
     /// Names the servers, by number.
     pub(crate) fn name_servers(&self, names: impl Iterator<Item = String>) {
-        let mut servers = self.servers.borrow_mut();
-        let known = servers.len();
-        servers.extend(names.skip(known).map(|name| ServerCounts {
+        let known = self.servers.borrow().len();
+        let fresh = names.skip(known).map(|name| self.counts(&name));
+        self.servers.borrow_mut().extend(fresh);
+    }
+
+    /// A number means another server now.
+    pub(crate) fn rename_server(&self, server: usize, name: &str) {
+        self.publish();
+        if let Some(counts) = self.servers.borrow_mut().get_mut(server) {
+            *counts = self.counts(name);
+        }
+    }
+
+    fn counts(&self, name: &str) -> ServerCounts {
+        ServerCounts {
             answers: 0,
-            total: self.shared.answers.with_label_values(&[&name]),
-            latency: self.shared.latency.with_label_values(&[&name]).local(),
-        }));
+            total: self.shared.answers.with_label_values(&[name]),
+            latency: self.shared.latency.with_label_values(&[name]).local(),
+        }
     }
 
     /// A command was taken on.

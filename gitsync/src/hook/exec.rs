@@ -1,5 +1,6 @@
 //! Running a program beside the checkout.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::process::Command;
 use super::children::Children;
 use super::{HookError, Runner};
 use crate::config::ExecHook;
-use crate::protocol::ObjectId;
+use crate::news::News;
 use crate::repo::Layout;
 
 /// How much of a program's output is kept for the log.
@@ -40,6 +41,18 @@ impl ExecRunner {
     }
 }
 
+impl ExecRunner {
+    /// Writes the changed paths beside the checkout's administration, with which they go.
+    fn list(&self, news: &News) -> Option<PathBuf> {
+        let path = self.layout.admin(news.new).join(format!("gitsync-changes-{}", self.name));
+        let written = common::fs::write_atomically(&path, &news.listing()?, 0o644);
+        written
+            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "can't list the changes"))
+            .ok()?;
+        Some(path)
+    }
+}
+
 impl Runner for ExecRunner {
     fn name(&self) -> &'static str {
         self.name
@@ -49,7 +62,9 @@ impl Runner for ExecRunner {
         self.hook.backoff
     }
 
-    async fn run(&self, commit: ObjectId) -> Result<(), HookError> {
+    async fn run(&self, news: &News) -> Result<(), HookError> {
+        let commit = news.new;
+        let list = self.list(news);
         let command = &self.hook.command;
         let directory = self.layout.worktree(commit);
         // A relative path with a slash is meant relative to the checkout.
@@ -63,6 +78,7 @@ impl Runner for ExecRunner {
             .current_dir(&directory)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("GITSYNC_HASH", commit.to_string())
+            .envs(news.environment(list.as_deref()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

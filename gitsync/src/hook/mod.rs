@@ -16,7 +16,7 @@ pub(crate) use worker::Worker;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::protocol::ObjectId;
+use crate::news::News;
 use crate::repo::Layout;
 
 /// A hook that didn't work.
@@ -74,7 +74,7 @@ pub(crate) trait Runner: Send + Sync + 'static {
     /// Pause before another try.
     fn backoff(&self) -> std::time::Duration;
     /// Does it once.
-    fn run(&self, commit: ObjectId) -> impl Future<Output = Result<(), HookError>> + Send;
+    fn run(&self, news: &News) -> impl Future<Output = Result<(), HookError>> + Send;
 }
 
 /// The hooks of one sync loop.
@@ -109,8 +109,10 @@ impl Hooks {
             after.push(Worker::start(Arc::new(exec(hook, "exechook")), once, metrics.clone(), shutdown));
         }
         if let Some(hook) = &config.hooks.web {
-            let runner = Arc::new(WebRunner::new(hook.clone())?);
-            after.push(Worker::start(runner, once, metrics.clone(), shutdown));
+            for url in std::iter::once(&hook.url).chain(&hook.more_urls) {
+                let runner = Arc::new(WebRunner::new(hook.clone(), url)?);
+                after.push(Worker::start(runner, once, metrics.clone(), shutdown));
+            }
         }
         let worker = pre_publish
             .as_ref()
@@ -119,24 +121,29 @@ impl Hooks {
         Ok(Self { pre_publish, pre_publish_worker: worker, after, metrics: metrics.clone() })
     }
 
+    /// Whether somebody is asked or told before publication.
+    pub(crate) fn has_gate(&self) -> bool {
+        self.pre_publish.is_some()
+    }
+
     /// Before publication: asks the pre-publish hook, or only tells it.
     ///
     /// # Errors
     /// The hook's failure, which forbids publication.
-    pub(crate) async fn before(&self, commit: ObjectId) -> Result<(), HookError> {
+    pub(crate) async fn before(&self, news: &Arc<News>) -> Result<(), HookError> {
         match (&self.pre_publish_worker, &self.pre_publish) {
             (Some(worker), _) => {
-                worker.send(commit);
+                worker.send(news);
                 Ok(())
             }
-            (None, Some(runner)) => worker::run_once(&**runner, commit, &self.metrics).await,
+            (None, Some(runner)) => worker::run_once(&**runner, news, &self.metrics).await,
             (None, None) => Ok(()),
         }
     }
 
     /// After publication: tells the others, which work in the background.
-    pub(crate) fn after(&self, commit: ObjectId) {
-        self.after.iter().for_each(|worker| worker.send(commit));
+    pub(crate) fn after(&self, news: &Arc<News>) {
+        self.after.iter().for_each(|worker| worker.send(news));
     }
 
     /// For one-time runs: waits for each hook's single try.

@@ -1,19 +1,28 @@
 //! Sending a request after publication.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use common::client::{Client, Proxies, RequestBody, TlsOptions};
-use http_body_util::{BodyExt as _, Empty};
+use common::secret::ExposeSecret as _;
+use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, header};
 use url::Url;
 
 use super::{HookError, Runner};
 use crate::config::WebHook;
-use crate::protocol::ObjectId;
+use crate::news::News;
 use crate::redact;
+use crate::trigger::sign_hex;
 
 /// More redirects than this are a loop.
 const MAX_REDIRECTS: usize = 10;
+
+/// What a request says.
+struct Content {
+    body: Bytes,
+    headers: Vec<(&'static str, String)>,
+}
 
 /// Sends the configured request with the header `Gitsync-Hash`.
 pub(crate) struct WebRunner {
@@ -26,9 +35,9 @@ pub(crate) struct WebRunner {
 impl WebRunner {
     /// # Errors
     /// When the address, the method or the TLS settings can't be used.
-    pub(crate) fn new(hook: WebHook) -> Result<Self, String> {
-        let shown = redact::url(&hook.url);
-        let url = Url::parse(&hook.url).map_err(|e| format!("--webhook-url {shown}: {e}"))?;
+    pub(crate) fn new(hook: WebHook, url: &str) -> Result<Self, String> {
+        let shown = redact::url(url);
+        let url = Url::parse(url).map_err(|e| format!("--webhook-url {shown}: {e}"))?;
         let method =
             hook.method.parse().map_err(|_| format!("--webhook-method: `{}` is no method", hook.method))?;
         let tls = common::client::tls(&TlsOptions::default()).map_err(|e| e.to_string())?;
@@ -40,18 +49,45 @@ impl WebRunner {
         })
     }
 
-    async fn send(&self, commit: ObjectId) -> Result<u16, HookError> {
+    /// The body and the headers that vouch for it. The secret is read each time, so it can change.
+    fn content(&self, news: &News) -> Result<Content, String> {
+        let body = if self.hook.json { news.to_json().to_string() } else { String::new() };
+        let mut headers = vec![("Gitsync-Hash", news.new.to_string())];
+        if self.hook.json {
+            headers.push(("Content-Type", "application/json".to_owned()));
+        }
+        if let Some(path) = &self.hook.secret_file {
+            let secret = common::secret::read(path).map_err(|error| common::error::chain(&error))?;
+            let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+            let key = secret.expose_secret().lines().next().unwrap_or_default().trim();
+            if key.is_empty() {
+                return Err(format!("the secret file {} is empty", path.display()));
+            }
+            let sum = sign_hex(key.as_bytes(), &[time.as_bytes(), b".", body.as_bytes()]);
+            headers.extend([("Gitsync-Timestamp", time), ("Gitsync-Signature", format!("sha256={sum}"))]);
+        }
+        Ok(Content { body: body.into(), headers })
+    }
+
+    async fn send(&self, news: &News) -> Result<u16, HookError> {
+        let Content { body: content, headers: vouching } = self
+            .content(news)
+            .map_err(|reason| HookError::Request { url: redact::url(self.url.as_str()), reason })?;
         let (mut url, mut method) = (self.url.clone(), self.method.clone());
         for _ in 0..=MAX_REDIRECTS {
             let fail = |reason: String| HookError::Request { url: redact::url(url.as_str()), reason };
-            let body: RequestBody = Empty::new().map_err(|never| match never {}).boxed();
-            let request = Request::builder()
-                .method(&method)
-                .uri(url.as_str())
-                .header("Gitsync-Hash", commit.to_string())
-                .header(header::CONTENT_LENGTH, 0)
-                .body(body)
-                .map_err(|e| fail(e.to_string()))?;
+            let content = if method == Method::GET { Bytes::new() } else { content.clone() };
+            let length = content.len();
+            let body: RequestBody = Full::new(content).map_err(|never| match never {}).boxed();
+            let mut request = Request::builder().method(&method).uri(url.as_str());
+            let same_host = url.origin() == self.url.origin();
+            let own =
+                self.hook.headers.iter().filter(|_| same_host).map(|(name, value)| (&name[..], &value[..]));
+            for (name, value) in vouching.iter().map(|(name, value)| (*name, &value[..])).chain(own) {
+                request = request.header(name, value);
+            }
+            let request =
+                request.header(header::CONTENT_LENGTH, length).body(body).map_err(|e| fail(e.to_string()))?;
             let response = self.client.request(request).await.map_err(|e| fail(e.to_string()))?;
             let status = response.status();
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -81,10 +117,10 @@ impl Runner for WebRunner {
         self.hook.backoff
     }
 
-    async fn run(&self, commit: ObjectId) -> Result<(), HookError> {
+    async fn run(&self, news: &News) -> Result<(), HookError> {
         let limit = self.hook.timeout;
         let what = redact::url(self.url.as_str());
-        let status = tokio::time::timeout(limit, self.send(commit))
+        let status = tokio::time::timeout(limit, self.send(news))
             .await
             .map_err(|_| HookError::TimedOut { what: what.clone(), limit })??;
         match self.hook.success_status {

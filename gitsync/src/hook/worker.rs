@@ -1,17 +1,20 @@
 //! The newest commit wins: what a hook missed while it worked or waited is skipped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use common::shutdown::Shutdown;
 use tokio::sync::{oneshot, watch};
 
 use super::{HookError, Runner};
 use crate::metrics::{Metrics, Status};
+use crate::news::News;
 use crate::protocol::ObjectId;
 
 /// One hook and its task.
 pub(crate) struct Worker {
-    newest: watch::Sender<Option<ObjectId>>,
+    newest: watch::Sender<Option<Arc<News>>>,
+    /// The commit that was handled last.
+    done: Arc<Mutex<Option<ObjectId>>>,
     outcome: Option<oneshot::Receiver<Result<(), HookError>>>,
 }
 
@@ -26,11 +29,13 @@ impl Worker {
         let (newest, wanted) = watch::channel(None);
         let (sender, outcome) = oneshot::channel();
         let token = shutdown.token().clone();
+        let done = Arc::new(Mutex::default());
+        let handled = Arc::clone(&done);
         shutdown.spawn(async move {
             let work = async {
                 match once {
                     true => try_once(&*runner, wanted, &metrics, sender).await,
-                    false => keep_trying(&*runner, wanted, &metrics).await,
+                    false => keep_trying(&*runner, wanted, &metrics, &handled).await,
                 }
             };
             tokio::select! {
@@ -38,12 +43,21 @@ impl Worker {
                 () = token.cancelled() => {}
             }
         });
-        Self { newest, outcome: Some(outcome) }
+        Self { newest, done, outcome: Some(outcome) }
     }
 
-    /// Hands over a commit; the same one again does nothing.
-    pub(crate) fn send(&self, commit: ObjectId) {
-        self.newest.send_if_modified(|last| last.replace(commit) != Some(commit));
+    /// Hands over a publication; the same commit again does nothing. What was missed before it is
+    /// told with it.
+    pub(crate) fn send(&self, news: &Arc<News>) {
+        let done = *self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        self.newest.send_if_modified(|last| {
+            if last.as_ref().is_some_and(|last| last.new == news.new) {
+                return false;
+            }
+            let missed = last.take().filter(|last| done != Some(last.new) && Some(last.new) == news.old);
+            *last = Some(missed.map_or_else(|| Arc::clone(news), |missed| Arc::new(missed.and_then(news))));
+            true
+        });
     }
 
     /// Waits for the single try, if there was something to do.
@@ -61,39 +75,40 @@ impl Worker {
 
 async fn try_once<R: Runner>(
     runner: &R,
-    mut wanted: watch::Receiver<Option<ObjectId>>,
+    mut wanted: watch::Receiver<Option<Arc<News>>>,
     metrics: &Metrics,
     outcome: oneshot::Sender<Result<(), HookError>>,
 ) {
-    let Ok(commit) = wanted.wait_for(Option::is_some).await.map(|commit| *commit) else { return };
-    if let Some(commit) = commit {
-        let _ = outcome.send(run_once(runner, commit, metrics).await);
+    let Ok(news) = wanted.wait_for(Option::is_some).await.map(|news| news.clone()) else { return };
+    if let Some(news) = news {
+        let _ = outcome.send(run_once(runner, &news, metrics).await);
     }
 }
 
 async fn keep_trying<R: Runner>(
     runner: &R,
-    mut wanted: watch::Receiver<Option<ObjectId>>,
+    mut wanted: watch::Receiver<Option<Arc<News>>>,
     metrics: &Metrics,
+    handled: &Mutex<Option<ObjectId>>,
 ) {
     let mut done = None;
     loop {
-        let next = wanted.wait_for(|newest| newest.is_some() && *newest != done).await.map(|newest| *newest);
-        let Ok(Some(commit)) = next else { return };
-        match run_once(runner, commit, metrics).await {
-            Ok(()) => done = Some(commit),
+        let is_new = |newest: &Option<Arc<News>>| newest.as_ref().is_some_and(|news| Some(news.new) != done);
+        let next = wanted.wait_for(is_new).await.map(|newest| newest.clone());
+        let Ok(Some(news)) = next else { return };
+        match run_once(runner, &news, metrics).await {
+            Ok(()) => {
+                done = Some(news.new);
+                *handled.lock().unwrap_or_else(PoisonError::into_inner) = done;
+            }
             Err(_) => tokio::time::sleep(runner.backoff()).await,
         }
     }
 }
 
 /// Runs a hook once, counted and logged.
-pub(super) async fn run_once<R: Runner>(
-    runner: &R,
-    commit: ObjectId,
-    metrics: &Metrics,
-) -> Result<(), HookError> {
-    let result = runner.run(commit).await;
+pub(super) async fn run_once<R: Runner>(runner: &R, news: &News, metrics: &Metrics) -> Result<(), HookError> {
+    let (result, commit) = (runner.run(news).await, news.new);
     let status = if result.is_ok() { Status::Success } else { Status::Error };
     metrics.hook(runner.name(), status);
     match &result {
@@ -105,15 +120,16 @@ pub(super) async fn run_once<R: Runner>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use common::metrics::Registry;
 
     use super::*;
+    use crate::repo::{Change, ChangeKind, Changes};
 
     struct Scripted {
         ran: Mutex<Vec<ObjectId>>,
+        changes: Mutex<Vec<usize>>,
         failures: Mutex<u32>,
     }
 
@@ -126,9 +142,10 @@ mod tests {
             Duration::from_secs(3)
         }
 
-        async fn run(&self, commit: ObjectId) -> Result<(), HookError> {
+        async fn run(&self, news: &News) -> Result<(), HookError> {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            self.ran.lock().unwrap().push(commit);
+            self.ran.lock().unwrap().push(news.new);
+            self.changes.lock().unwrap().push(news.changes.as_ref().map_or(0, |changes| changes.total));
             let mut failures = self.failures.lock().unwrap();
             if *failures == 0 {
                 return Ok(());
@@ -142,8 +159,26 @@ mod tests {
         ObjectId::from_bytes([digit; 20])
     }
 
+    fn news(old: u8, new: u8) -> Arc<News> {
+        let path = vec![new];
+        let changes = Changes { total: 1, listed: vec![Change { path, kind: ChangeKind::Added }] };
+        Arc::new(News {
+            new: id(new),
+            old: Some(id(old)),
+            changes: Some(changes),
+            commit: None,
+            repository: String::new(),
+            reference: String::new(),
+            at: SystemTime::now(),
+        })
+    }
+
     fn scripted(failures: u32) -> Arc<Scripted> {
-        Arc::new(Scripted { ran: Mutex::default(), failures: Mutex::new(failures) })
+        Arc::new(Scripted {
+            ran: Mutex::default(),
+            changes: Mutex::default(),
+            failures: Mutex::new(failures),
+        })
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,14 +186,15 @@ mod tests {
         let (runner, shutdown) = (scripted(1), Shutdown::new());
         let metrics = Metrics::register(&Registry::new());
         let worker = Worker::start(Arc::clone(&runner), false, metrics, &shutdown);
-        worker.send(id(1));
+        worker.send(&news(0, 1));
         tokio::time::sleep(Duration::from_millis(500)).await;
-        worker.send(id(2));
-        worker.send(id(3));
+        worker.send(&news(1, 2));
+        worker.send(&news(2, 3));
         tokio::time::sleep(Duration::from_secs(20)).await;
-        worker.send(id(3));
+        worker.send(&news(2, 3));
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(*runner.ran.lock().unwrap(), [id(1), id(3)]);
+        assert_eq!(*runner.changes.lock().unwrap(), [1, 3], "what was missed is told with the next");
         shutdown.trigger();
         assert!(shutdown.drain(Duration::from_secs(1)).await);
     }
@@ -168,7 +204,7 @@ mod tests {
         let shutdown = Shutdown::new();
         let metrics = Metrics::register(&Registry::new());
         let mut worker = Worker::start(scripted(1), true, metrics.clone(), &shutdown);
-        worker.send(id(1));
+        worker.send(&news(0, 1));
         assert!(worker.finish().await.is_err());
         let mut idle = Worker::start(scripted(1), true, metrics, &shutdown);
         assert!(idle.finish().await.is_ok());

@@ -190,7 +190,7 @@ impl Work<'_> {
 }
 
 /// Creates the parents of all entries, and the empty directories of submodules.
-fn make_directories(top: &Path, entries: &[Entry]) -> Result<(), RepoError> {
+pub(crate) fn make_directories(top: &Path, entries: &[Entry]) -> Result<(), RepoError> {
     let mut made: Vec<u8> = Vec::new();
     for entry in entries {
         let directory = match entry.mode {

@@ -68,6 +68,11 @@ impl Patrol {
         Self { watch, ..Self::new(layout, commit) }
     }
 
+    /// Begins anew with the next step: what was written down about the files is another text now.
+    pub fn restart(&mut self) {
+        self.reader = None;
+    }
+
     /// The commit whose checkout is watched.
     pub fn commit(&self) -> ObjectId {
         self.commit

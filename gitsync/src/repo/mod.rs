@@ -13,6 +13,7 @@
 //! ```
 
 mod attributes;
+mod changes;
 mod checkout;
 mod copy;
 mod drift;
@@ -27,6 +28,7 @@ mod objects;
 mod packfile;
 mod pattern;
 mod repack;
+mod reuse;
 mod source;
 mod store;
 mod submodule;
@@ -35,12 +37,15 @@ mod tree;
 mod watch;
 mod worktree;
 
+pub(crate) use changes::between;
+pub use changes::{Change, ChangeKind, Changes};
 pub use drift::{Patrol, Sighting};
 pub use error::RepoError;
 pub use layout::Layout;
 pub(crate) use layout::relative;
 pub use lock::RootLock;
-pub use objects::PackStats;
+pub use objects::{CommitInfo, PackStats};
+pub use reuse::Reuse;
 pub use source::LocalSource;
 pub use store::{Preparation, Store};
 pub use submodule::Wanted;

@@ -219,6 +219,41 @@ fn parse_commit(data: &[u8]) -> Option<Commit> {
     Some(Commit { tree, parents })
 }
 
+/// Who made a commit, when, and what they say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// The author's name.
+    pub author: String,
+    /// The author's address.
+    pub email: String,
+    /// When it was committed, in seconds since 1970.
+    pub time: i64,
+    /// The first line of the message.
+    pub subject: String,
+}
+
+impl Objects {
+    /// Tells about a commit.
+    pub(crate) fn describe(&self, id: ObjectId) -> Result<CommitInfo, RepoError> {
+        let data = self.read_kind(id, Kind::Commit)?;
+        let text = String::from_utf8_lossy(&data);
+        let (head, message) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let line = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let (author, email, _) = person(line("author "));
+        let (_, _, time) = person(line("committer "));
+        let subject = message.trim_start().lines().next().unwrap_or_default().to_owned();
+        Ok(CommitInfo { author, email, time, subject })
+    }
+}
+
+/// `Name <address> seconds zone`.
+fn person(line: &str) -> (String, String, i64) {
+    let (name, rest) = line.split_once('<').unwrap_or((line, ""));
+    let (email, when) = rest.rsplit_once('>').unwrap_or((rest, ""));
+    let time = when.split_ascii_whitespace().next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    (name.trim().to_owned(), email.to_owned(), time)
+}
+
 fn parse_tag_target(data: &[u8]) -> Option<ObjectId> {
     ObjectId::from_hex(data.split(|&b| b == b'\n').next()?.strip_prefix(b"object ")?)
 }

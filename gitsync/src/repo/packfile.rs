@@ -8,8 +8,7 @@ use std::io::{BufWriter, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-use flate2::write::ZlibEncoder;
-use flate2::{Compression, Crc};
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use sha1::{Digest, Sha1};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
@@ -168,8 +167,9 @@ fn write_pack(
                     Ok(objects) => objects,
                     Err(error) => return drop(sender.send(Err(error))),
                 };
+                let mut encoder = Encoder::new();
                 while let Some(batch) = batches.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    let encoded = batch.iter().map(|&id| Ok((id, encode(&objects, id)?))).collect();
+                    let encoded = batch.iter().map(|&id| Ok((id, encoder.encode(&objects, id)?))).collect();
                     if cancel.is_cancelled() || sender.send(encoded).is_err() {
                         return;
                     }
@@ -193,25 +193,41 @@ fn write_pack(
     Ok(placed)
 }
 
-/// An object of the store, whole, as a pack has it.
-pub(super) fn encode(objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
-    let (kind, data) = objects.read(id)?;
-    encode_object(kind, &data).map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
-}
+/// Brings objects into the form a pack has them in. Kept from object to object: its tables are
+/// larger than most objects.
+pub(super) struct Encoder(Compress);
 
-/// One object as a pack has it: type and size in a varint, then the zlib stream.
-pub(super) fn encode_object(kind: Kind, data: &[u8]) -> std::io::Result<Vec<u8>> {
-    let kind: u8 = match kind {
-        Kind::Commit => 1,
-        Kind::Tree => 2,
-        Kind::Blob => 3,
-        Kind::Tag => 4,
-    };
-    let mut out = size_header(kind, data.len() as u64);
-    out.reserve(data.len() / 2 + 32);
-    let mut encoder = ZlibEncoder::new(out, Compression::fast());
-    encoder.write_all(data)?;
-    encoder.finish()
+impl Encoder {
+    pub(super) fn new() -> Self {
+        Self(Compress::new(Compression::fast(), true))
+    }
+
+    /// An object of the store, whole.
+    pub(super) fn encode(&mut self, objects: &Objects, id: ObjectId) -> Result<Vec<u8>, RepoError> {
+        let (kind, data) = objects.read(id)?;
+        self.encode_object(kind, &data).map_err(|e| RepoError::BadObject { id, reason: e.to_string() })
+    }
+
+    /// Type and size in a varint, then the zlib stream.
+    pub(super) fn encode_object(&mut self, kind: Kind, data: &[u8]) -> std::io::Result<Vec<u8>> {
+        let kind: u8 = match kind {
+            Kind::Commit => 1,
+            Kind::Tree => 2,
+            Kind::Blob => 3,
+            Kind::Tag => 4,
+        };
+        let mut out = size_header(kind, data.len() as u64);
+        out.reserve(data.len() / 2 + 64);
+        self.0.reset();
+        loop {
+            let done = usize::try_from(self.0.total_in()).map_err(std::io::Error::other)?;
+            let status = self.0.compress_vec(&data[done..], &mut out, FlushCompress::Finish);
+            if status.map_err(std::io::Error::other)? == Status::StreamEnd {
+                return Ok(out);
+            }
+            out.reserve(out.capacity());
+        }
+    }
 }
 
 /// Type and size in a varint.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RepoError;
 use super::objects::Objects;
-use super::packfile::{self, Placed};
+use super::packfile::{self, Encoder, Placed};
 use crate::protocol::ObjectId;
 
 const CHECKSUM: u64 = 20;
@@ -99,6 +99,7 @@ pub(super) fn write(
         .tempfile_in(directory)
         .map_err(RepoError::io("creating a pack in", directory))?;
     let fail = || RepoError::io("writing a pack in", directory);
+    let mut encoder = Encoder::new();
     let mut writer = Writer::start(pack.as_file_mut(), keep.len()).map_err(fail())?;
     for pack in packs {
         for at in 0..pack.objects.len() {
@@ -125,7 +126,7 @@ pub(super) fn write(
                             let header = difference_header(size, writer.offset - offset);
                             writer.add(id, &[&header, data]).map_err(fail())?;
                         }
-                        None => writer.add(id, &[&packfile::encode(store, id)?]).map_err(fail())?,
+                        None => writer.add(id, &[&encoder.encode(store, id)?]).map_err(fail())?,
                     }
                 }
             }
@@ -133,7 +134,7 @@ pub(super) fn write(
     }
     for &id in keep {
         if !writer.offsets.contains_key(&id) {
-            writer.add(id, &[&packfile::encode(store, id)?]).map_err(fail())?;
+            writer.add(id, &[&encoder.encode(store, id)?]).map_err(fail())?;
         }
     }
     let (placed, checksum) = writer.finish().map_err(fail())?;

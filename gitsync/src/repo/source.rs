@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::objects::{Kind, Objects, from_git2};
+use super::repack::{self, Pack};
 use super::{RepoError, Store, init_libgit2, packfile, tree};
 use crate::protocol::{ObjectId, RemoteRef};
 
@@ -89,10 +90,46 @@ impl LocalSource {
         let walk = self.walk(store, want, depth, cancel)?;
         store.add_shallow(&walk.shallow)?;
         if !walk.ids.is_empty() {
-            packfile::write(&self.objects, &walk.ids, &store.layout().packs(), cancel)?;
+            self.copy(walk.ids, &store.layout().packs(), cancel)?;
             store.objects().refresh()?;
         }
         store.remove_shallow(&walk.unshallow)
+    }
+
+    /// Copies objects into a pack: as they lie where most of them are in packs, or else compressed
+    /// anew on all processors.
+    fn copy(
+        &self,
+        ids: Vec<ObjectId>,
+        target: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<PathBuf, RepoError> {
+        let mut packs = Vec::new();
+        for directory in self.directories() {
+            let paths = super::store::list(&directory.join("pack"))?;
+            let paths = paths.iter().filter(|path| path.extension().is_some_and(|x| x == "pack"));
+            // One that vanished was packed into another, which libgit2 finds.
+            packs.extend(paths.filter_map(|path| Pack::open(path).ok()));
+        }
+        let keep: HashSet<ObjectId> = ids.iter().copied().collect();
+        let packed = packs.iter().flat_map(Pack::names).filter(|id| keep.contains(id)).count();
+        if packed * 2 < ids.len() {
+            return packfile::write(&self.objects, &ids, target, cancel);
+        }
+        repack::write(&self.objects, &packs, &keep, target, cancel)
+    }
+
+    /// The object directory and those it borrows from.
+    fn directories(&self) -> Vec<PathBuf> {
+        let mut pending = vec![self.objects.directory().to_owned()];
+        let mut found: Vec<PathBuf> = Vec::new();
+        while let Some(directory) = pending.pop() {
+            if !found.contains(&directory) {
+                pending.extend(super::copy::alternates(&directory));
+                found.push(directory);
+            }
+        }
+        found
     }
 
     fn walk(
@@ -186,16 +223,7 @@ impl LocalSource {
 
     /// For a first full copy: the packs and loose objects as they are, deltas and all.
     fn copy_everything(&self, target: &Path, cancel: &CancellationToken) -> Result<(), RepoError> {
-        let mut pending = vec![self.objects.directory().to_owned()];
-        let mut visited = HashSet::new();
-        while let Some(directory) = pending.pop() {
-            if !visited.insert(directory.clone()) {
-                continue;
-            }
-            pending.extend(super::copy::alternates(&directory));
-            super::copy::objects(&directory, target, cancel)?;
-        }
-        Ok(())
+        self.directories().iter().try_for_each(|directory| super::copy::objects(directory, target, cancel))
     }
 }
 

@@ -84,6 +84,14 @@ impl Store {
         &self.objects
     }
 
+    /// Author, time and subject of a commit.
+    ///
+    /// # Errors
+    /// When it isn't here or is no commit.
+    pub fn describe(&self, commit: ObjectId) -> Result<super::CommitInfo, RepoError> {
+        self.objects.describe(commit)
+    }
+
     /// The commit behind an object that is here, tags peeled; `None` when it isn't here.
     ///
     /// # Errors

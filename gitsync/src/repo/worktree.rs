@@ -33,8 +33,10 @@ pub struct CheckoutOptions {
 /// What making a checkout did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CheckoutStats {
-    /// Files, symlinks and submodules written.
+    /// Files, symlinks and submodules in it.
     pub files: usize,
+    /// Those written anew; the others were taken from an earlier checkout.
+    pub written: usize,
 }
 
 impl Store {
@@ -57,11 +59,22 @@ impl Store {
         let path = options.sparse.clone().unwrap_or_default();
         let patterns = patterns.map_err(RepoError::io("reading", path))?;
         let index = self.write_tree(commit, &files.path, patterns.as_deref(), cancel)?;
-        let admin = self.write_admin(commit, &index, patterns.as_deref())?;
+        self.install_checkout(commit, files, &index, patterns.as_deref())?;
+        Ok(CheckoutStats { files: index.len(), written: index.len() })
+    }
+
+    /// Gives a finished tree its administration and its name.
+    pub(crate) fn install_checkout(
+        &self,
+        commit: ObjectId,
+        files: Unfinished,
+        index: &[IndexEntry],
+        patterns: Option<&[u8]>,
+    ) -> Result<(), RepoError> {
+        let admin = self.write_admin(commit, index, patterns)?;
         write_plain(&files.path.join(".git"), &format!("gitdir: ../../.git/worktrees/{commit}\n"))?;
         admin.install(&self.layout().admin(commit))?;
-        files.install(&self.layout().worktree(commit))?;
-        Ok(CheckoutStats { files: index.len() })
+        files.install(&self.layout().worktree(commit))
     }
 
     /// Writes a commit's files into an empty directory of our own; gives the index they make.
@@ -262,7 +275,7 @@ fn write_plain(path: &Path, content: &str) -> Result<(), RepoError> {
     fs::write(path, content).map_err(RepoError::io("writing", path))
 }
 
-fn is_older(path: &Path, now: SystemTime, timeout: Duration) -> bool {
+pub(crate) fn is_older(path: &Path, now: SystemTime, timeout: Duration) -> bool {
     let Ok(meta) = fs::symlink_metadata(path) else { return false };
     let age = meta.modified().ok().and_then(|modified| now.duration_since(modified).ok());
     timeout.is_zero() || age.is_some_and(|age| age > timeout)
@@ -280,13 +293,25 @@ fn is_left_over(path: &Path) -> bool {
 }
 
 /// A directory being filled; removed unless it is installed.
-struct Unfinished {
+pub(crate) struct Unfinished {
     path: PathBuf,
     installed: bool,
 }
 
 impl Unfinished {
-    fn create(parent: &Path) -> Result<Self, RepoError> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes over a directory that is there, under a new name in `parent`.
+    pub(crate) fn adopt(parent: &Path, directory: &Path) -> Result<Self, RepoError> {
+        let place = Self::create(parent)?;
+        // An empty directory gives way to another one.
+        fs::rename(directory, &place.path).map_err(RepoError::io("moving", directory))?;
+        Ok(place)
+    }
+
+    pub(crate) fn create(parent: &Path) -> Result<Self, RepoError> {
         let directory = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
@@ -297,7 +322,7 @@ impl Unfinished {
 
     /// Gives the directory its name. One that is there is exchanged in the same moment, so that
     /// readers of a published checkout never miss it, and removed after.
-    fn install(mut self, target: &Path) -> Result<(), RepoError> {
+    pub(crate) fn install(mut self, target: &Path) -> Result<(), RepoError> {
         self.installed = true;
         match rustix::fs::renameat_with(CWD, &self.path, CWD, target, RenameFlags::EXCHANGE) {
             Ok(()) => remove_any(&self.path).map_err(RepoError::io("removing", &self.path)),

@@ -15,9 +15,24 @@ pub struct Policy {
     pub init_max_failures: i64,
     /// Leave after the first success.
     pub one_time: bool,
+    /// While attempts fail, pauses double up to this.
+    pub max_period: Option<Duration>,
     /// Go on whatever fails once a good tree is or was published. Off when somebody asked for a
     /// limit.
     pub serve_stale: bool,
+}
+
+impl Policy {
+    fn grown(&self, period: Duration, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(31);
+        self.max_period.map_or(period, |max| period.saturating_mul(1 << doublings).min(max.max(period)))
+    }
+}
+
+/// A pause that differs from `pause` by up to `jitter` (0 to 1) of it; `random` is from 0 to 1.
+/// Many processes that were started together so don't ask the remote together.
+pub fn spread(pause: Duration, jitter: f64, random: f64) -> Duration {
+    Duration::try_from_secs_f64(pause.as_secs_f64() * (1.0 + jitter * (2.0 * random - 1.0))).unwrap_or(pause)
 }
 
 /// How an attempt ended.
@@ -96,7 +111,7 @@ impl Schedule {
                 if !tolerated && limit >= 0 && i64::from(self.failures) >= limit {
                     Next::GiveUp
                 } else {
-                    Next::Wait(period)
+                    Next::Wait(self.policy.grown(period, self.failures))
                 }
             }
         }
@@ -119,6 +134,7 @@ mod tests {
             max_failures: max,
             init_max_failures: init_max,
             one_time: false,
+            max_period: None,
             serve_stale: false,
         }
     }
@@ -154,6 +170,19 @@ mod tests {
         assert_eq!(Schedule::new(policy(0, 0)).after(serving), Next::GiveUp);
         let once = Policy { one_time: true, ..forgiving };
         assert_eq!(Schedule::new(once).after(serving), Next::GiveUp);
+    }
+
+    #[test]
+    fn pauses_grow_while_attempts_fail_and_are_spread() {
+        let mut schedule = Schedule::new(Policy { max_period: Some(5 * SECOND), ..policy(-1, -1) });
+        assert_eq!(schedule.after(GOOD), Next::Wait(SECOND));
+        let pauses: Vec<_> = (0..40).map(|_| schedule.after(BAD)).collect();
+        assert_eq!(pauses[..4], [1, 2, 4, 5].map(|n| Next::Wait(n * SECOND)));
+        assert_eq!(pauses[39], Next::Wait(5 * SECOND));
+        assert_eq!(schedule.after(GOOD), Next::Wait(SECOND));
+        assert_eq!(spread(SECOND, 0.0, 0.9), SECOND);
+        assert_eq!(spread(SECOND, 0.5, 0.0), SECOND / 2);
+        assert_eq!(spread(SECOND, 0.5, 1.0), SECOND * 3 / 2);
     }
 
     #[test]

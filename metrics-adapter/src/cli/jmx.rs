@@ -8,7 +8,8 @@ use common::cli::USAGE;
 use common::config::{FromSetting, nearest};
 use common::runtime::{self, Options};
 use common::telemetry::{self, LogFormat, LogLevel};
-use metrics_adapter::source::jmx::{Config, Explanation, explain, run};
+use metrics_adapter::explain::Check;
+use metrics_adapter::source::jmx::{Config, Explanation, cases, explain, run};
 
 /// What stands behind `metrics-adapter jmx`.
 const HELP: &str = "\
@@ -18,6 +19,7 @@ Usage: metrics-adapter jmx [-Dkey=value]... [host:]port config.yaml
        metrics-adapter jmx --check-config config.yaml
        metrics-adapter jmx explain config.yaml     every value, its rule, its series
        metrics-adapter jmx lint config.yaml        rules that never match, are shadowed or fail
+       metrics-adapter jmx test config.yaml FILE   values and the samples they have to give
 
 The configuration file is the one of jmx_exporter; see docs/jmx.md for the additions.
 
@@ -76,6 +78,7 @@ fn execute(request: Request) -> Result<ExitCode, String> {
             findings.iter().for_each(|finding| println!("{finding}"));
             findings.is_empty()
         }),
+        (false, [word, path, file]) if word == "test" => test(&load(path)?, file),
         (false, [listen, path]) => {
             let (config, listen) = (load(path)?, listen_address(listen));
             Ok(runtime::run(Options::default(), async move |shutdown| run(config, &listen, shutdown).await))
@@ -99,6 +102,26 @@ fn explained(config: Config, show: impl Fn(&Explanation) -> bool) -> Result<Exit
         }
         if good { Ok(()) } else { Err("there are findings".to_owned()) }
     }))
+}
+
+/// Runs the cases of a file; 1 when one fails.
+fn test(config: &Config, file: &str) -> Result<ExitCode, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))?;
+    let cases = cases::read_cases(&text).map_err(|problem| format!("{file}:{problem}"))?;
+    let mut failed = 0;
+    for case in &cases {
+        match cases::check(case, config) {
+            Check::Passed => println!("ok      {}", case.name),
+            Check::Failed { missing, unexpected } => {
+                failed += 1;
+                println!("FAILED  {} ({file}:{})", case.name, case.line);
+                missing.iter().for_each(|sample| println!("  missing     {sample}"));
+                unexpected.iter().for_each(|sample| println!("  unexpected  {sample}"));
+            }
+        }
+    }
+    println!("{} passed, {failed} failed", cases.len() - failed);
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn start_logging(request: &Request) -> Result<(), String> {

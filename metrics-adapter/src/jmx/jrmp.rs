@@ -234,6 +234,12 @@ impl ReplyDecoder {
         self.reader.graph()
     }
 
+    /// Whether the next byte starts a reply.
+    #[must_use]
+    pub fn is_between_replies(&self) -> bool {
+        self.state == State::Start
+    }
+
     /// Consumes bytes of the reply to a call of `method`; returns how many, and the outcome at its end. The
     /// next call of this function starts the next reply and forgets the graph of this one.
     ///

@@ -1,6 +1,6 @@
 //! Java management (JMX) without a JVM: object names, values, and the RMI protocol that carries them.
 //!
-//! Everything but [`client`] is pure. [`serialization`] reads Java object streams into an arena, [`jrmp`]
+//! Everything but the drivers [`client`], [`jolokia`] and [`local`] is pure. [`serialization`] reads Java object streams into an arena, [`jrmp`]
 //! frames remote calls and their replies, [`remote`], [`mbean`] and [`value`] give the objects their meaning,
 //! [`client`] moves the bytes with tokio:
 //!
@@ -18,7 +18,9 @@
 //! ```
 
 pub mod client;
+pub mod jolokia;
 pub mod jrmp;
+pub mod local;
 pub mod mbean;
 pub mod number;
 pub mod object_name;

@@ -42,7 +42,7 @@ use tokio::time::MissedTickBehavior;
 use batch::Encoder;
 use queue::Queue;
 use send::Sender;
-pub use state::State;
+pub use state::{State, families};
 pub use target::{Protocol, PushError, Target};
 
 use crate::source::Source;

@@ -23,6 +23,19 @@ pub struct State {
     failing: AtomicBool,
 }
 
+/// The families of several targets as one set, each name once; give every target a URL of its own.
+#[must_use]
+pub fn families<'a>(states: impl IntoIterator<Item = &'a State>) -> Vec<Family> {
+    let mut all: Vec<Family> = Vec::new();
+    for mut family in states.into_iter().flat_map(State::families) {
+        match all.iter_mut().find(|known| known.name == family.name) {
+            Some(known) => known.samples.append(&mut family.samples),
+            None => all.push(family),
+        }
+    }
+    all
+}
+
 impl State {
     pub(super) fn new(target: String) -> Self {
         Self { target, ..Self::default() }
@@ -143,5 +156,30 @@ impl State {
         let (batches, bytes) = queue.waiting();
         self.waiting_batches.store(batches as u64, Ordering::Relaxed);
         self.waiting_bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_targets_share_families() {
+        let (one, two) = (State::new("http://one/".to_owned()), State::new("http://two/".to_owned()));
+        one.taken(5, 2);
+        two.refused(7, "status 400");
+        let all = families([&one, &two]);
+        let samples = |name: &str| -> Vec<f64> {
+            let family = all.iter().find(|family| family.name == name).expect("the family");
+            let number = |sample: &crate::family::Sample| match sample.value {
+                crate::family::Value::Number(number) => number,
+                _ => f64::NAN,
+            };
+            family.samples.iter().map(number).collect()
+        };
+        assert_eq!(samples("metrics_adapter_push_samples_total"), [3.0, 0.0]);
+        assert_eq!(samples("metrics_adapter_push_samples_lost_total"), [0.0, 2.0, 0.0, 7.0]);
+        assert_eq!(all.len(), one.families().len());
+        assert!(two.is_failing() && !one.is_failing());
     }
 }

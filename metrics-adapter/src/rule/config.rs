@@ -19,17 +19,20 @@ pub struct RuleConfig {
     /// Multiplies every value except booleans.
     pub value_factor: Option<f64>,
     /// Label names and values, both templates.
-    pub labels: BTreeMap<Text, Text>,
+    pub labels: Option<BTreeMap<Text, Text>>,
     /// Template for the help text.
     pub help: Option<Text>,
     /// `COUNTER`, `GAUGE`, `UNTYPED` or `UNKNOWN`.
     #[serde(rename = "type")]
     pub kind: Option<Text>,
     /// Matches the attribute's name in snake case.
+    #[serde(deserialize_with = "flag")]
     pub attr_name_snake_case: bool,
     /// Remembers the outcome; the pattern sees `<cache>` instead of the value.
+    #[serde(deserialize_with = "flag")]
     pub cache: bool,
     /// Ours: a match is dropped.
+    #[serde(deserialize_with = "flag")]
     pub drop: bool,
     /// Ours: `info` exports a text as the label `value` of a constant 1.
     pub text: Option<TextExport>,
@@ -106,4 +109,19 @@ impl<'de> Deserialize<'de> for Text {
 /// Keeps a key that is there with no value apart from one that is not there.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Text>, D::Error> {
     Text::deserialize(deserializer).map(Some)
+}
+
+/// A switch in any of the spellings that SnakeYAML takes for a boolean.
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = Text::deserialize(deserializer)?;
+    match text.to_lowercase().as_str() {
+        "true" | "yes" | "on" => Ok(true),
+        "false" | "no" | "off" => Ok(false),
+        _ => Err(de::Error::custom(format!("`{}` is neither true nor false", text.0))),
+    }
+}
+
+/// The same where a missing switch has a meaning of its own.
+pub(crate) fn optional_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    flag(deserializer).map(Some)
 }

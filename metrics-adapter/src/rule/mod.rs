@@ -11,4 +11,5 @@ pub mod name;
 pub mod page;
 pub mod prune;
 pub mod set;
+mod steady;
 pub mod template;

@@ -17,16 +17,17 @@ pub fn safe(text: &str) -> String {
     name
 }
 
-/// Lower-cases, with an underscore before each upper-case letter that follows a lower-case one.
+/// Lower-cases, with an underscore before each upper-case letter that follows neither another one, nor an
+/// underscore, nor nothing.
 #[must_use]
 pub fn snake_case(text: &str) -> String {
     let mut name = String::with_capacity(text.len() + 4);
-    let mut after_lower = false;
+    let mut joined = true;
     for c in text.chars() {
-        if c.is_uppercase() && after_lower {
+        if c.is_uppercase() && !joined {
             name.push('_');
         }
-        after_lower = c.is_lowercase();
+        joined = c.is_uppercase() || c == '_';
         name.extend(c.to_lowercase());
     }
     name
@@ -58,6 +59,9 @@ mod tests {
         assert_eq!(safe("é"), "_");
         assert_eq!(snake_case("HeapMemoryUsage"), "heap_memory_usage");
         assert_eq!(snake_case("GCTime"), "gctime");
+        assert_eq!(snake_case("testTCPTest"), "test_tcptest");
+        assert_eq!(snake_case("HTTP2Requests"), "http2_requests");
+        assert_eq!(snake_case("_Test_Test a\nB"), "_test_test a\n_b");
     }
 
     #[test]

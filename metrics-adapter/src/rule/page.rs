@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::name::remove_reserved_suffixes;
 use super::set::Matched;
@@ -22,7 +23,8 @@ pub enum NameStyle {
 pub struct Page {
     style: NameStyle,
     families: Vec<Collected>,
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<String, usize, foldhash::fast::RandomState>,
+    samples: usize,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,31 @@ struct Collected {
 }
 
 /// Labels, value and rule input of a sample.
-type Unwritten = (Vec<(String, String)>, f64, String);
+type Unwritten = (Vec<(String, String)>, f64, Arc<str>);
+
+/// A sample of which everything but the value is known, ready for the page.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    name: String,
+    help: String,
+    kind: Kind,
+    labels: Vec<(String, String)>,
+    input: Arc<str>,
+}
+
+impl Ready {
+    /// As [`Page::push`] would take it on a page of this style.
+    #[must_use]
+    pub fn new(style: NameStyle, matched: Matched, input: &str) -> Self {
+        let mut name = matched.name;
+        if style == NameStyle::One {
+            remove_reserved_suffixes(&mut name);
+        }
+        let mut labels = matched.labels;
+        labels.sort();
+        Self { name, help: matched.help, kind: matched.kind, labels, input: input.into() }
+    }
+}
 
 impl Page {
     /// An empty page.
@@ -47,32 +73,33 @@ impl Page {
 
     /// Adds one sample. `input` is the rule input up to the value; it tells samples apart that would
     /// otherwise be the same.
-    pub fn push(&mut self, matched: Matched, input: String) {
-        let mut name = matched.name;
-        if self.style == NameStyle::One {
-            remove_reserved_suffixes(&mut name);
-        }
-        let mut labels = matched.labels;
-        labels.sort();
-        let index = match self.by_name.entry(name) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                let name = entry.key().clone();
+    pub fn push(&mut self, matched: Matched, input: &str) {
+        let value = matched.value;
+        self.push_ready(&Ready::new(self.style, matched, input), value);
+    }
+
+    /// Adds one sample that was prepared before.
+    pub fn push_ready(&mut self, ready: &Ready, value: f64) {
+        let index = match self.by_name.get(&ready.name) {
+            Some(index) => *index,
+            None => {
                 self.families.push(Collected {
-                    name,
-                    help: matched.help,
-                    kind: matched.kind,
+                    name: ready.name.clone(),
+                    help: ready.help.clone(),
+                    kind: ready.kind,
                     samples: Vec::new(),
                     verbatim: false,
                 });
-                *entry.insert(self.families.len() - 1)
+                self.by_name.insert(ready.name.clone(), self.families.len() - 1);
+                self.families.len() - 1
             }
         };
         let family = &mut self.families[index];
-        if family.kind != matched.kind {
+        if family.kind != ready.kind {
             family.kind = Kind::Untyped;
         }
-        family.samples.push((labels, matched.value, input));
+        self.samples += 1;
+        family.samples.push((ready.labels.clone(), value, Arc::clone(&ready.input)));
     }
 
     /// Adds a constant 1 under a name that keeps its suffix.
@@ -89,7 +116,8 @@ impl Page {
             });
             self.families.len() - 1
         });
-        self.families[index].samples.push((labels, 1.0, String::new()));
+        self.samples += 1;
+        self.families[index].samples.push((labels, 1.0, "".into()));
     }
 
     /// Adds everything of another page of the same style; families of one name become one.
@@ -98,6 +126,7 @@ impl Page {
             *self = other;
             return;
         }
+        self.samples += other.samples;
         let keys: HashMap<usize, String> =
             other.by_name.into_iter().map(|(key, index)| (index, key)).collect();
         for (index, family) in other.families.into_iter().enumerate() {
@@ -121,7 +150,7 @@ impl Page {
     /// Number of samples so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.families.iter().map(|family| family.samples.len()).sum()
+        self.samples
     }
 
     /// Whether there is none.
@@ -144,7 +173,7 @@ impl Collected {
         let clash = self.samples.windows(2).any(|pair| pair[0].0 == pair[1].0);
         if clash {
             for (labels, _, input) in &mut self.samples {
-                labels.push(("_objectname".to_owned(), std::mem::take(input)));
+                labels.push(("_objectname".to_owned(), input.to_string()));
                 labels.sort();
             }
             self.samples.sort_by(|a, b| a.0.cmp(&b.0));
@@ -173,10 +202,10 @@ mod tests {
     #[test]
     fn suffixes_and_mixed_types() {
         let mut page = Page::new(NameStyle::One);
-        page.push(matched("a_total", Kind::Gauge, &[]), "x".into());
-        page.push(matched("b_total", Kind::Counter, &[]), "x".into());
-        page.push(matched("c", Kind::Counter, &[("l", "1")]), "x".into());
-        page.push(matched("c", Kind::Gauge, &[]), "y".into());
+        page.push(matched("a_total", Kind::Gauge, &[]), "x");
+        page.push(matched("b_total", Kind::Counter, &[]), "x");
+        page.push(matched("c", Kind::Counter, &[("l", "1")]), "x");
+        page.push(matched("c", Kind::Gauge, &[]), "y");
         let families = page.finish();
         let names: Vec<(&str, Kind)> = families.iter().map(|f| (f.name.as_str(), f.kind)).collect();
         assert_eq!(names, [("a", Kind::Gauge), ("b_total", Kind::Counter), ("c", Kind::Untyped)]);
@@ -186,7 +215,7 @@ mod tests {
     fn merged_pages_are_one() {
         let page = |name: &str, kind, label: &str| {
             let mut page = Page::new(NameStyle::One);
-            page.push(matched(name, kind, &[("l", label)]), "x".into());
+            page.push(matched(name, kind, &[("l", label)]), "x");
             page.push_verbatim("i_info", "h", vec![("l".into(), label.into())]);
             page
         };
@@ -201,10 +230,10 @@ mod tests {
     #[test]
     fn clashing_samples_are_told_apart() {
         let mut page = Page::new(NameStyle::One);
-        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=1><>A".into());
-        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=2><>A".into());
-        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=2><>A".into());
-        page.push(matched("a", Kind::Gauge, &[("l", "2")]), "d<x=3><>A".into());
+        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=1><>A");
+        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=2><>A");
+        page.push(matched("a", Kind::Gauge, &[("l", "1")]), "d<x=2><>A");
+        page.push(matched("a", Kind::Gauge, &[("l", "2")]), "d<x=3><>A");
         let family = page.finish().remove(0);
         assert_eq!(family.samples.len(), 3);
         assert_eq!(family.samples[0].labels[0], ("_objectname".to_owned(), "d<x=1><>A".to_owned()));

@@ -13,11 +13,11 @@ use regex_automata::{Anchored, Input};
 use super::set::RuleSet;
 
 /// Every byte that `String.valueOf` of a number or boolean can contain.
-const VALUE_BYTES: &[u8] = b"0123456789.-+EINaftinyrulse";
+pub(super) const VALUE_BYTES: &[u8] = b"0123456789.-+EINaftinyrulse";
 /// States looked at for one attribute; beyond it the attribute is fetched.
-const MAX_STATES: usize = 400;
+pub(super) const MAX_STATES: usize = 400;
 /// Bytes of learnt states that are kept from one attribute to the next.
-const MAX_CACHE_BYTES: usize = 1 << 20;
+pub(super) const MAX_CACHE_BYTES: usize = 1 << 20;
 
 /// The automata of one rule set.
 #[derive(Debug)]

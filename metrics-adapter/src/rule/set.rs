@@ -1,14 +1,17 @@
 //! The rules of one configuration, compiled, and what they make of a leaf.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use regex::{RegexSet, RegexSetBuilder};
+use regex_automata::hybrid::dfa::Cache;
 use thiserror::Error;
 
 use super::config::{RuleConfig, TextExport};
 use super::java_regex::{Captures, Exhausted, JavaRegex, PatternError};
 use super::leaf::{Leaf, LeafValue};
 use super::name::{safe, snake_case};
+use super::steady::Judge;
 use super::template::{Template, TemplateError};
 use crate::family::Kind;
 
@@ -103,6 +106,23 @@ pub struct RuleSet {
     filter: Option<RegexSet>,
     /// Rule index of each pattern in `filter`.
     filtered: Vec<usize>,
+    /// Knows which patterns cannot tell values apart.
+    judge: Option<Judge>,
+}
+
+/// What [`RuleSet::steady`] has learnt; one for each thread of work.
+#[derive(Debug)]
+pub struct Learnt(Option<Cache>);
+
+/// The outcome of a number or boolean, whatever its value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Steady {
+    /// No rule matches.
+    Unmatched,
+    /// The rule of this index matches and yields nothing.
+    Nothing(usize),
+    /// The rule of this index yields this sample; with a factor, its value is the leaf's times that.
+    Sample(usize, Matched, Option<f64>),
 }
 
 #[derive(Debug)]
@@ -134,7 +154,8 @@ impl RuleSet {
             rules.push(Rule::new(config).map_err(|cause| RuleError { number: index + 1, cause })?);
         }
         let (filter, filtered) = filter(&rules);
-        Ok(Self { rules, naming, filter, filtered })
+        let judge = judge(&rules);
+        Ok(Self { rules, naming, filter, filtered, judge })
     }
 
     /// The rules of a configuration that has none: everything under its default name.
@@ -153,7 +174,7 @@ impl RuleSet {
             drop: false,
             info: false,
         };
-        Self { rules: vec![rule], naming, filter: None, filtered: Vec::new() }
+        Self { rules: vec![rule], naming, filter: None, filtered: Vec::new(), judge: None }
     }
 
     /// How many rules there are.
@@ -222,6 +243,48 @@ impl RuleSet {
             };
         }
         Ok(Outcome::Unmatched)
+    }
+
+    /// Room for what [`RuleSet::steady`] learns.
+    #[must_use]
+    pub fn learnt(&self) -> Learnt {
+        Learnt(self.judge.as_ref().map(Judge::cache))
+    }
+
+    /// The outcome of this leaf, a number or a boolean, if it is the same for every value. `None` also when
+    /// it cannot be told, or a rule cannot be carried out.
+    pub fn steady(&self, leaf: &Leaf<'_>, learnt: &mut Learnt) -> Option<Steady> {
+        let mut texts = Texts { leaf, forms: [None, None, None, None] };
+        let mut blind: [Option<HashSet<usize>>; 2] = [None, None];
+        for (index, rule) in self.rules.iter().enumerate() {
+            let captures = match &rule.pattern {
+                None => None,
+                Some(pattern) => {
+                    if !rule.cache {
+                        let known = &mut blind[usize::from(rule.snake_case)];
+                        if known.is_none() {
+                            let mut input = String::with_capacity(128);
+                            write_input(&mut input, leaf, rule.snake_case);
+                            input.push_str(": ");
+                            *known = self.judge.as_ref()?.blind(learnt.0.as_mut()?, &input);
+                        }
+                        if !known.as_ref()?.contains(&index) {
+                            return None;
+                        }
+                    }
+                    let Some(captures) = pattern.captures(texts.of(rule.snake_case, rule.cache)).ok()? else {
+                        continue;
+                    };
+                    Some(captures)
+                }
+            };
+            let factor = rule.value.is_none().then_some(rule.value_factor);
+            return match self.carry_out(rule, leaf, captures.as_ref(), &[]).ok()? {
+                Some(matched) => Some(Steady::Sample(index, matched, factor)),
+                None => Some(Steady::Nothing(index)),
+            };
+        }
+        Some(Steady::Unmatched)
     }
 
     fn carry_out(
@@ -303,7 +366,9 @@ impl RuleSet {
         if self.naming.lowercase_names { name.to_lowercase() } else { name.to_owned() }
     }
 
-    fn label_name(&self, name: &str) -> String {
+    /// A label name as this configuration wants it, from one that is safe as a metric name.
+    #[must_use]
+    pub fn label_name(&self, name: &str) -> String {
         // A colon is legal in metric names only.
         let name = name.replace(':', "_");
         if self.naming.lowercase_labels { name.to_lowercase() } else { name }
@@ -317,7 +382,7 @@ impl RuleSet {
 impl Rule {
     fn new(config: &RuleConfig) -> Result<Self, RuleProblem> {
         if config.name.is_none()
-            && (config.help.is_some() || !config.labels.is_empty() || config.value.is_some())
+            && (config.help.is_some() || config.labels.is_some() || config.value.is_some())
         {
             return Err(RuleProblem::Incomplete("`name` is needed with `help`, `labels` or `value`"));
         }
@@ -331,7 +396,7 @@ impl Rule {
             name: config.name.as_deref().map(parse),
             value: config.value.as_deref().map(parse),
             value_factor: config.value_factor.unwrap_or(1.0),
-            labels: config.labels.iter().map(|(key, value)| (parse(key), parse(value))).collect(),
+            labels: config.labels.iter().flatten().map(|(key, value)| (parse(key), parse(value))).collect(),
             help: config.help.as_deref().map(parse),
             kind: match config.kind.as_deref() {
                 Some("COUNTER") => Kind::Counter,
@@ -349,6 +414,14 @@ impl Rule {
     fn sees_plain_input(&self) -> bool {
         !self.snake_case && !self.cache
     }
+}
+
+fn judge(rules: &[Rule]) -> Option<Judge> {
+    let linear = |(index, rule): (usize, &Rule)| Some((index, rule.pattern.as_ref()?.linear()?.to_owned()));
+    let sources: Vec<(usize, String)> = rules.iter().enumerate().filter_map(linear).collect();
+    let sources: Vec<(usize, &str)> =
+        sources.iter().map(|(index, source)| (*index, source.as_str())).collect();
+    Judge::new(&sources)
 }
 
 /// Automata for all rules at once; without them every rule is tried in turn.

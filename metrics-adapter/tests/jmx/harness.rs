@@ -40,19 +40,40 @@ impl Jvm {
 
     /// `management` are `com.sun.management.jmxremote.` properties.
     pub(crate) fn start(port: u16, management: &[&str], options: &[String], arguments: &[&str]) -> Self {
+        let main = ["-cp".to_owned(), classes().display().to_string(), "Fixture".to_owned()];
+        let main = options.iter().cloned().chain(main).chain(arguments.iter().map(|word| (*word).to_owned()));
+        Self::start_main(port, management, &main.collect::<Vec<_>>())
+    }
+
+    /// A JVM that no client can reach over a port.
+    pub(crate) fn without_port(arguments: &[&str]) -> Self {
+        let main = ["-cp".to_owned(), classes().display().to_string(), "Fixture".to_owned()];
+        let main = main.into_iter().chain(arguments.iter().map(|word| (*word).to_owned()));
+        Self::start_main(0, &[], &main.collect::<Vec<_>>())
+    }
+
+    /// `main` is everything from the options on; port 0 leaves the management agent out.
+    fn start_main(port: u16, management: &[&str], main: &[String]) -> Self {
         let mut command = Command::new("java");
         command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.arg("-Djava.rmi.server.hostname=unreachable.invalid");
-        for property in [format!("port={port}"), format!("rmi.port={port}"), "host=127.0.0.1".to_owned()] {
-            command.arg(format!("-Dcom.sun.management.jmxremote.{property}"));
+        if port != 0 {
+            for property in [format!("port={port}"), format!("rmi.port={port}"), "host=127.0.0.1".to_owned()]
+            {
+                command.arg(format!("-Dcom.sun.management.jmxremote.{property}"));
+            }
         }
         command.args(management.iter().map(|property| format!("-Dcom.sun.management.jmxremote.{property}")));
-        command.args(options).arg("-cp").arg(classes()).arg("Fixture").args(arguments);
+        command.args(main);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("java");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), "ready", "the fixture did not start");
         Self { child, port }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -199,4 +220,22 @@ pub(crate) fn cutting_relay(port: u16, limit: Arc<Mutex<usize>>) -> u16 {
         let _ = client.shutdown(std::net::Shutdown::Both);
         let _ = upstream.shutdown(std::net::Shutdown::Both);
     })
+}
+
+/// A JVM with the fixture's beans behind a Jolokia agent, and its RMI port for comparison.
+pub(crate) fn agent(user: &str) -> (Jvm, u16) {
+    static JARS: &str = "/usr/share/java/jolokia-core.jar:/usr/share/java/json-simple.jar";
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let classes = classes().display().to_string();
+    BUILT.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Agent.java");
+        let mut command = Command::new("javac");
+        command.args(["-cp", &format!("{classes}:{JARS}"), "-d", &classes]).arg(source);
+        assert!(command.status().expect("javac of a JDK").success(), "libjolokia-core-java is needed");
+    });
+    let port = free_port();
+    let main = ["-cp".to_owned(), format!("{classes}:{JARS}"), "Agent".to_owned(), port.to_string()];
+    let main: Vec<String> = main.into_iter().chain([user.to_owned()]).collect();
+    let jvm = Jvm::start_main(free_port(), &["authenticate=false", "ssl=false"], &main);
+    (jvm, port)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
 
 mod harness;
+mod transports;
 
 use std::io::{Read, Write};
 use std::process::Command;
@@ -334,6 +335,8 @@ httpServer:
     assert!(body.ends_with("# EOF\n"));
     assert_eq!(adapter.request("/-/healthy", with).2, "Exporter is healthy.");
     assert!(adapter.request("/", with).2.contains("127.0.0.1"));
+    let (_, _, status) = adapter.request("/status.json", with);
+    assert!(status.contains("1 of 1 JVMs answer") && status.contains(": values"), "{status}");
     assert_eq!(adapter.request("/nowhere", with).0, 404);
 }
 

@@ -162,3 +162,24 @@ fn the_state_machine_is_dumped() {
     let _adapter = Adapter::with_mapping(OLD, &[&format!("--debug.dump-fsm={}", path.display())]);
     assert!(std::fs::read_to_string(path).unwrap().starts_with("digraph g {"));
 }
+
+#[test]
+fn flags_of_the_event_queue_are_taken_checked_and_explained() {
+    let flags = [
+        "--statsd.event-queue-size=20000",
+        "--statsd.event-flush-threshold=10",
+        "--statsd.event-flush-interval=5s",
+    ];
+    let adapter = Adapter::start(&flags);
+    adapter.send("at.once:1|c");
+    adapter.wait_for("at_once", 1.0);
+    let log = adapter.log();
+    for flag in flags {
+        let name = flag.split('=').next().unwrap();
+        assert_eq!(log.matches(&format!("{name} changes nothing: ")).count(), 1, "{log}");
+    }
+    assert!(!Adapter::start(&[]).log().contains("changes nothing"));
+    for wrong in ["--statsd.event-queue-size=-1", "--statsd.event-flush-interval=soon"] {
+        assert_eq!(command(&[wrong]).status.code(), Some(2), "{wrong}");
+    }
+}

@@ -1,7 +1,9 @@
 //! One downstream connection: its session, its answers in order, and the task that moves its bytes.
 
+use super::clustered_own::Kept;
 use super::consistency::OwnWrites;
 use super::hub::Hub;
+use crate::cluster::NO_SLOT;
 use crate::resp::{RequestFramer, RequestLimits};
 use crate::session::{Profile, Session};
 use crate::upstream::{Buffer, Link, Socket};
@@ -70,6 +72,13 @@ pub(super) struct ClientState {
     pub(super) streaming: bool,
     /// Input waits for answers or for room.
     pub(super) parked: bool,
+    /// Own connections to a cluster: the slot that the next one is for.
+    pub(super) own_slot: u16,
+    /// Where the next one goes instead of to that slot's owner.
+    pub(super) own_server: Option<usize>,
+    pub(super) kept: Kept,
+    /// It has to authenticate itself first.
+    pub(super) locked: bool,
     /// Nothing more is read; closed when all is answered.
     pub(super) closing: bool,
     pub(super) closed: bool,
@@ -113,6 +122,10 @@ impl Client {
             switching: None,
             streaming: false,
             parked: false,
+            own_slot: NO_SLOT,
+            own_server: None,
+            kept: Kept::default(),
+            locked: false,
             closing: false,
             closed: false,
             blocked: false,
@@ -129,7 +142,10 @@ impl Client {
     pub(super) async fn run(self: Rc<Self>, hub: Rc<Hub>) {
         let outcome = poll_fn(|cx| self.poll(&hub, cx)).await;
         if let Err(error) = outcome {
-            tracing::debug!(client = self.id, %error, "client connection broke");
+            match self.socket.is_handshaking() {
+                true => tracing::info!(client = self.id, %error, "TLS hand-shake with a client failed"),
+                false => tracing::debug!(client = self.id, %error, "client connection broke"),
+            }
         }
         hub.client_gone(&self);
     }
@@ -158,7 +174,8 @@ impl Client {
             }
             let (finished, parked, closing) = {
                 let state = self.state.borrow();
-                let finished = state.closing && state.slots.is_empty() && state.out.is_empty();
+                let finished =
+                    state.closing && state.slots.is_empty() && state.out.is_empty() && !state.blocked;
                 (finished || state.closed, state.parked, state.closing)
             };
             if finished {
@@ -189,7 +206,7 @@ impl Client {
             let whole = bytes.len();
             match self.socket.try_write(bytes) {
                 Ok(count) => {
-                    state.blocked = count < whole;
+                    state.blocked = count < whole || self.socket.is_backed_up();
                     state.out.consume(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.blocked = true,
@@ -226,6 +243,17 @@ impl ClientState {
         self.unanswered += len;
         self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode, len: len as u32 });
         self.head + self.slots.len() as u64 - 1
+    }
+
+    /// The request `seq`, which was just given its place, reads from a replica.
+    pub(super) fn read_from_replica(&mut self, seq: u64) {
+        let index = seq.wrapping_sub(self.head) as usize;
+        if let Some(slot) = self.slots.get_mut(index)
+            && slot.mode == Mode::Neutral
+        {
+            slot.mode = Mode::ReplicaRead;
+            self.replica_reads += 1;
+        }
     }
 
     /// Answers the next request without asking anybody.

@@ -2,6 +2,7 @@
 
 use super::client::{Client, HIGH_WATER};
 use super::hub::Hub;
+use crate::cluster::{Redirect, is_nothing};
 use crate::upstream::{Link, LinkError, LinkState, Waiter};
 use std::rc::Rc;
 
@@ -16,6 +17,7 @@ struct Healed {
 #[derive(Default)]
 struct Aftermath {
     healed: Vec<Healed>,
+    redirected: Option<Vec<u8>>,
     congested: Option<Rc<Client>>,
     released: bool,
 }
@@ -48,7 +50,9 @@ impl Hub {
         if let Some(client) = aftermath.congested {
             self.congested(link, &client);
         }
-        if aftermath.released {
+        if let Some(error) = aftermath.redirected {
+            self.replay(link, &error);
+        } else if aftermath.released {
             self.release_own(link);
         }
         if outcome && link.detached.get().is_some() && !link.own.get() {
@@ -79,7 +83,7 @@ impl Hub {
             if chunk.taken == 0 {
                 break;
             }
-            let data = &bytes[at..at + chunk.taken];
+            let mut data = &bytes[at..at + chunk.taken];
             at += chunk.taken;
             if state.framer.is_push() {
                 if let Some(owner) = &state.owner {
@@ -90,13 +94,29 @@ impl Hub {
             let Some(waiter) = state.waiters.front() else { return Err(LinkError::Unexpected) };
             if fresh && chunk.done && data[0] == b'-' {
                 self.metrics.error_replies.inc();
-                if !link.own.get() && proves_nothing_ran(waiter, data) {
+                if self.clustered.get() && link.own.get() && self.is_redirected(link, data, state) {
+                    aftermath.redirected = Some(data.to_vec());
+                    return Ok(bytes.len());
+                }
+                if self.clustered.get() && link.own.get() {
+                    data = self.shown(link, state, data);
+                }
+                let redirected = self.clustered.get() && Redirect::parse(data).is_some();
+                if !waiter.abandoned && !link.own.get() && (redirected || proves_nothing_ran(waiter, data)) {
                     let Some(waiter) = state.waiters.pop_front() else { break };
                     let request = state.out.as_slice()[..waiter.len as usize].to_vec();
                     self.consumed(link, state, waiter.len);
                     aftermath.healed.push(Healed { waiter, request, error: data.to_vec() });
                     continue;
                 }
+            }
+            if self.clustered.get() && chunk.done && self.is_doubtful(link, waiter, data, fresh) {
+                let Some(mut waiter) = state.waiters.pop_front() else { break };
+                waiter.anywhere = false;
+                let request = state.out.as_slice()[..waiter.len as usize].to_vec();
+                self.consumed(link, state, waiter.len);
+                aftermath.healed.push(Healed { waiter, request, error: Vec::new() });
+                continue;
             }
             let succeeded = data[0] != b'-';
             self.answer(link, waiter, data, chunk.done, fresh && succeeded, aftermath);
@@ -110,6 +130,24 @@ impl Hub {
             }
         }
         Ok(at)
+    }
+
+    /// Whether a replica's answer says that a key is not there: it does not know what is just being moved elsewhere.
+    fn is_doubtful(&self, link: &Link, waiter: &Waiter, data: &[u8], fresh: bool) -> bool {
+        if !waiter.anywhere || waiter.abandoned || self.owner(waiter.slot) == Some(link.server.get()) {
+            return false;
+        }
+        match &waiter.part {
+            None => fresh && is_nothing(data),
+            Some(part) => {
+                let mut joined = part.joined.borrow_mut();
+                let doubtful = joined.has_nil(part.index, data);
+                if doubtful {
+                    joined.restart(part.index);
+                }
+                doubtful
+            }
+        }
     }
 
     fn consumed(&self, link: &Link, state: &mut LinkState, len: u32) {
@@ -140,7 +178,16 @@ impl Hub {
         if state.closing && state.slots.is_empty() {
             return;
         }
-        state.reply(waiter.seq, data, done);
+        match &waiter.part {
+            None => state.reply(waiter.seq, data, done),
+            Some(part) => {
+                let mut joined = part.joined.borrow_mut();
+                if !joined.push(part.index, data, done) {
+                    return;
+                }
+                state.reply(waiter.seq, &joined.finish(), true);
+            }
+        }
         if done && link.own.get() && state.own.as_ref().is_some_and(|own| Rc::ptr_eq(own, link)) {
             state.own_busy = state.own_busy.saturating_sub(1);
             self.fence_own_answered(state);
@@ -151,6 +198,10 @@ impl Hub {
         {
             state.switching = None;
             if succeeded {
+                if state.locked {
+                    state.locked = false;
+                    state.framer.set_limits(self.live.get().limits);
+                }
                 state.session.profile = profile;
                 state.lane = self.lane(profile);
             }
@@ -174,8 +225,18 @@ impl Hub {
 
     fn heal(self: &Rc<Self>, link: &Rc<Link>, healed: Healed) {
         let Healed { mut waiter, request, error } = healed;
-        waiter.attempts += 1;
+        waiter.attempts = waiter.attempts.saturating_add(1);
         self.metrics.healed.inc();
+        if error.is_empty() {
+            return self.send_again(waiter, request, None);
+        }
+        let (mut waiter, request, error) = match self.clustered.get() {
+            false => (waiter, request, error),
+            true => match self.redirect(link, waiter, request, error) {
+                Some(other) => other,
+                None => return,
+            },
+        };
         if error.starts_with(b"-NOSCRIPT") {
             // The primary is where scripts are loaded.
             waiter.anywhere = false;
@@ -205,7 +266,7 @@ impl Hub {
             self.detach(link);
             if self.evacuate(link, client) {
                 // Somebody's write is behind it and cannot be moved: read on.
-                if unread > self.settings.client_output_limit {
+                if unread > self.live.get().client_output_limit {
                     self.kick(client, "it does not read its answers, and others wait behind it");
                     client.state.borrow_mut().closed = true;
                 }

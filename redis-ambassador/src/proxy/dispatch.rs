@@ -47,6 +47,9 @@ impl Hub {
         if waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
+        if self.clustered.get() {
+            return self.send_again_clustered(waiter, request, last_error);
+        }
         let lane = waiter.client.state.borrow().lane;
         let fresh = |server: &usize| self.is_fresh(*server, waiter.epoch);
         let replica = match waiter.anywhere {
@@ -72,7 +75,16 @@ impl Hub {
         if state.closed {
             return;
         }
-        state.reply(waiter.seq, answer, true);
+        match &waiter.part {
+            None => state.reply(waiter.seq, answer, true),
+            Some(part) => {
+                let mut joined = part.joined.borrow_mut();
+                joined.restart(part.index);
+                if joined.push(part.index, answer, true) {
+                    state.reply(waiter.seq, &joined.finish(), true);
+                }
+            }
+        }
         if state.switching.as_ref().is_some_and(|(seq, _)| *seq == waiter.seq) {
             state.switching = None;
         }
@@ -138,6 +150,15 @@ impl Hub {
         }
         self.metrics.lost(was_up);
         self.suspend(server);
+        if let Some(owner) = &owner
+            && self.clustered.get()
+            && !matches!(error, LinkError::Refused(_))
+            && owner.state.borrow_mut().can_begin_again()
+        {
+            // Nothing of a transaction is run before EXEC, so the next owner of its slot can have it.
+            self.replay_on(owner, link.slot.get(), None, waiters.into_iter().collect());
+            return;
+        }
         let mut at = 0;
         for (index, waiter) in waiters.into_iter().enumerate() {
             let end = at + waiter.len as usize;
@@ -168,7 +189,9 @@ impl Hub {
         if begun && waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
-        if begun && waiter.client.has_begun(waiter.seq) {
+        if let Some(part) = &waiter.part {
+            part.joined.borrow_mut().restart(part.index);
+        } else if begun && waiter.client.has_begun(waiter.seq) {
             // Half an answer is on its way to the client and its rest will never come.
             self.kick(&waiter.client, "connection to the server was lost in the middle of an answer");
             return self.fence_done(&waiter);

@@ -1,8 +1,9 @@
 //! What all connections of one worker share.
 
 use super::client::Client;
+use super::clustered::Cluster;
 use super::limbo::Limbo;
-use super::worker::WorkerSettings;
+use super::worker::{Live, WorkerSettings};
 use crate::command::Table;
 use crate::metrics::WorkerMetrics;
 use crate::route::{View, least_outstanding};
@@ -27,11 +28,15 @@ pub(super) type Users = Vec<Option<Credentials>>;
 
 pub(crate) struct Hub {
     pub(super) settings: WorkerSettings,
+    pub(super) live: Cell<Live>,
     pub(super) metrics: WorkerMetrics,
     pub(super) table: RefCell<Arc<Table>>,
     pub(super) topology: RefCell<Arc<Topology>>,
     /// The topology's view, less what this worker has just seen failing.
     pub(super) view: RefCell<View>,
+    /// The servers are nodes of a Redis Cluster.
+    pub(super) clustered: Cell<bool>,
+    pub(super) cluster: RefCell<Cluster>,
     /// Fit replicas; rebuilt with the view.
     pub(super) candidates: RefCell<Vec<usize>>,
     /// Hub clock until which a server gets no reads.
@@ -72,11 +77,14 @@ impl Hub {
         credentials: Option<Credentials>,
     ) -> Rc<Self> {
         let read_buffer = 64 << 10;
+        let live = settings.tuning.borrow().live;
         Rc::new(Self {
             metrics,
             table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
             topology: RefCell::default(),
             view: RefCell::default(),
+            clustered: Cell::new(false),
+            cluster: RefCell::default(),
             candidates: RefCell::default(),
             suspended: RefCell::default(),
             lanes: RefCell::new(vec![Lane { profile: Profile::default(), links: Vec::new() }]),
@@ -95,6 +103,7 @@ impl Hub {
             picked: Cell::new(false),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            live: Cell::new(live),
             settings,
             clock: Cell::new(0),
             start: Instant::now(),
@@ -213,20 +222,34 @@ impl Hub {
         let view = self.view.borrow();
         let fit = view.replicas().filter(|server| suspended.get(*server).is_none_or(|until| *until <= now));
         *self.candidates.borrow_mut() = fit.collect();
+        if self.clustered.get() {
+            self.cluster.borrow_mut().choose(&self.candidates.borrow(), view.primary);
+        }
     }
 
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
-        let promoted = topology.view.primary.filter(|primary| self.primary() != Some(*primary));
-        *self.topology.borrow_mut() = Arc::clone(topology);
+        let promoted = topology
+            .view
+            .primary
+            .filter(|_| topology.view.cluster.is_none())
+            .filter(|primary| self.primary() != Some(*primary));
+        let before = self.topology.replace(Arc::clone(topology));
         *self.view.borrow_mut() = topology.view.clone();
         self.suspended.borrow_mut().clear();
+        self.update_cluster(topology);
         self.refresh_candidates();
         self.metrics.name_servers(topology.servers.iter().map(ToString::to_string));
         if let Some(table) = &topology.table {
             *self.table.borrow_mut() = self.settings.restrict(table);
         }
         self.retire_links();
+        for (server, (now, before)) in topology.servers.iter().zip(&before.servers).enumerate() {
+            if !Arc::ptr_eq(now, before) {
+                self.metrics.rename_server(server, &now.to_string());
+                self.renew_links(server);
+            }
+        }
         if let Some(primary) = promoted {
             self.renew_links(primary);
         }
@@ -250,7 +273,7 @@ impl Hub {
         for lane in self.lanes.borrow_mut().iter_mut() {
             for (server, link) in lane.links.iter_mut().enumerate() {
                 let standing = view.servers.get(server).copied().unwrap_or_default();
-                if view.primary == Some(server) || standing.fit {
+                if view.uses(server) {
                     continue;
                 }
                 let Some(link) = link.take() else { continue };
@@ -268,7 +291,10 @@ impl Hub {
                 self.link_lost(&link, &crate::upstream::LinkError::Retired("it does not answer"));
             }
         }
-        let kept = |link: &Link| view.primary == Some(link.server.get());
+        let kept = |link: &Link| {
+            let server = link.server.get();
+            view.primary == Some(server) || view.is_owner(server)
+        };
         self.idle.borrow_mut().retain(|(_, link)| {
             let keep = kept(link);
             if !keep {

@@ -2,7 +2,7 @@
 
 use super::hub::Hub;
 use crate::upstream::Waiter;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 #[derive(Debug)]
@@ -16,14 +16,14 @@ struct Stray {
 #[derive(Debug, Default)]
 pub(super) struct Limbo {
     strays: VecDeque<Stray>,
+    /// Writes in it, by slot.
+    writes: HashMap<u16, usize>,
     /// Bytes of the requests in it.
     bytes: usize,
     /// Hub clock before which no new attempt is made.
     retry_at: u64,
 }
 
-/// More bytes than this do not wait.
-const MAX_BYTES: usize = 256 << 20;
 /// Pause between attempts, in microseconds.
 const PAUSE: u64 = 20_000;
 
@@ -34,11 +34,17 @@ impl Hub {
         !self.limbo.borrow().strays.is_empty()
     }
 
+    /// Whether writes to a slot have to queue behind others that wait for its owner.
+    pub(super) fn slot_waits(&self, slot: u16) -> bool {
+        let limbo = self.limbo.borrow();
+        !limbo.writes.is_empty() && limbo.writes.contains_key(&slot)
+    }
+
     /// Puts a request aside until a server can take it.
     pub(super) fn hold(&self, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
         self.metrics.held.inc();
         let mut limbo = self.limbo.borrow_mut();
-        if limbo.bytes + request.len() > MAX_BYTES {
+        if limbo.bytes + request.len() > self.live.get().max_queued {
             drop(limbo);
             self.crowded.borrow_mut().push(waiter);
             return;
@@ -46,6 +52,9 @@ impl Hub {
         limbo.bytes += request.len();
         if limbo.strays.is_empty() {
             limbo.retry_at = self.now() + PAUSE;
+        }
+        if !waiter.read {
+            *limbo.writes.entry(waiter.slot).or_default() += 1;
         }
         limbo.strays.push_back(Stray { waiter, request, last_error });
     }
@@ -65,6 +74,7 @@ impl Hub {
         let strays = {
             let mut limbo = self.limbo.borrow_mut();
             limbo.bytes = 0;
+            limbo.writes.clear();
             std::mem::take(&mut limbo.strays)
         };
         for stray in strays {
@@ -78,7 +88,7 @@ impl Hub {
             self.metrics.refused.inc();
             self.finish(&waiter, b"-NOPRIMARY too many commands wait for a server; this one was not run\r\n");
         }
-        let wait = self.settings.failover_wait.as_micros() as u64;
+        let wait = self.live.get().failover_wait.as_micros() as u64;
         loop {
             let expired = {
                 let mut limbo = self.limbo.borrow_mut();
@@ -88,6 +98,14 @@ impl Hub {
                     Some(stray) if due(stray) => {
                         let expired = limbo.strays.pop_front();
                         limbo.bytes -= expired.as_ref().map_or(0, |stray| stray.request.len());
+                        if let Some(stray) = &expired
+                            && let Some(count) = limbo.writes.get_mut(&stray.waiter.slot)
+                        {
+                            *count -= usize::from(!stray.waiter.read);
+                            if *count == 0 {
+                                limbo.writes.remove(&stray.waiter.slot);
+                            }
+                        }
                         expired
                     }
                     _ => None,
@@ -95,7 +113,7 @@ impl Hub {
             };
             let Some(stray) = expired else { break };
             let error = stray.last_error.unwrap_or_else(|| {
-                let waited = common::config::format_duration(self.settings.failover_wait);
+                let waited = common::config::format_duration(self.live.get().failover_wait);
                 format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n")
                     .into_bytes()
             });

@@ -34,10 +34,13 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
 
 async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     let started = hub.now();
+    if link.hesitates.get() {
+        tokio::time::sleep(PAUSE).await;
+    }
     loop {
         let outcome = attempt(hub, link).await;
         let waited = Duration::from_micros(hub.now() - started);
-        let retry = link.own.get() && !link.is_closed() && waited < hub.settings.failover_wait;
+        let retry = link.own.get() && !link.is_closed() && waited < hub.live.get().failover_wait;
         match outcome {
             Ok(socket) => return Ok(socket),
             Err(error @ LinkError::Refused(_)) => return Err(error),
@@ -51,17 +54,26 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
 async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     if link.own.get() {
         // The primary may have changed since the last attempt.
-        link.server.set(hub.primary().ok_or(LinkError::NoPrimary)?);
+        let target = link.fixed.get().or_else(|| hub.owner(link.slot.get()));
+        link.server.set(target.ok_or(LinkError::NoPrimary)?);
     }
     let address = hub.topology.borrow().address(link.server.get()).ok_or(LinkError::NoPrimary)?;
     let user = link.profile.user as usize;
-    let credentials = hub.users.borrow().get(user).cloned().flatten();
+    let credentials = match user {
+        0 => hub.settings.access.credentials(),
+        user => hub.users.borrow().get(user).cloned().flatten(),
+    };
     let extras = {
         let state = link.state.borrow();
         state.owner.as_ref().map(|owner| owner.state.borrow().session.replay()).unwrap_or_default()
     };
+    let mut extras: Vec<Vec<Vec<u8>>> = extras;
+    if hub.clustered.get() && !link.own.get() {
+        // A replica of a cluster sends readers away unless told not to.
+        extras.push(vec![b"READONLY".to_vec()]);
+    }
     let handshake = Handshake { profile: link.profile, credentials, extras };
-    connect(&address, &handshake, hub.settings.connect_timeout).await
+    connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 
 fn poll(

@@ -7,6 +7,8 @@
 //! each of those is written once.
 
 mod client;
+mod clustered;
+mod clustered_own;
 mod consistency;
 mod deliver;
 mod dispatch;
@@ -20,4 +22,4 @@ mod stream;
 mod worker;
 
 pub(crate) use client::Client;
-pub(crate) use worker::{Worker, WorkerSettings, Workload};
+pub(crate) use worker::{Tuning, Worker, WorkerSettings, Workload};

@@ -1,8 +1,11 @@
 //! What clients send: framed, classified, planned and dispatched.
 
 use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
+use super::clustered::{Slots, slots};
+use super::clustered_own::Kept;
 use super::hub::Hub;
 use super::keys::Keys;
+use crate::cluster::NO_SLOT;
 use crate::command::{Classified, Effect, Kind, Request};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
 use crate::session::{Plan, Profile};
@@ -82,8 +85,8 @@ impl Hub {
     /// Whether more of this client's requests may be taken on.
     fn has_room(&self, state: &ClientState, resuming: bool) -> bool {
         let (pipeline, output) = match resuming {
-            true => (self.settings.max_pipeline / 2 + 1, LOW_WATER),
-            false => (self.settings.max_pipeline, HIGH_WATER),
+            true => (self.live.get().max_pipeline / 2 + 1, LOW_WATER),
+            false => (self.live.get().max_pipeline, HIGH_WATER),
         };
         state.slots.len() < pipeline
             && state.unanswered < MAX_UNANSWERED
@@ -127,11 +130,14 @@ impl Hub {
                 Step::Request(length) => {
                     let frame = &bytes[at..at + length];
                     // Lent out, so that the state can change while the arguments are looked at.
-                    let limits = self.settings.limits;
+                    let limits = self.live.get().limits;
                     let framer = std::mem::replace(&mut state.framer, RequestFramer::new(limits));
                     let outcome = self.take_on(client, state, &Request::new(frame, framer.args()), frame);
                     state.framer = framer;
                     state.framer.reset();
+                    if state.locked {
+                        state.framer.set_limits(limits.of_strangers());
+                    }
                     match outcome {
                         Outcome::Taken => at += length,
                         Outcome::Later => state.parked = true,
@@ -157,7 +163,7 @@ impl Hub {
         match inline_to_multibulk(line) {
             Ok(None) => Outcome::Taken,
             Ok(Some(frame)) => {
-                let mut framer = RequestFramer::new(self.settings.limits);
+                let mut framer = RequestFramer::new(self.live.get().limits);
                 match framer.advance(&frame) {
                     Ok(Step::Request(_)) => {
                         self.take_on(client, state, &Request::new(&frame, framer.args()), &frame)
@@ -196,10 +202,31 @@ impl Hub {
             self.deny(client, state, &classified);
             return Outcome::Taken;
         }
+        if state.locked && !self.is_open_to_strangers(state, request, classified.kind) {
+            return Outcome::Taken;
+        }
+        let inside = state.session.in_transaction();
+        if self.clustered.get()
+            && let Some(outcome) = self.before_clustered(client, state, request, &classified, frame)
+        {
+            return outcome;
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         match plan {
+            Plan::Shared(effect) if self.clustered.get() => {
+                return self.share_clustered(client, state, request, &classified, effect, frame);
+            }
+            Plan::Own if self.clustered.get() => {
+                return self.send_own_clustered(client, state, request, &classified, inside, frame);
+            }
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
             Plan::Own => self.send_own(client, state, request, &classified, frame),
+            Plan::Raw if self.clustered.get() && state.own.is_none() => {
+                if let Slots::One(slot) = slots(request, &classified) {
+                    state.own_slot = slot;
+                }
+                self.send_raw(client, state, request, &classified, frame);
+            }
             Plan::Raw => self.send_raw(client, state, request, &classified, frame),
             Plan::Switch(switch, replacement) => {
                 let frame = if replacement.is_empty() { frame } else { &replacement[..] };
@@ -215,7 +242,9 @@ impl Hub {
                     link.close();
                 }
                 state.own_busy = 0;
+                state.kept = Kept::default();
                 state.session.reset();
+                state.locked = self.settings.users.is_some();
                 state.lane = self.lane(Profile::default());
                 state.answer(b"+RESET\r\n");
             }
@@ -279,6 +308,8 @@ impl Hub {
             script: classified.kind == Kind::ReadScript,
             abandoned: false,
             attempts: 0,
+            slot: NO_SLOT,
+            part: None,
         };
         self.metrics.sent(mode == Mode::ReplicaRead, effect);
         match server {

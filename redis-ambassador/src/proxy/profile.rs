@@ -2,11 +2,15 @@
 
 use super::client::{Client, ClientState, Mode};
 use super::hub::Hub;
+use crate::cluster::NO_SLOT;
+use crate::command::{Kind, Request};
+use crate::resp::write_multibulk;
 use crate::session::{Profile, Switch};
 use crate::upstream::{Credentials, Waiter};
 use common::secret::{ExposeSecret, SecretString};
 use std::rc::Rc;
 
+const WRONG_PASSWORD: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 /// Users known at one time; one that nobody uses any more makes room.
 const MAX_USERS: usize = 256;
 
@@ -26,13 +30,35 @@ impl Hub {
         if let Some(resp3) = switch.resp3 {
             profile.resp3 = resp3;
         }
+        let (mapped, mut rewritten);
+        rewritten = Vec::new();
+        let mut frame = frame;
         if let Some((user, password)) = switch.auth {
+            let (user, password) = match &self.settings.users {
+                None => (user, password),
+                Some(users) => match users.upstream(user, password) {
+                    Some(credentials) => {
+                        mapped = credentials;
+                        (mapped.user.as_bytes(), mapped.password.expose_secret().as_bytes())
+                    }
+                    None => {
+                        tracing::info!(client = client.id, "client failed to authenticate itself");
+                        return state.answer(WRONG_PASSWORD);
+                    }
+                },
+            };
             match self.user(profile, user, password) {
                 Some(user) => profile.user = user,
                 None => {
-                    return state
-                        .answer(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+                    return state.answer(WRONG_PASSWORD);
                 }
+            }
+            if self.settings.users.is_some() && switch.resp3.is_none() {
+                // The server knows the user under the other name only.
+                rewritten.clear();
+                let words = [&b"AUTH"[..], user, password];
+                write_multibulk(&mut rewritten, words.into_iter());
+                frame = &rewritten;
             }
         }
         if state.own.is_some() {
@@ -53,6 +79,8 @@ impl Hub {
             script: false,
             abandoned: false,
             attempts: 0,
+            slot: NO_SLOT,
+            part: None,
         };
         match self.primary() {
             Some(server) if !self.in_limbo() => {
@@ -61,6 +89,27 @@ impl Hub {
             }
             _ => self.hold(waiter, frame.to_vec(), None),
         }
+    }
+
+    /// Whether a client that has not authenticated itself may say this; otherwise it is answered.
+    pub(super) fn is_open_to_strangers(
+        &self,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        kind: Kind,
+    ) -> bool {
+        let refusal: &[u8] = match kind {
+            Kind::Auth | Kind::Quit | Kind::Reset => return true,
+            Kind::Hello if (2..request.len()).any(|at| request.is(at, "AUTH")) => return true,
+            Kind::Hello => {
+                b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
+                  AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+                  version at the same time\r\n"
+            }
+            _ => b"-NOAUTH Authentication required.\r\n",
+        };
+        state.answer(refusal);
+        false
     }
 
     /// The number of a user with this password; `None` when either is no text.

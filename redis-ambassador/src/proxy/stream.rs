@@ -1,8 +1,11 @@
 //! Connections of a client's own, and requests too large to be held whole.
 
 use super::client::{Client, ClientState, Mode};
+use super::clustered::{Slots, slots};
+use super::clustered_own::Kept;
 use super::hub::Hub;
 use super::link_task;
+use crate::cluster::NO_SLOT;
 use crate::command::{Classified, Effect, Kind, Request};
 use crate::resp::Step;
 use crate::session::Plan;
@@ -13,17 +16,22 @@ use std::rc::Rc;
 const STREAMED: usize = 64 << 10;
 /// A request that cannot be passed on while it arrives may be this large.
 const MAX_BUFFERED: usize = 64 << 20;
+/// In front of a cluster a request of up to this many bytes is held whole.
+const MAX_HELD: u64 = 16 << 20;
 /// At most this many own connections wait for their next owner.
 const MAX_IDLE: usize = 16;
 
 impl Hub {
     /// The client's own connection to the primary, taken from those waiting or made.
-    fn own(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState) -> Rc<Link> {
+    pub(super) fn own(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState) -> Rc<Link> {
         if let Some(link) = &state.own {
             return Rc::clone(link);
         }
         let profile = state.session.profile;
-        let primary = self.primary();
+        let primary = match self.clustered.get() {
+            true => state.own_server.or_else(|| self.owner(state.own_slot)),
+            false => self.primary(),
+        };
         let fits =
             |link: &Link| link.profile == profile && Some(link.server.get()) == primary && !link.is_closed();
         // A connection that would have to be told more than its profile is better made new.
@@ -45,6 +53,11 @@ impl Hub {
             }
         };
         state.own = Some(Rc::clone(&link));
+        if self.clustered.get() {
+            link.slot.set(std::mem::replace(&mut state.own_slot, NO_SLOT));
+            link.fixed.set(state.own_server);
+            self.begin_own_clustered(client, state, &link);
+        }
         link
     }
 
@@ -113,10 +126,12 @@ impl Hub {
             script: false,
             abandoned: false,
             attempts: 0,
+            slot: NO_SLOT,
+            part: None,
         });
     }
 
-    fn append_own(&self, link: &Rc<Link>, bytes: &[u8]) {
+    pub(super) fn append_own(&self, link: &Rc<Link>, bytes: &[u8]) {
         let mut state = link.state.borrow_mut();
         state.out.extend(bytes);
         if !state.dirty {
@@ -163,7 +178,11 @@ impl Hub {
         drop(state);
         link.state.borrow_mut().owner = None;
         let mut idle = self.idle.borrow_mut();
-        if clean && !link.is_closed() && idle.len() < MAX_IDLE && self.primary() == Some(link.server.get()) {
+        if clean
+            && !link.is_closed()
+            && idle.len() < MAX_IDLE
+            && self.owner(link.slot.get()) == Some(link.server.get())
+        {
             idle.push((self.now(), Rc::clone(link)));
         } else {
             link.close();
@@ -194,7 +213,23 @@ impl Hub {
         let classified = table.classify(&request);
         let plain = matches!(classified.kind, Kind::Plain | Kind::Script | Kind::ReadScript | Kind::Bitfield)
             || state.session.is_raw();
-        if !plain {
+        let (slot, streamable) = match self.clustered.get().then(|| slots(&request, &classified)) {
+            None | Some(Slots::None) => (NO_SLOT, true),
+            Some(Slots::One(slot)) => {
+                (slot, classified.command.is_some_and(|command| command.only_key.is_some()))
+            }
+            Some(Slots::Several) => (NO_SLOT, false),
+        };
+        if !streamable && !state.session.is_raw() {
+            return 0;
+        }
+        // What is passed on while it arrives cannot be sent again when its slot moves.
+        let whole = bytes.len() as u64 + state.framer.missing();
+        if self.clustered.get() && !state.session.is_raw() && whole <= MAX_HELD {
+            return 0;
+        }
+        let refused = state.locked || classified.command.is_some_and(|command| command.denied);
+        if !plain || refused {
             return 0;
         }
         if !state.session.is_raw() && state.slots.len() != state.own_busy as usize {
@@ -203,6 +238,16 @@ impl Hub {
             return 0;
         }
         let plan = state.session.plan(&table, &request, &classified, true);
+        if self.clustered.get() && !state.session.in_transaction() && plan != Plan::Raw {
+            if let Some(link) = state.own.take() {
+                link.close();
+            }
+            state.own_slot = slot;
+            state.kept = Kept::default();
+        } else if state.own.is_none() {
+            state.own_slot = slot;
+        }
+        state.kept.lost = true;
         let link = self.own(client, state);
         if plan != Plan::Raw {
             let seq = state.push_slot(0, Mode::Neutral, 0);

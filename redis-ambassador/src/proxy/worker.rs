@@ -3,12 +3,13 @@
 use super::client::Client;
 use super::hub::Hub;
 use crate::command::Table;
-use crate::config::Consistency;
+use crate::config::{Config, Consistency};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::resp::RequestLimits;
 use crate::route::Fence;
 use crate::topology::{Topology, WriteSignal};
-use crate::upstream::{Credentials, Socket};
+use crate::upstream::{Access, Socket, TlsSocket};
+use crate::users::ClientUsers;
 use common::shutdown::Shutdown;
 use std::future::poll_fn;
 use std::io;
@@ -22,31 +23,72 @@ use tokio::sync::{Notify, mpsc, watch};
 /// What every worker is told.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerSettings {
+    pub(crate) consistency: Consistency,
+    pub(crate) access: Arc<Access>,
+    /// Clients authenticate here, as these.
+    pub(crate) users: Option<Arc<ClientUsers>>,
+    /// The servers are nodes of a Redis Cluster.
+    pub(crate) clustered: bool,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) signal: Arc<WriteSignal>,
+    pub(crate) probe_now: Arc<Notify>,
+    pub(crate) drain: Duration,
+    /// What may change while it runs.
+    pub(crate) tuning: watch::Receiver<Arc<Tuning>>,
+}
+
+/// What may change while it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Tuning {
+    pub(crate) live: Live,
+    pub(crate) deny: Vec<String>,
+}
+
+/// Times and limits that may change while it runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Live {
     pub(crate) failover_wait: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) limits: RequestLimits,
     pub(crate) max_pipeline: usize,
     pub(crate) client_output_limit: usize,
-    pub(crate) deny: Vec<String>,
     /// Zero: never.
     pub(crate) client_idle_timeout: Duration,
     pub(crate) client_write_timeout: Duration,
-    pub(crate) consistency: Consistency,
-    pub(crate) credentials: Option<Credentials>,
-    pub(crate) fence: Arc<Fence>,
-    pub(crate) signal: Arc<WriteSignal>,
-    pub(crate) probe_now: Arc<Notify>,
-    pub(crate) drain: Duration,
+    /// Most bytes of requests that wait for a server.
+    pub(crate) max_queued: usize,
+}
+
+impl Tuning {
+    pub(crate) fn of(config: &Config) -> Arc<Self> {
+        let limits = RequestLimits {
+            max_args: config.max_arguments,
+            max_bulk: config.max_bulk,
+            ..RequestLimits::default()
+        };
+        let live = Live {
+            failover_wait: config.failover_wait,
+            connect_timeout: config.connect_timeout,
+            limits,
+            max_pipeline: config.max_pipeline,
+            client_output_limit: config.client_output_limit,
+            client_idle_timeout: config.client_idle_timeout,
+            client_write_timeout: config.client_write_timeout,
+            max_queued: config.max_queued,
+        };
+        Arc::new(Self { live, deny: config.deny.clone() })
+    }
 }
 
 impl WorkerSettings {
     /// The table with the denied commands marked.
     pub(super) fn restrict(&self, table: &Arc<Table>) -> Arc<Table> {
-        if self.deny.is_empty() {
+        let tuning = self.tuning.borrow();
+        if tuning.deny.is_empty() {
             return Arc::clone(table);
         }
         let mut table = Table::clone(table);
-        table.deny(&self.deny);
+        table.deny(&tuning.deny);
         Arc::new(table)
     }
 }
@@ -56,6 +98,7 @@ impl WorkerSettings {
 pub(crate) enum Workload {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
+    Tls(std::net::TcpStream, Arc<rustls::ServerConfig>),
 }
 
 /// A running worker.
@@ -71,6 +114,8 @@ const QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(20);
 /// Tasks polled before the sockets are looked at again: one flush then serves all clients of a turn.
 const TURN: u32 = 512;
+/// Time for a client's TLS hand-shake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An own connection without an owner is closed after this many microseconds.
 const IDLE: u64 = 30_000_000;
 
@@ -110,7 +155,8 @@ async fn serve(
     mut incoming: mpsc::Receiver<Workload>,
     shutdown: Shutdown,
 ) {
-    let credentials = settings.credentials.clone();
+    let credentials = settings.access.credentials();
+    let mut tuning = settings.tuning.clone();
     let hub = Hub::new(settings, WorkerMetrics::new(metrics), credentials);
     hub.update(&Arc::clone(&topology.borrow_and_update()));
     let flusher = Rc::clone(&hub);
@@ -130,6 +176,10 @@ async fn serve(
                 let latest = Arc::clone(&topology.borrow_and_update());
                 hub.update(&latest);
             }
+            changed = tuning.changed() => match changed {
+                Ok(()) => hub.tune(&Arc::clone(&tuning.borrow_and_update())),
+                Err(_) => break,
+            },
             () = shutdown.triggered() => break,
         }
     }
@@ -137,10 +187,27 @@ async fn serve(
 }
 
 impl Hub {
+    /// Takes over changed settings; connections stay.
+    fn tune(&self, tuning: &Tuning) {
+        self.live.set(tuning.live);
+        let told = self.topology.borrow().table.clone();
+        let table = told.unwrap_or_else(|| Arc::new(Table::builtin()));
+        *self.table.borrow_mut() = self.settings.restrict(&table);
+        for client in self.clients.borrow().iter() {
+            let mut state = client.state.borrow_mut();
+            if !state.locked {
+                state.framer.set_limits(tuning.live.limits);
+            }
+        }
+    }
+
     fn admit(self: &Rc<Self>, workload: Workload) {
         let socket = match workload {
             Workload::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
             Workload::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+            Workload::Tls(stream, config) => TcpStream::from_std(stream)
+                .and_then(|stream| TlsSocket::server(stream, config))
+                .map(|session| Socket::Tls(Box::new(session))),
         };
         let socket = match socket {
             Ok(socket) => socket,
@@ -151,7 +218,10 @@ impl Hub {
         };
         let id = self.next_client.get();
         self.next_client.set(id + 1);
-        let client = Client::new(id, socket, self.settings.limits, self.now());
+        let locked = self.settings.users.is_some();
+        let limits = if locked { self.live.get().limits.of_strangers() } else { self.live.get().limits };
+        let client = Client::new(id, socket, limits, self.now());
+        client.state.borrow_mut().locked = locked;
         self.clients.borrow_mut().push(Rc::clone(&client));
         tokio::task::spawn_local(client.run(Rc::clone(self)));
     }
@@ -183,7 +253,7 @@ impl Hub {
             }
             keep
         });
-        let wait = self.settings.failover_wait.as_micros() as u64;
+        let wait = self.live.get().failover_wait.as_micros() as u64;
         let given_up: Vec<_> = {
             let detached = self.detached.borrow();
             let old = |since: Option<u64>| since.is_some_and(|since| now.saturating_sub(since) > wait);
@@ -202,7 +272,7 @@ impl Hub {
     fn expire_clients(self: &Rc<Self>) {
         let now = self.now();
         let over = |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_micros() as u64;
-        let (idle, write) = (self.settings.client_idle_timeout, self.settings.client_write_timeout);
+        let (idle, write) = (self.live.get().client_idle_timeout, self.live.get().client_write_timeout);
         let clients = self.clients.borrow().clone();
         for client in clients {
             let (stuck, silent) = {
@@ -213,8 +283,15 @@ impl Hub {
                 let quiet = state.slots.is_empty() && !state.session.is_raw();
                 (over(state.wrote, write), !idle.is_zero() && quiet && over(state.heard, idle))
             };
-            if stuck || silent {
-                self.kick(&client, if stuck { "it does not read its answers" } else { "it has been silent" });
+            // Nothing has been heard of it since it connected.
+            let mute = client.socket.is_handshaking() && over(client.state.borrow().heard, HANDSHAKE);
+            if stuck || silent || mute {
+                let why = match (stuck, mute) {
+                    (true, _) => "it does not read its answers",
+                    (_, true) => "it does not shake hands",
+                    _ => "it has been silent",
+                };
+                self.kick(&client, why);
                 client.state.borrow_mut().closed = true;
                 client.flush();
             }

@@ -14,6 +14,14 @@ pub struct RequestLimits {
     pub max_line: usize,
 }
 
+impl RequestLimits {
+    /// What a client may claim before it has authenticated itself; the numbers are Redis's own.
+    #[must_use]
+    pub fn of_strangers(self) -> Self {
+        Self { max_args: self.max_args.min(10), max_bulk: self.max_bulk.min(16 << 10), ..self }
+    }
+}
+
 impl Default for RequestLimits {
     fn default() -> Self {
         Self { max_args: 1024 * 1024, max_bulk: 512 * 1024 * 1024, max_line: 64 * 1024 }
@@ -107,6 +115,11 @@ impl RequestFramer {
     /// A framer at the start of a connection.
     pub fn new(limits: RequestLimits) -> Self {
         Self { limits, phase: Phase::Start, scanned: 0, args_left: 0, args: Vec::new(), discarded: false }
+    }
+
+    /// What the next frames may claim.
+    pub fn set_limits(&mut self, limits: RequestLimits) {
+        self.limits = limits;
     }
 
     /// The complete arguments found so far, relative to the frame's start.

@@ -27,7 +27,7 @@ pub(super) fn decide(evidence: Evidence, observations: &[Observation]) -> View {
         .enumerate()
         .map(|(server, observation)| standing(server, observation, primary))
         .collect();
-    View { primary, servers }
+    View { primary, servers, cluster: None }
 }
 
 fn primary(evidence: Evidence, observations: &[Observation]) -> Option<usize> {

@@ -39,11 +39,6 @@ impl LagClock {
         let behind = self.samples.partition_point(|(_, sample)| *sample <= offset);
         self.samples.get(behind).map_or(Duration::ZERO, |(since, _)| now.saturating_duration_since(*since))
     }
-
-    /// Another primary: its offsets are another history.
-    pub(super) fn clear(&mut self) {
-        self.samples.clear();
-    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //!
 //! This is the only user of the `redis` crate, and never on the data path.
 
+mod cluster;
 mod commands;
 mod decide;
 mod lag;
 mod monitor;
+mod name;
 mod observation;
 mod observe;
 mod prober;
@@ -20,6 +22,7 @@ pub(crate) use sentinel::{SentinelSettings, start as follow_sentinels};
 use crate::address::ServerAddr;
 use crate::command::Table;
 use crate::route::View;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a server said of itself when it was last asked.
@@ -63,6 +66,8 @@ pub struct Topology {
     pub observations: Vec<Observation>,
     /// For how long each server has lacked something that the primary had, by server number.
     pub lags: Vec<std::time::Duration>,
+    /// What the nodes of a cluster call each other, by host and port.
+    pub aliases: Arc<HashMap<(String, u16), usize>>,
     /// The primary's command table, when it told it.
     pub table: Option<Arc<Table>>,
 }
@@ -71,6 +76,18 @@ impl Topology {
     /// A server's address as text.
     pub fn name(&self, server: usize) -> String {
         self.servers.get(server).map_or_else(|| "no server".to_owned(), ToString::to_string)
+    }
+
+    /// The server at a host and port, as another server names it; an empty host is that server's own.
+    pub(crate) fn find(&self, host: &str, port: u16, told_by: usize) -> Option<usize> {
+        let own = match self.servers.get(told_by).map(|address| &**address) {
+            Some(ServerAddr::Tcp { host, .. }) => host.as_str(),
+            _ => "",
+        };
+        let wanted = if matches!(host, "" | "?") { own } else { host };
+        let is = |address: &ServerAddr| matches!(address, ServerAddr::Tcp { host, port: at } if host == wanted && *at == port);
+        let named = || self.aliases.get(&(wanted.to_owned(), port)).copied();
+        self.servers.iter().position(|address| is(address)).or_else(named)
     }
 
     /// A server's address.

@@ -1,17 +1,20 @@
 //! One watcher per server asks for its role; what they learn becomes a [`Topology`] that everybody can watch.
 
+use super::cluster::Views;
 use super::decide::Evidence;
 use super::lag::LagClock;
+use super::name::Name;
 use super::observation::{carry_over, describe, is_promotion, role_changed};
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
 use crate::metrics::Metrics;
 use crate::route::Fence;
-use crate::upstream::Credentials;
+use crate::upstream::Access;
 use common::shutdown::Shutdown;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -34,14 +37,21 @@ pub(crate) struct MonitorSettings {
     pub(crate) primary_configured: bool,
     /// Whether servers that others name are asked as well.
     pub(crate) explore: bool,
-    pub(crate) credentials: Option<Credentials>,
+    /// They are nodes of a Redis Cluster.
+    pub(crate) cluster: bool,
+    pub(crate) access: Arc<Access>,
     pub(crate) interval: Duration,
+    /// Pause between two look-ups of a server's name.
+    pub(crate) resolve: Duration,
     pub(crate) timeout: Duration,
     /// A replica further behind than this gets no reads; zero is no limit.
     pub(crate) max_lag: Duration,
     /// Asks at once instead of at the next interval.
     pub(crate) probe_now: Arc<Notify>,
 }
+
+/// A primary's number and connection, and those of its replicas.
+pub(super) type Shard = (usize, Option<MultiplexedConnection>, Vec<(usize, MultiplexedConnection)>);
 
 /// The shared state of the watchers.
 pub(crate) struct Monitor {
@@ -56,17 +66,23 @@ pub(crate) struct Monitor {
     pub(super) history: std::sync::atomic::AtomicU64,
 }
 
-struct State {
-    servers: Vec<Arc<ServerAddr>>,
-    observations: Vec<Observation>,
+pub(super) struct State {
+    pub(super) servers: Vec<Arc<ServerAddr>>,
+    pub(super) observations: Vec<Observation>,
+    /// No longer named; the number may be given to another.
+    pub(super) retired: Vec<bool>,
     connections: Vec<Option<MultiplexedConnection>>,
     /// Offsets that servers last had as replicas.
     replica_offsets: Vec<Option<u64>>,
-    clock: LagClock,
+    /// What the configuration names.
+    configured: Vec<ServerAddr>,
+    /// By the primary's number; one that is not in a cluster has its own.
+    clocks: HashMap<usize, LagClock>,
+    pub(super) cluster: Views,
     lags: Vec<Duration>,
     /// Replicas that are too far behind to serve reads.
     lagging: Vec<bool>,
-    evidence: Evidence,
+    pub(super) evidence: Evidence,
     /// What each Sentinel says: configuration epoch and server.
     opinions: Vec<(u64, usize)>,
     /// Until then everybody is asked often.
@@ -77,6 +93,39 @@ struct State {
     lost_at: Option<Instant>,
     table: Option<Arc<crate::command::Table>>,
     table_from: Option<usize>,
+}
+
+impl State {
+    /// Whether a watcher's server is still the one of that number.
+    pub(super) fn is_current(&self, server: usize, address: &Arc<ServerAddr>) -> bool {
+        !self.retired[server] && Arc::ptr_eq(&self.servers[server], address)
+    }
+
+    /// Gives a number to a server about which nothing is known.
+    fn place(&mut self, server: usize, address: &Arc<ServerAddr>) {
+        if server == self.servers.len() {
+            self.servers.push(Arc::clone(address));
+            self.retired.push(false);
+            self.observations.push(Observation::Unknown);
+            self.connections.push(None);
+            self.replica_offsets.push(None);
+            self.lags.push(Duration::ZERO);
+            self.lagging.push(false);
+            return;
+        }
+        self.servers[server] = Arc::clone(address);
+        self.retired[server] = false;
+        self.observations[server] = Observation::Unknown;
+        self.replica_offsets[server] = None;
+        self.lags[server] = Duration::ZERO;
+        self.lagging[server] = false;
+        if self.table_from == Some(server) {
+            self.table_from = None;
+        }
+        if self.evidence.previous == Some(server) {
+            self.evidence.previous = None;
+        }
+    }
 }
 
 impl Monitor {
@@ -92,9 +141,12 @@ impl Monitor {
         let state = State {
             servers: Vec::new(),
             observations: Vec::new(),
+            retired: Vec::new(),
             connections: Vec::new(),
             replica_offsets: Vec::new(),
-            clock: LagClock::default(),
+            configured: settings.servers.clone(),
+            clocks: HashMap::new(),
+            cluster: Views::default(),
             lags: Vec::new(),
             lagging: Vec::new(),
             evidence: Evidence { configured, ..Evidence::default() },
@@ -122,6 +174,11 @@ impl Monitor {
         Arc::clone(&self.settings.probe_now)
     }
 
+    /// How servers are reached.
+    pub(super) fn access(&self) -> &Access {
+        &self.settings.access
+    }
+
     /// The topology, now and whenever it changes.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Topology>> {
         self.publish.subscribe()
@@ -142,7 +199,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.shutdown.clone();
         self.shutdown.spawn(async move {
             tokio::select! {
@@ -153,27 +210,69 @@ impl Monitor {
     }
 
     /// The number of a server; one that is new is asked from now on.
-    pub(super) fn add(self: &Arc<Self>, address: &ServerAddr) -> Option<usize> {
+    pub(crate) fn add(self: &Arc<Self>, address: &ServerAddr) -> Option<usize> {
+        let address = Arc::new(address.clone());
         let server = {
             let mut state = self.lock();
-            if let Some(known) = state.servers.iter().position(|known| **known == *address) {
+            let known = state.servers.iter().position(|known| **known == *address);
+            if let Some(known) = known.filter(|known| !state.retired[*known]) {
                 return Some(known);
             }
-            if state.servers.len() >= MAX_SERVERS {
+            let free = known.or_else(|| state.retired.iter().position(|retired| *retired));
+            let server = free.unwrap_or(state.servers.len());
+            if server >= MAX_SERVERS {
                 return None;
             }
-            state.servers.push(Arc::new(address.clone()));
-            state.observations.push(Observation::Unknown);
-            state.connections.push(None);
-            state.replica_offsets.push(None);
-            state.lags.push(Duration::ZERO);
-            state.lagging.push(false);
+            state.place(server, &address);
+            if let Some(fence) = &self.fence {
+                fence.forget(server);
+            }
             self.decide(&mut state);
-            state.servers.len() - 1
+            server
         };
-        let (monitor, address) = (Arc::clone(self), Arc::new(address.clone()));
-        self.spawn(async move { monitor.watch(server, &address).await });
+        let monitor = Arc::clone(self);
+        self.spawn(async move { monitor.watch(server, address).await });
         Some(server)
+    }
+
+    /// Takes in a server that the configuration names from now on.
+    pub(crate) fn configure(self: &Arc<Self>, address: &ServerAddr) {
+        self.lock().configured.push(address.clone());
+        self.add(address);
+    }
+
+    /// Lets go of a server that the configuration names no more.
+    pub(crate) fn unconfigure(&self, address: &ServerAddr) {
+        self.lock().configured.retain(|known| known != address);
+        self.remove(address);
+    }
+
+    /// Lets go of a server that nobody names any more, unless the configuration does.
+    pub(crate) fn remove(&self, address: &ServerAddr) {
+        let mut state = self.lock();
+        if state.configured.contains(address) {
+            return;
+        }
+        let known = state.servers.iter().position(|known| **known == *address);
+        let Some(server) = known.filter(|known| !state.retired[*known]) else { return };
+        state.retired[server] = true;
+        state.connections[server] = None;
+        state.observations[server] = Observation::Unreachable("no longer named".to_owned());
+        self.metrics.observed(&address.to_string(), &state.observations[server]);
+        state.evidence.promoted = state.evidence.promoted.filter(|promoted| *promoted != server);
+        self.decide(&mut state);
+    }
+
+    /// A server's name means another machine now: everybody connects anew.
+    fn moved(&self, server: usize, address: &mut Arc<ServerAddr>) {
+        let mut state = self.lock();
+        if !state.is_current(server, address) {
+            return;
+        }
+        tracing::info!(server = %address, "the name has another address; connecting anew");
+        *address = Arc::new(ServerAddr::clone(address));
+        state.servers[server] = Arc::clone(address);
+        self.decide(&mut state);
     }
 
     /// What a Sentinel says: who is primary, as of which configuration epoch.
@@ -217,11 +316,16 @@ impl Monitor {
         self.decide(&mut state);
     }
 
-    async fn watch(self: Arc<Self>, server: usize, address: &ServerAddr) {
+    async fn watch(self: Arc<Self>, server: usize, mut address: Arc<ServerAddr>) {
         let mut connection = None;
-        loop {
+        let mut name = Name::new(&address, self.settings.resolve);
+        while self.lock().is_current(server, &address) {
+            if name.has_moved().await {
+                connection = None;
+                self.moved(server, &mut address);
+            }
             let limit = self.settings.timeout;
-            let observation = match tokio::time::timeout(limit, self.ask(address, &mut connection)).await {
+            let observation = match tokio::time::timeout(limit, self.ask(&address, &mut connection)).await {
                 Ok(observation) => observation,
                 Err(_) => {
                     connection = None;
@@ -231,7 +335,10 @@ impl Monitor {
             if self.settings.explore {
                 self.explore(&observation);
             }
-            if self.learn(server, observation, connection.clone())
+            if self.settings.cluster {
+                self.learn_nodes(server, &address, &mut connection).await;
+            }
+            if self.learn(server, &address, observation, connection.clone())
                 && let Some(connection) = &mut connection
             {
                 self.learn_commands(server, connection).await;
@@ -246,7 +353,13 @@ impl Monitor {
     /// How long until a server is asked again: not long while no primary is known.
     fn pause(&self) -> Duration {
         let state = self.lock();
-        let lost = self.publish.borrow().view.primary.is_none();
+        let lost = {
+            let view = &self.publish.borrow().view;
+            view.primary.is_none()
+                || view.cluster.as_ref().is_some_and(|map| {
+                    !map.is_complete() || map.primaries().iter().any(|primary| !view.is_owner(*primary))
+                })
+        };
         let alert = state.alert_until.is_some_and(|until| Instant::now() < until);
         if alert || lost { HURRY.min(self.settings.interval) } else { self.settings.interval }
     }
@@ -265,8 +378,7 @@ impl Monitor {
 
     async fn ask(&self, address: &ServerAddr, connection: &mut Option<MultiplexedConnection>) -> Observation {
         if connection.is_none() {
-            let credentials = self.settings.credentials.as_ref();
-            match observe::connect(address, credentials, self.settings.timeout).await {
+            match observe::connect(address, &self.settings.access, self.settings.timeout).await {
                 Ok(fresh) => *connection = Some(fresh),
                 Err(error) => {
                     return refusal(&error).unwrap_or_else(|| Observation::Unreachable(error.to_string()));
@@ -287,12 +399,15 @@ impl Monitor {
     fn learn(
         &self,
         server: usize,
+        address: &Arc<ServerAddr>,
         observation: Observation,
         connection: Option<MultiplexedConnection>,
     ) -> bool {
         let mut state = self.lock();
+        if !state.is_current(server, address) {
+            return false;
+        }
         state.connections[server] = connection;
-        let address = Arc::clone(&state.servers[server]);
         let before = &state.observations[server];
         let observation = carry_over(before, observation);
         self.metrics.observed(&address.to_string(), &observation);
@@ -321,12 +436,19 @@ impl Monitor {
     fn measure_lag(&self, state: &mut State, server: usize, observation: &Observation) {
         let now = Instant::now();
         match observation {
-            Observation::Primary { offset, .. } if state.evidence.previous == Some(server) => {
-                state.clock.add(now, *offset);
+            Observation::Primary { offset, .. }
+                if self.settings.cluster || state.evidence.previous == Some(server) =>
+            {
+                state.clocks.entry(server).or_default().add(now, *offset);
                 state.lags[server] = Duration::ZERO;
             }
             Observation::Replica { offset: Some(offset), .. } => {
-                let lag = state.clock.lag(now, *offset);
+                let followed = match &state.cluster.map {
+                    Some(map) => map.followed(server),
+                    None => state.evidence.previous,
+                };
+                let clock = followed.and_then(|primary| state.clocks.get(&primary));
+                let lag = clock.map_or(Duration::ZERO, |clock| clock.lag(now, *offset));
                 let limit = self.settings.max_lag;
                 let limit = if state.lagging[server] { limit / 2 } else { limit };
                 let lagging = !limit.is_zero() && lag > limit;
@@ -342,13 +464,16 @@ impl Monitor {
     }
 
     /// Draws the conclusions from what is known now, and publishes them.
-    fn decide(&self, state: &mut State) {
+    pub(super) fn decide(&self, state: &mut State) {
         state.evidence.switching = state.switching_until.is_some_and(|until| Instant::now() < until);
         if state.evidence.appointed.is_some() && state.evidence.appointed == state.evidence.promoted {
             // The Sentinels have caught up with what was seen; from here on they lead.
             state.evidence.promoted = None;
         }
-        let mut view = decide::decide(state.evidence, &state.observations);
+        let mut view = match self.settings.cluster {
+            false => decide::decide(state.evidence, &state.observations),
+            true => state.decide_cluster(),
+        };
         // Without a primary there is nothing fresher to turn to.
         if view.primary.is_some() {
             for (standing, lagging) in view.servers.iter_mut().zip(&state.lagging) {
@@ -368,11 +493,15 @@ impl Monitor {
             observations: state.observations.clone(),
             lags: state.lags.clone(),
             table: state.table.clone(),
+            aliases: Arc::clone(&state.cluster.aliases),
             view,
         };
         let changed = {
             let published = self.publish.borrow();
-            topology.view != published.view || topology.servers.len() != published.servers.len()
+            let same = |(now, before): (&Arc<ServerAddr>, &Arc<ServerAddr>)| Arc::ptr_eq(now, before);
+            topology.view != published.view
+                || topology.servers.len() != published.servers.len()
+                || !topology.servers.iter().zip(&published.servers).all(same)
         };
         if changed {
             // A replica that comes into use has to catch up, even when nobody writes.
@@ -394,7 +523,15 @@ impl Monitor {
         self.regained(state);
         state.switching_until = None;
         state.evidence.previous = Some(primary);
-        state.clock.clear();
+        if self.settings.cluster {
+            return;
+        }
+        state.clocks.clear();
+        self.void_offsets();
+    }
+
+    /// What was known of offsets means nothing any more.
+    pub(super) fn void_offsets(&self) {
         self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let Some(fence) = &self.fence {
             // Offsets start over: every key counts as just written.
@@ -429,16 +566,32 @@ impl Monitor {
         self.publish.send_replace(Arc::new(topology));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connections to the primary and to the fit replicas, with their server numbers.
-    pub(super) fn connections(&self) -> (Option<MultiplexedConnection>, Vec<(usize, MultiplexedConnection)>) {
+    /// Connections to each primary and to its fit replicas, with the primary's and the replicas' numbers.
+    pub(super) fn shards(&self) -> Vec<Shard> {
         let topology = self.current();
         let state = self.lock();
         let open = |server: usize| state.connections.get(server).cloned().flatten();
-        let replicas = topology.view.replicas().filter_map(|server| Some((server, open(server)?))).collect();
-        (topology.view.primary.and_then(open), replicas)
+        let fit = |server: &usize| topology.view.servers.get(*server).is_some_and(|standing| standing.fit);
+        let with =
+            |servers: &[usize]| servers.iter().filter_map(|server| Some((*server, open(*server)?))).collect();
+        match &topology.view.cluster {
+            None => {
+                let replicas: Vec<usize> = topology.view.replicas().collect();
+                let primary = topology.view.primary;
+                vec![(primary.unwrap_or(0), primary.and_then(open), with(&replicas))]
+            }
+            Some(map) => map
+                .primaries()
+                .iter()
+                .map(|primary| {
+                    let fit: Vec<usize> = map.replicas(*primary).iter().copied().filter(fit).collect();
+                    (*primary, open(*primary), with(&fit))
+                })
+                .collect(),
+        }
     }
 }

@@ -2,50 +2,60 @@
 
 use super::Observation;
 use crate::address::ServerAddr;
-use crate::upstream::Credentials;
+use crate::upstream::Access;
 use common::secret::ExposeSecret;
 use redis::aio::{MultiplexedConnection, PubSub};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value,
-};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 use std::time::Duration;
 
 /// Opens a connection for questions.
 pub(super) async fn connect(
     address: &ServerAddr,
-    credentials: Option<&Credentials>,
+    access: &Access,
     timeout: Duration,
 ) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(Some(timeout));
-    client(address, credentials)?.get_multiplexed_async_connection_with_config(&config).await
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
+    let open = async {
+        let stream = access.open(address).await?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&settings(access), stream, config).await?;
+        // It ends with the last handle of the connection.
+        tokio::spawn(driver);
+        Ok(connection)
+    };
+    within(timeout, open).await
+}
+
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, RedisError> {
+    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
+    tokio::time::timeout(timeout, work).await.map_err(|_| late())?
 }
 
 /// Opens a connection for events.
 pub(super) async fn subscribe(
     address: &ServerAddr,
-    credentials: Option<&Credentials>,
+    access: &Access,
     timeout: Duration,
 ) -> Result<PubSub, RedisError> {
-    let client = client(address, credentials)?;
-    let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-    tokio::time::timeout(timeout, client.get_async_pubsub()).await.map_err(|_| late())?
+    let open = async {
+        let stream = access.open(address).await?;
+        PubSub::new(&settings(access), stream).await
+    };
+    within(timeout, open).await
 }
 
-fn client(address: &ServerAddr, credentials: Option<&Credentials>) -> Result<Client, RedisError> {
-    let address = match address {
-        ServerAddr::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        ServerAddr::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
+fn settings(access: &Access) -> RedisConnectionInfo {
     let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-    if let Some(credentials) = credentials {
+    if let Some(credentials) = access.credentials() {
         settings = settings.set_password(credentials.password.expose_secret());
         if credentials.user != "default" {
             settings = settings.set_username(&credentials.user);
         }
     }
-    Client::open(address.into_connection_info()?.set_redis_settings(settings))
+    settings
 }
 
 /// Asks a server for its role.

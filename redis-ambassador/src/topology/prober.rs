@@ -1,10 +1,11 @@
 //! Follows writes to the replicas, while there are any to follow: see [`crate::route::Fence`].
 
-use super::monitor::Monitor;
+use super::monitor::{Monitor, Shard};
 use super::{Observation, observe};
 use crate::route::{Fence, Milestones};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,60 +39,97 @@ impl WriteSignal {
     }
 }
 
+/// How far one primary's history is known.
+#[derive(Debug, Default)]
+struct Progress {
+    milestones: Milestones,
+    marked: u64,
+}
+
 /// Runs for ever. Cancel safe.
 pub(super) async fn run(monitor: Arc<Monitor>, fence: Arc<Fence>) {
-    let mut milestones = Milestones::default();
-    let (mut settled, mut history, mut marked) = (0, 0, 0);
+    let mut progress: HashMap<usize, Progress> = HashMap::new();
+    let (mut settled, mut history) = (0, 0);
     loop {
         monitor.signal.wait().await;
         tokio::time::sleep(PAUSE).await;
-        let (primary, replicas) = monitor.connections();
-        let slowest = replicas.iter().map(|(server, _)| fence.caught_up(*server)).min().unwrap_or(0);
-        if fence.last_write() <= slowest {
+        let shards = monitor.shards();
+        let replicas = shards.iter().flat_map(|(_, _, replicas)| replicas).map(|(server, _)| *server);
+        let slowest = replicas.map(|server| fence.caught_up(server)).min();
+        if fence.last_write() <= slowest.unwrap_or(0) {
             monitor.signal.raised.store(false, Ordering::SeqCst);
             // A write between the look and the store would otherwise be missed.
-            if fence.last_write() > slowest {
+            if fence.last_write() > slowest.unwrap_or(0) {
                 monitor.signal.raise();
             }
             continue;
         }
-        if replicas.is_empty() {
+        if slowest.is_none() {
             continue;
         }
         let now = monitor.history.load(Ordering::SeqCst);
         if now != history {
             history = now;
-            milestones.clear();
-            marked = 0;
+            progress.clear();
         }
         settled = fence.close_epoch(settled);
-        if settled > marked
-            && let Some(primary) = primary
-            && let Some(offset) = primary_offset(primary).await
-            && monitor.history.load(Ordering::SeqCst) == history
-        {
-            milestones.add(settled, offset);
-            marked = settled;
-        }
-        let offsets =
-            join_all(replicas.into_iter().map(|(server, connection)| async move {
-                Some((server, replica_offset(connection).await?))
-            }))
-            .await;
-        if monitor.history.load(Ordering::SeqCst) != history {
-            continue;
-        }
-        let mut least = u64::MAX;
-        for offset in offsets {
-            let reached = offset.map_or(0, |(server, offset)| {
-                let epoch = milestones.reached(offset);
-                fence.catch_up(server, epoch);
-                fence.caught_up(server)
-            });
-            least = least.min(reached);
-        }
-        milestones.trim(least);
+        join_all(shards.into_iter().map(|shard| {
+            let mut known = progress.remove(&shard.0).unwrap_or_default();
+            let (monitor, fence) = (&monitor, &fence);
+            async move {
+                let number = shard.0;
+                follow(monitor, fence, shard, settled, history, &mut known).await;
+                (number, known)
+            }
+        }))
+        .await
+        .into_iter()
+        .for_each(|(number, known)| {
+            progress.insert(number, known);
+        });
     }
+}
+
+/// Asks one primary where it is, and its replicas whether they have got there.
+async fn follow(
+    monitor: &Monitor,
+    fence: &Fence,
+    (_, primary, replicas): Shard,
+    settled: u64,
+    history: u64,
+    progress: &mut Progress,
+) {
+    let unchanged = || monitor.history.load(Ordering::SeqCst) == history;
+    if replicas.is_empty() {
+        return;
+    }
+    if settled > progress.marked
+        && let Some(primary) = primary
+        && let Some(offset) = primary_offset(primary).await
+        && unchanged()
+    {
+        progress.milestones.add(settled, offset);
+        progress.marked = settled;
+    }
+    let offsets = join_all(
+        replicas
+            .into_iter()
+            .map(|(server, connection)| async move { Some((server, replica_offset(connection).await?)) }),
+    )
+    .await;
+    if !unchanged() {
+        return;
+    }
+    let mut least = u64::MAX;
+    for offset in offsets {
+        let reached = offset.map_or(0, |(server, offset)| {
+            let epoch = progress.milestones.reached(offset);
+            fence.catch_up(server, epoch);
+            fence.caught_up(server)
+        });
+        least = least.min(reached);
+    }
+    progress.milestones.trim(least);
 }
 
 async fn primary_offset(mut connection: MultiplexedConnection) -> Option<u64> {

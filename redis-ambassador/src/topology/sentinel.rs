@@ -6,7 +6,7 @@
 use super::monitor::Monitor;
 use super::observe::{self, number, text};
 use crate::address::ServerAddr;
-use crate::upstream::Credentials;
+use crate::upstream::Access;
 use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
@@ -20,7 +20,7 @@ pub(crate) struct SentinelSettings {
     pub(crate) sentinels: Vec<ServerAddr>,
     /// Name of the monitored primary.
     pub(crate) name: String,
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) access: Arc<Access>,
 }
 
 /// Pause between two looks.
@@ -56,10 +56,10 @@ async fn follow(
     index: usize,
     address: &ServerAddr,
 ) -> Result<(), RedisError> {
-    let credentials = settings.credentials.as_ref();
-    let mut events = observe::subscribe(address, credentials, TIMEOUT).await?;
+    let access = &settings.access;
+    let mut events = observe::subscribe(address, access, TIMEOUT).await?;
     events.psubscribe("*").await?;
-    let mut connection = observe::connect(address, credentials, TIMEOUT).await?;
+    let mut connection = observe::connect(address, access, TIMEOUT).await?;
     tracing::info!(sentinel = %address, "following Sentinel");
     let mut messages = events.on_message();
     loop {

@@ -1,7 +1,7 @@
 //! From an address to a connection that has the right user, protocol and database.
 
 use super::LinkError;
-use super::Socket;
+use super::{Access, Socket, TlsSocket};
 use crate::address::ServerAddr;
 use crate::resp::{ReplyFramer, write_multibulk};
 use crate::session::Profile;
@@ -66,6 +66,7 @@ impl Handshake {
 /// [`LinkError::Refused`] carries the server's own words; everything else may be tried again.
 pub(crate) async fn connect(
     address: &ServerAddr,
+    access: &Access,
     handshake: &Handshake,
     timeout: Duration,
 ) -> Result<Socket, LinkError> {
@@ -74,7 +75,14 @@ pub(crate) async fn connect(
             ServerAddr::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(LinkError::Connect)?;
                 stream.set_nodelay(true).map_err(LinkError::Connect)?;
-                Socket::Tcp(stream)
+                match access.tls() {
+                    None => Socket::Tcp(stream),
+                    Some(tls) => {
+                        let name = tls.name(host).map_err(LinkError::Connect)?;
+                        let session = TlsSocket::client(stream, tls.config(), name);
+                        Socket::Tls(Box::new(session.map_err(LinkError::Connect)?))
+                    }
+                }
             }
             ServerAddr::Unix(path) => {
                 Socket::Unix(UnixStream::connect(path).await.map_err(LinkError::Connect)?)

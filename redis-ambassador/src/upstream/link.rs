@@ -1,6 +1,7 @@
 //! One upstream connection and the requests outstanding on it.
 
 use super::{Buffer, Socket};
+use crate::cluster::{Joined, NO_SLOT};
 use crate::proxy::Client;
 use crate::resp::{ReplyError, ReplyFramer};
 use crate::session::Profile;
@@ -58,12 +59,46 @@ pub(crate) struct Waiter {
     pub(crate) abandoned: bool,
     /// Times it was sent before.
     pub(crate) attempts: u8,
+    /// The slot of a cluster that it is about.
+    pub(crate) slot: u16,
+    /// Its answer is one of several that become one.
+    pub(crate) part: Option<Part>,
+}
+
+/// A place in an answer that is made of several.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) joined: Rc<RefCell<Joined>>,
+    pub(crate) index: usize,
 }
 
 impl Waiter {
     /// The same request once more.
     pub(crate) fn copy(&self) -> Self {
-        Self { client: Rc::clone(&self.client), ..*self }
+        Self { client: Rc::clone(&self.client), part: self.part.clone(), ..*self }
+    }
+
+    /// A request of our own on behalf of the same client, whose answer nobody waits for.
+    pub(crate) fn silent(&self) -> Self {
+        Self::internal(&self.client, self.since)
+    }
+
+    /// A request of our own, whose answer nobody waits for.
+    pub(crate) fn internal(client: &Rc<Client>, since: u64) -> Self {
+        Self {
+            client: Rc::clone(client),
+            seq: 0,
+            len: 0,
+            since,
+            epoch: 0,
+            read: true,
+            anywhere: false,
+            script: false,
+            abandoned: true,
+            attempts: 0,
+            slot: NO_SLOT,
+            part: None,
+        }
     }
 }
 
@@ -103,6 +138,12 @@ pub(crate) struct LinkState {
 pub(crate) struct Link {
     pub(crate) server: Cell<usize>,
     pub(crate) profile: Profile,
+    /// Own connections to a cluster: the slot whose owner they go to.
+    pub(crate) slot: Cell<u16>,
+    /// Own connections to a cluster: where they go instead.
+    pub(crate) fixed: Cell<Option<usize>>,
+    /// It is not opened at once.
+    pub(crate) hesitates: Cell<bool>,
     /// Belongs to one client.
     pub(crate) own: Cell<bool>,
     /// Takes no new requests; closed when the last is answered. Holds the hub clock of when that began.
@@ -116,6 +157,9 @@ impl Link {
         Rc::new(Self {
             server: Cell::new(server),
             profile,
+            slot: Cell::new(NO_SLOT),
+            fixed: Cell::new(None),
+            hesitates: Cell::new(false),
             own: Cell::new(owner.is_some()),
             detached: Cell::new(None),
             outstanding: Cell::new(0),
@@ -156,7 +200,7 @@ impl Link {
             let rest = &state.out.as_slice()[state.sent..];
             match socket.try_write(rest) {
                 Ok(count) => {
-                    state.blocked = count < rest.len();
+                    state.blocked = count < rest.len() || socket.is_backed_up();
                     state.sent += count;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => state.blocked = true,

@@ -192,7 +192,7 @@ impl Server {
             ])
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .args(["--repl-ping-replica-period", "1"])
-            .args(&self.arguments)
+            .args(self.arguments.iter().map(|text| text.replace("{port}", &self.port.to_string())))
             .current_dir(self.directory.path())
             .stdout(Stdio::null())
             .spawn()
@@ -287,6 +287,15 @@ impl Ambassador {
     }
 
     pub(crate) fn with_arguments(arguments: &[String]) -> Self {
+        Self::start_with(arguments, 1).0
+    }
+
+    /// With one more listener; both ports are returned, the plain one first.
+    pub(crate) fn with_ports(arguments: &[String]) -> (Self, Vec<u16>) {
+        Self::start_with(arguments, 2)
+    }
+
+    fn start_with(arguments: &[String], listeners: usize) -> (Self, Vec<u16>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_redis-ambassador"));
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.args(["--log-format", "json", "--log-level", "debug", "--probe-interval", "50ms"]);
@@ -306,10 +315,10 @@ impl Ambassador {
             let address = line.split("\"address\":\"").nth(1).unwrap().split('"').next().unwrap();
             address.rsplit(':').next().unwrap().parse().unwrap()
         };
-        let (client, admin) = (port("listening for clients"), port("admin port"));
-        let ambassador = Self { port: client, admin, process: Process { child } };
+        let clients: Vec<u16> = (0..listeners).map(|_| port("listening for clients")).collect();
+        let ambassador = Self { port: clients[0], admin: port("admin port"), process: Process { child } };
         eventually("the ambassador is ready", || ambassador.get("/readyz").starts_with("HTTP/1.1 200"));
-        ambassador
+        (ambassador, clients)
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
+mod cluster;
 mod consistency;
+mod discovery;
 mod failover;
 mod failure;
 mod harness;
 mod limits;
+mod tls;
 mod transparency;
+mod users;

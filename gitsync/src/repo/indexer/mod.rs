@@ -126,7 +126,8 @@ impl Index<'_> {
 
     /// Writes a base that the sender left out behind the last object.
     fn append(&mut self, file: &File, id: ObjectId, kind: Kind, data: &[u8]) -> Result<Placed, RepoError> {
-        let bytes = packfile::encode_object(kind, data)
+        let bytes = packfile::Encoder::new()
+            .encode_object(kind, data)
             .map_err(|e| RepoError::BadObject { id, reason: e.to_string() })?;
         file.write_all_at(&bytes, self.end).map_err(RepoError::io("writing a pack in", self.directory))?;
         let placed = Placed::new(id, self.end, &[&bytes]);

@@ -10,7 +10,7 @@ fn pack(objects: &[(u8, &[u8], &[u8])]) -> Vec<u8> {
     let mut wire = b"PACK\0\0\0\x02".to_vec();
     wire.extend_from_slice(&u32::try_from(objects.len()).unwrap().to_be_bytes());
     for (code, extra, content) in objects {
-        let mut object = packfile::encode_object(Kind::Blob, content).unwrap();
+        let mut object = packfile::Encoder::new().encode_object(Kind::Blob, content).unwrap();
         object[0] = object[0] & 0x8f | code << 4;
         let header = object.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
         wire.extend_from_slice(&object[..header]);

@@ -42,6 +42,14 @@ impl Dial {
 trait Transport: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 
+/// What happens to the replies of a pipeline.
+pub(super) enum Event<'e> {
+    /// The bytes there are, from the start of a reply on.
+    Start(&'e [u8]),
+    /// A reply was decoded; with its bytes, if they came in one piece.
+    Reply(&'e Graph, Outcome, Option<&'e [u8]>),
+}
+
 /// An open connection behind its handshakes.
 pub(super) struct Connection {
     address: String,
@@ -130,18 +138,24 @@ impl Connection {
     /// Sends one call and reads its reply.
     pub(super) async fn exchange(&mut self, method: Method, request: &[u8]) -> Result<Outcome, Error> {
         let mut last = None;
-        self.pipeline(method, request, 1, |_, outcome| last = Some(outcome)).await?;
+        let each = |event: Event<'_>| {
+            if let Event::Reply(_, outcome, _) = event {
+                last = Some(outcome);
+            }
+            0
+        };
+        self.pipeline(method, request, 1, each).await?;
         last.ok_or_else(|| Error::Unexpected { address: self.address.clone() })
     }
 
     /// Sends `count` calls of one method while it reads their replies, so that neither side waits for the
-    /// other's buffers.
+    /// other's buffers. `each` may take a reply's bytes itself when [`Event::Start`] comes, and says how many.
     pub(super) async fn pipeline(
         &mut self,
         method: Method,
         requests: &[u8],
         count: usize,
-        mut each: impl FnMut(&Graph, Outcome),
+        mut each: impl FnMut(Event<'_>) -> usize,
     ) -> Result<(), Error> {
         let Self { address, reader, writer, input, decoder, reply_timeout } = self;
         let limit = *reply_timeout;
@@ -150,12 +164,22 @@ impl Connection {
             while replies < count {
                 let mut used = 0;
                 while replies < count {
+                    let whole = decoder.is_between_replies();
+                    if whole {
+                        let taken = each(Event::Start(&input[used..]));
+                        if taken > 0 {
+                            used += taken;
+                            replies += 1;
+                            continue;
+                        }
+                    }
                     let (bytes, outcome) = decoder
                         .advance(method, &input[used..])
                         .map_err(|source| Error::Protocol { address: address.clone(), source })?;
+                    let raw = &input[used..used + bytes];
                     used += bytes;
                     let Some(outcome) = outcome else { break };
-                    each(decoder.graph(), outcome);
+                    each(Event::Reply(decoder.graph(), outcome, whole.then_some(raw)));
                     replies += 1;
                 }
                 input.drain(..used);

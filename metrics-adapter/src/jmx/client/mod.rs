@@ -7,6 +7,7 @@
 mod connection;
 mod error;
 mod pipeline;
+mod template;
 pub mod tls;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::connection::{Connection, Dial};
 pub use self::error::{Error, Phase};
 pub use self::pipeline::{AttributeRequest, AttributeResult, BeanAnswer};
+use self::template::Templates;
 use self::tls::TlsSettings;
 use super::jrmp::{Argument, Method, ObjectId, Outcome, encode_call};
 use super::mbean::{self, MBeanInfo, ObjectInstance};
@@ -81,6 +83,8 @@ pub enum RegistryTls {
 pub struct Options {
     /// The registry and the name in it.
     pub registry: RegistryAddress,
+    /// The connector server, where it is known beforehand; the registry is not asked then.
+    pub stub: Option<RemoteReference>,
     /// Credentials, where the server wants them.
     pub credentials: Option<Credentials>,
     /// Trust and identity for TLS connections.
@@ -103,6 +107,7 @@ impl Options {
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
             registry: RegistryAddress::new(host, port),
+            stub: None,
             credentials: None,
             tls: None,
             registry_tls: RegistryTls::default(),
@@ -122,6 +127,7 @@ pub struct Client {
     options: Options,
     session: RemoteReference,
     connection: Option<Connection>,
+    templates: Templates,
     reconnects: u64,
 }
 
@@ -132,7 +138,13 @@ impl Client {
     /// The registry or the server cannot be reached, is no JMX port, or refuses the credentials.
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let (session, connection) = open(&options).await?;
-        Ok(Self { options, session, connection: Some(connection), reconnects: 0 })
+        Ok(Self {
+            options,
+            session,
+            connection: Some(connection),
+            templates: Templates::default(),
+            reconnects: 0,
+        })
     }
 
     /// How often a lost connection was replaced.
@@ -309,7 +321,10 @@ fn dial(options: &Options, reference: &RemoteReference) -> Result<Dial, Error> {
 }
 
 async fn open(options: &Options) -> Result<(RemoteReference, Connection), Error> {
-    let server = lookup(options).await?;
+    let server = match &options.stub {
+        Some(stub) => stub.clone(),
+        None => lookup(options).await?,
+    };
     let target = dial(options, &server)?;
     let mut connection = Connection::open(&target).await?;
     let mut request = Vec::new();

@@ -1,6 +1,8 @@
 //! Many calls in flight on one connection, and the way around replies that break it.
 
+use super::connection::Event;
 use super::error::{Error, Phase};
+use super::template::Templates;
 use super::{Client, mbean};
 use crate::jmx::jrmp::{self, Argument, Method, Outcome, encode_call};
 use crate::jmx::mbean::MBeanInfo;
@@ -60,6 +62,42 @@ impl IntoIterator for AttributeResult {
     }
 }
 
+/// Reads replies without decoding them.
+trait Shortcut<T> {
+    /// The reply to the call of this index from its first bytes, and how many they are.
+    fn take(&mut self, call: usize, bytes: &[u8]) -> Option<(usize, T)>;
+
+    /// Sees a reply that was decoded.
+    fn learn(&mut self, call: usize, graph: &Graph, value: serialization::Value, bytes: &[u8]);
+}
+
+struct NoShortcut;
+
+impl<T> Shortcut<T> for NoShortcut {
+    fn take(&mut self, _: usize, _: &[u8]) -> Option<(usize, T)> {
+        None
+    }
+
+    fn learn(&mut self, _: usize, _: &Graph, _: serialization::Value, _: &[u8]) {}
+}
+
+struct TemplateShortcut<'t> {
+    templates: &'t mut Templates,
+    requests: &'t [AttributeRequest<'t>],
+}
+
+impl Shortcut<Vec<(String, Value)>> for TemplateShortcut<'_> {
+    fn take(&mut self, call: usize, bytes: &[u8]) -> Option<(usize, Vec<(String, Value)>)> {
+        self.templates.read(self.requests.get(call)?.attributes, bytes)
+    }
+
+    fn learn(&mut self, call: usize, graph: &Graph, value: serialization::Value, bytes: &[u8]) {
+        if let Some(request) = self.requests.get(call) {
+            self.templates.learn(request.attributes, graph, value, bytes);
+        }
+    }
+}
+
 /// What one call of a pipeline came to.
 enum Answer<T> {
     Got(T),
@@ -77,7 +115,7 @@ impl Client {
     pub(super) async fn pipelined_infos(&mut self, names: &[&str]) -> Result<Vec<Option<MBeanInfo>>, Error> {
         let calls = names.iter().map(|name| [Argument::ObjectName(name), Argument::Null]);
         let calls: Vec<_> = calls.collect();
-        let answers = self.pipelined(Method::MBEAN_INFO, &calls, mbean::mbean_info).await?;
+        let answers = self.pipelined(Method::MBEAN_INFO, &calls, mbean::mbean_info, &mut NoShortcut).await?;
         Ok(answers
             .into_iter()
             .map(|answer| match answer {
@@ -97,7 +135,12 @@ impl Client {
                 [Argument::ObjectName(request.bean), Argument::Strings(request.attributes), Argument::Null]
             })
             .collect();
-        let answers = self.pipelined(Method::ATTRIBUTES, &calls, mbean::attribute_list).await?;
+        // Taken out for the time of the call; a call that is dropped loses what was learnt.
+        let mut templates = std::mem::take(&mut self.templates);
+        let mut shortcut = TemplateShortcut { templates: &mut templates, requests };
+        let answers = self.pipelined(Method::ATTRIBUTES, &calls, mbean::attribute_list, &mut shortcut).await;
+        self.templates = templates;
+        let answers = answers?;
         let mut results = Vec::with_capacity(answers.len());
         for (answer, request) in answers.into_iter().zip(requests) {
             results.push(match answer {
@@ -122,7 +165,7 @@ impl Client {
             .map(|name| [Argument::ObjectName(request.bean), Argument::String(name), Argument::Null])
             .collect();
         let read = |graph: &Graph, value| Some(value::interpret(graph, value, &mut Budget::default()));
-        let answers = self.pipelined(Method::ATTRIBUTE, &calls, read).await?;
+        let answers = self.pipelined(Method::ATTRIBUTE, &calls, read, &mut NoShortcut).await?;
         let mut result = AttributeResult::default();
         for (answer, name) in answers.into_iter().zip(request.attributes) {
             match answer {
@@ -141,6 +184,7 @@ impl Client {
         method: Method,
         calls: &[[Argument<'_>; N]],
         read: impl Fn(&Graph, crate::jmx::serialization::Value) -> Option<T>,
+        shortcut: &mut (dyn Shortcut<T> + Send),
     ) -> Result<Vec<Answer<T>>, Error> {
         let mut answers: Vec<Answer<T>> = Vec::with_capacity(calls.len());
         let mut lost_at = None;
@@ -158,12 +202,23 @@ impl Client {
             }
             let before = answers.len();
             let mut lost_session = None;
-            let each = |graph: &Graph, outcome: Outcome| {
+            let each = |event: Event<'_>| {
                 if lost_session.is_some() {
-                    return;
+                    return 0;
                 }
+                let (graph, outcome, raw) = match event {
+                    Event::Start(bytes) => {
+                        let Some((taken, value)) = shortcut.take(answers.len(), bytes) else { return 0 };
+                        answers.push(Answer::Got(value));
+                        return taken;
+                    }
+                    Event::Reply(graph, outcome, raw) => (graph, outcome, raw),
+                };
                 match outcome {
                     Outcome::Returned(value) => {
+                        if let Some(raw) = raw {
+                            shortcut.learn(answers.len(), graph, value, raw);
+                        }
                         answers.push(read(graph, value).map_or(Answer::Unreadable, Answer::Got));
                     }
                     Outcome::Threw(value) => {
@@ -176,6 +231,7 @@ impl Client {
                         }
                     }
                 }
+                0
             };
             let result = connection.pipeline(method, &requests, count, each).await;
             let lost = match (result, lost_session) {

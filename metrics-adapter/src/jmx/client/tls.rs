@@ -94,11 +94,11 @@ impl TlsSettings {
         Ok(Self { config: Arc::new(config) })
     }
 
-    pub(super) fn connector(&self) -> TlsConnector {
+    pub(crate) fn connector(&self) -> TlsConnector {
         TlsConnector::from(Arc::clone(&self.config))
     }
 
-    pub(super) fn server_name(&self, host: &str) -> Option<ServerName<'static>> {
+    pub(crate) fn server_name(&self, host: &str) -> Option<ServerName<'static>> {
         ServerName::try_from(host.to_owned()).ok()
     }
 }

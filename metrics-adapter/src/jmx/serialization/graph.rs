@@ -103,6 +103,8 @@ pub struct Graph {
     pub(super) fields: Vec<Field>,
     pub(super) sections: Vec<Section>,
     pub(super) values: Vec<Value>,
+    /// Where in the stream each primitive of `values` was.
+    pub(super) places: Vec<u32>,
     pub(super) links: Vec<Link>,
 }
 
@@ -121,6 +123,7 @@ impl Graph {
         trim(&mut self.fields);
         trim(&mut self.sections);
         trim(&mut self.values);
+        trim(&mut self.places);
         trim(&mut self.links);
     }
 
@@ -252,12 +255,26 @@ impl<'g> Object<'g> {
             .unwrap_or(Value::Null)
     }
 
+    /// The same for a primitive, with the offset of its bytes in the stream.
+    #[must_use]
+    pub fn primitive_field(self, name: &str) -> Option<(Value, usize)> {
+        let index = self.sections().iter().rev().find_map(|section| self.section_index(section, name))?;
+        match self.graph.values.get(index)? {
+            Value::Null | Value::Node(_) => None,
+            value => Some((*value, *self.graph.places.get(index)? as usize)),
+        }
+    }
+
     fn section_field(self, section: &Section, name: &str) -> Option<Value> {
+        self.graph.values.get(self.section_index(section, name)?).copied()
+    }
+
+    fn section_index(self, section: &Section, name: &str) -> Option<usize> {
         let class = self.graph.class(section.class)?;
         let first = class.first_field as usize;
         let fields = self.graph.fields.get(first..first + usize::from(class.field_count))?;
         let index = fields.iter().position(|field| self.graph.str(field.name) == name)?;
-        self.graph.values.get(section.first_value as usize + index).copied()
+        Some(section.first_value as usize + index)
     }
 
     /// What `writeObject` of `class` wrote after the fields.

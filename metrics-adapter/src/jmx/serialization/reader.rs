@@ -395,6 +395,7 @@ impl Reader {
                 return self.content(cursor);
             };
             self.graph.values[first_value as usize + usize::from(field)] = value;
+            self.graph.places[first_value as usize + usize::from(field)] = self.consumed as u32;
             self.replace(Frame::ObjectData { node, section, field: field + 1, cell });
             return Ok(None);
         }
@@ -550,6 +551,7 @@ impl Reader {
             self.count_values(usize::from(field_count) + 1)?;
             let first_value = self.graph.values.len() as u32;
             self.graph.values.resize(self.graph.values.len() + usize::from(field_count), Value::Null);
+            self.graph.places.resize(self.graph.values.len(), 0);
             self.graph.sections.push(Section { class: id, first_value, items: List::default() });
             next = parent;
         }

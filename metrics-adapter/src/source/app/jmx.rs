@@ -49,7 +49,7 @@ pub(super) fn build(raw: &RawSource, base: &Path) -> Result<JmxGather, Problem> 
         file.insert("includes".to_owned(), vec![format!("builtin:{name}")].into());
     }
     let text = serde_json::Value::Object(file).to_string();
-    let config = Config::parse(&text, base);
+    let config = Config::from_text(&text, &base.join("adapter.yaml"));
     config.map(JmxSource::new).map(JmxGather).map_err(|error| Problem::at(address.line, error.reason))
 }
 

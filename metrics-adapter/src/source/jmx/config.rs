@@ -10,7 +10,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::settings::Settings;
-use crate::rule::config::{RuleConfig, Text};
+use crate::rule::config::{RuleConfig, Text, flag, optional_flag};
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
@@ -41,8 +41,11 @@ pub(super) struct File {
     pub(super) password: Option<Text>,
     pub(super) password_file: Option<PathBuf>,
     pub(super) ssl: Option<Ssl>,
+    #[serde(deserialize_with = "flag")]
     pub(super) lowercase_output_name: bool,
+    #[serde(deserialize_with = "flag")]
     pub(super) lowercase_output_label_names: bool,
+    #[serde(deserialize_with = "flag")]
     pub(super) infer_counter_type_from_name: bool,
     pub(super) include_object_names: Option<Vec<String>>,
     pub(super) whitelist_object_names: Option<Vec<String>>,
@@ -50,7 +53,9 @@ pub(super) struct File {
     pub(super) blacklist_object_names: Option<Vec<String>>,
     pub(super) include_object_name_attributes: BTreeMap<String, Vec<String>>,
     pub(super) exclude_object_name_attributes: BTreeMap<String, Vec<String>>,
+    #[serde(deserialize_with = "optional_flag")]
     pub(super) auto_exclude_object_name_attributes: Option<bool>,
+    #[serde(deserialize_with = "flag")]
     pub(super) exclude_jvm_metrics: bool,
     pub(super) metric_customizers: Vec<CustomizerFile>,
     pub(super) rules: Option<Vec<RuleConfig>>,
@@ -62,11 +67,14 @@ pub(super) struct File {
     pub(super) targets: Vec<TargetFile>,
     /// Ours: labels of every sample.
     pub(super) labels: BTreeMap<String, Text>,
+    /// Ours: what Jolokia's JSON leaves open about values inside of values.
+    pub(super) jolokia_tables: Vec<TableFile>,
     /// Ours: `ignored` (default) or `followed`.
     pub(super) stub_host: Option<StubHostFile>,
     /// Ours: replaces the port in the stub.
     pub(super) stub_port: Option<u16>,
     /// Ours: `false` leaves the name in the certificate unchecked, as Java does.
+    #[serde(deserialize_with = "optional_flag")]
     pub(super) verify_host_name: Option<bool>,
     /// Ours: time for connecting and for handshakes.
     pub(super) connect_timeout_seconds: Option<u64>,
@@ -77,9 +85,29 @@ pub(super) struct File {
     /// Ours: `1.x` (default) or `0.x`.
     pub(super) name_style: Option<NameStyleFile>,
     /// Ours: the `jvm_*` families of the peer's agent.
+    #[serde(deserialize_with = "flag")]
     pub(super) jvm_metrics: bool,
     /// Ours: which targets `/probe` may be asked for, as globs of `host:port`.
     pub(super) probe_targets: Vec<String>,
+}
+
+/// The place of a table in a bean's values.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TableFile {
+    pub(super) bean: String,
+    /// `attribute/item/…`, `*` for any.
+    pub(super) path: String,
+    #[serde(rename = "as")]
+    pub(super) form: TableFormFile,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TableFormFile {
+    Map,
+    Rows,
+    Composite,
 }
 
 /// A key whose value is of no interest.
@@ -123,13 +151,14 @@ pub(super) struct TargetFile {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Ssl {
-    Switch(bool),
+    Switch(#[serde(deserialize_with = "flag")] bool),
     Settings(Box<SslFile>),
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct SslFile {
+    #[serde(deserialize_with = "optional_flag")]
     pub(super) enabled: Option<bool>,
     pub(super) key_store: Option<StoreFile>,
     pub(super) trust_store: Option<StoreFile>,
@@ -235,7 +264,7 @@ pub(super) struct ServerSsl {
     pub(super) key_store: Option<StoreFile>,
     pub(super) trust_store: Option<StoreFile>,
     pub(super) certificate: Option<CertificateAlias>,
-    #[serde(rename = "mutualTLS")]
+    #[serde(rename = "mutualTLS", deserialize_with = "flag")]
     pub(super) mutual_tls: bool,
     pub(super) protocols: Option<Names>,
     pub(super) ciphers: Option<Names>,
@@ -255,20 +284,23 @@ pub(super) fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    complete(read(path)?, path, environment)
+    finish(read(path)?, path, environment)
 }
 
-/// The same from a text; `path` is what included files are beside of.
-pub(super) fn load_text(
+/// The same for a text that stands in the file `path`.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub(super) fn from_text(
     text: &str,
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
     let file = parse(text).map_err(|(line, reason)| ConfigError { path: path.to_owned(), line, reason })?;
-    complete(file, path, environment)
+    finish(file, path, environment)
 }
 
-fn complete(
+fn finish(
     mut file: File,
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -330,6 +362,8 @@ fn read(path: &Path) -> Result<File, ConfigError> {
 pub(super) fn parse(text: &str) -> Result<File, (Option<u64>, String)> {
     let options = serde_saphyr::options! {
         with_snippet: false,
+        // `n` and `y` are names to SnakeYAML; where a switch is meant, `flag` takes its other spellings.
+        strict_booleans: true,
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
     };
     let file = serde_saphyr::from_str_with_options::<Option<File>>(text, options);

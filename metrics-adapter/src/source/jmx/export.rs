@@ -2,71 +2,173 @@
 
 use super::explain::Explained;
 use super::settings::Collection;
-use super::target::Bean;
+use super::status::Look;
+use super::target::{Attribute, Bean};
+use crate::jmx::object_name::ObjectName;
 use crate::jmx::value::Value;
-use crate::rule::leaf::{text_of, walk};
+use crate::rule::leaf::{Leaf, LeafValue, text_of, walk};
 use crate::rule::name::safe;
-use crate::rule::page::Page;
-use crate::rule::set::{Outcome, write_input};
+use crate::rule::page::{Page, Ready};
+use crate::rule::set::{Learnt, Matched, Outcome, Steady, write_input};
 
-/// Walks over the values of one bean. Returns the first error of a rule.
-pub(super) fn export(
-    bean: &mut Bean,
-    collection: &Collection,
-    target_labels: &[(String, String)],
-    values: &[(String, Value)],
-    page: &mut Page,
-    mut trace: Option<&mut Vec<Explained>>,
-) -> Option<String> {
-    let customizer = collection.customizers.iter().find(|customizer| customizer.applies_to(&bean.name));
-    let labels = customizer.map_or_else(Vec::new, |customizer| {
-        let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
-        let present = wanted.filter(|(_, value)| *value != Value::Null);
-        present.map(|(name, value)| (safe(name), text_of(value))).collect::<Vec<_>>()
-    });
-    let mut problem = None;
-    let mut one = |attribute: &str, description: &str, value: &Value| {
-        walk(&bean.name, attribute, description, value, &mut |leaf| {
-            let outcome = collection.rules.apply(leaf, &labels);
-            if let Some(trace) = trace.as_mut() {
+/// What becomes of an attribute's number or boolean, where that does not depend on its value.
+#[derive(Debug, Default)]
+pub(super) enum Known {
+    /// Not looked at yet.
+    #[default]
+    Untried,
+    /// The rules have to see each value.
+    Varies,
+    /// It gives no sample.
+    Nothing,
+    /// It gives this sample, with its own value times a factor.
+    Product(Box<Ready>, f64),
+    /// It gives this sample with this value.
+    Constant(Box<Ready>, f64),
+}
+
+/// Where samples go, and what is needed on the way.
+pub(super) struct Exporter<'e> {
+    pub(super) collection: &'e Collection,
+    pub(super) target_labels: &'e [(String, String)],
+    pub(super) page: &'e mut Page,
+    pub(super) learnt: &'e mut Learnt,
+    pub(super) look: &'e Look,
+    pub(super) trace: Option<&'e mut Vec<Explained>>,
+}
+
+impl Exporter<'_> {
+    /// Walks over the values of one bean. Returns the first error of a rule.
+    pub(super) fn bean(&mut self, bean: &mut Bean, values: &[(String, Value)]) -> Option<String> {
+        let collection = self.collection;
+        let customizer = collection.customizers.iter().find(|customizer| customizer.applies_to(&bean.name));
+        let labels = customizer.map_or_else(Vec::new, |customizer| {
+            let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
+            let present = wanted.filter(|(_, value)| *value != Value::Null);
+            let label =
+                |(name, value): &(String, Value)| (collection.rules.label_name(&safe(name)), text_of(value));
+            present.map(label).collect::<Vec<_>>()
+        });
+        let steady = self.trace.is_none() && labels.is_empty();
+        let mut problem = None;
+        let Bean { name: bean_name, attributes, excluded, .. } = bean;
+        for (index, (name, value)) in values.iter().enumerate() {
+            // Answers mostly come in the order of the questions, so looking there first saves the search.
+            let same = |attribute: &Attribute| attribute.name == *name;
+            let at = if attributes.get(index).is_some_and(same) {
+                Some(index)
+            } else {
+                attributes.iter().position(same)
+            };
+            let Some(attribute) = at.and_then(|at| attributes.get_mut(at)) else { continue };
+            if steady && self.steady(bean_name, attribute, value) {
+                continue;
+            }
+            if collection.auto_exclude && is_unexportable(value) {
+                excluded.insert(name.clone());
+                continue;
+            }
+            problem = problem.or(self.walk(bean_name, name, &attribute.description, value, &labels));
+        }
+        if !values.is_empty() {
+            for (name, value, description) in customizer.map_or(&[][..], |customizer| &customizer.extra) {
+                problem = problem.or(self.walk(bean_name, name, description, value, &labels));
+            }
+        }
+        problem
+    }
+
+    /// Takes the short way for an attribute whose outcome is known but for its value; `false` when there is none.
+    fn steady(&mut self, bean: &ObjectName, attribute: &mut Attribute, value: &Value) -> bool {
+        let value = match value {
+            Value::Number(number) => LeafValue::Number(number),
+            Value::Boolean(value) => LeafValue::Boolean(*value),
+            _ => return false,
+        };
+        if let Known::Untried = attribute.known {
+            attribute.known = self.learn(bean, attribute, value);
+        }
+        match &attribute.known {
+            Known::Untried | Known::Varies => return false,
+            Known::Nothing => {}
+            Known::Product(ready, factor) => {
+                if let Some(value) = value.sample(*factor) {
+                    self.page.push_ready(ready, value);
+                }
+            }
+            Known::Constant(ready, value) => self.page.push_ready(ready, *value),
+        }
+        true
+    }
+
+    fn learn(&mut self, bean: &ObjectName, attribute: &Attribute, value: LeafValue<'_>) -> Known {
+        let leaf = Leaf {
+            domain: bean.domain(),
+            properties: bean.properties(),
+            path: &[],
+            name: &attribute.name,
+            description: &attribute.description,
+            value,
+        };
+        match self.collection.rules.steady(&leaf, self.learnt) {
+            None => Known::Varies,
+            Some(Steady::Unmatched) => {
+                self.look.uncovered(&leaf);
+                Known::Nothing
+            }
+            Some(Steady::Nothing(_)) => Known::Nothing,
+            Some(Steady::Sample(_, matched, factor)) => {
+                let constant = matched.value;
+                let (matched, input) = self.labelled(matched, &leaf);
+                let ready = Box::new(Ready::new(self.collection.name_style, matched, &input));
+                match factor {
+                    Some(factor) => Known::Product(ready, factor),
+                    None => Known::Constant(ready, constant),
+                }
+            }
+        }
+    }
+
+    /// Adds the target's labels where no rule has set them, and tells the rule input.
+    fn labelled(&self, mut matched: Matched, leaf: &Leaf<'_>) -> (Matched, String) {
+        for (name, value) in self.target_labels {
+            if !matched.labels.iter().any(|(known, _)| known == name) {
+                matched.labels.push((name.clone(), value.clone()));
+            }
+        }
+        let mut input = String::with_capacity(96);
+        write_input(&mut input, leaf, false);
+        (matched, input)
+    }
+
+    fn walk(
+        &mut self,
+        bean: &ObjectName,
+        attribute: &str,
+        description: &str,
+        value: &Value,
+        labels: &[(String, String)],
+    ) -> Option<String> {
+        let mut problem = None;
+        walk(bean, attribute, description, value, &mut |leaf| {
+            let outcome = self.collection.rules.apply(leaf, labels);
+            if let Some(trace) = self.trace.as_mut() {
                 trace.push(Explained::new(leaf, &outcome));
             }
             match outcome {
-                Ok(Outcome::Sample(_, mut matched)) => {
-                    for (name, value) in target_labels {
-                        if !matched.labels.iter().any(|(known, _)| known == name) {
-                            matched.labels.push((name.clone(), value.clone()));
-                        }
-                    }
-                    let mut input = String::new();
-                    write_input(&mut input, leaf, false);
-                    page.push(matched, input);
+                Ok(Outcome::Sample(_, matched)) => {
+                    let (matched, input) = self.labelled(matched, leaf);
+                    self.page.push(matched, &input);
                 }
-                Ok(_) => {}
+                Ok(Outcome::Unmatched) => self.look.uncovered(leaf),
+                Ok(Outcome::Nothing(_)) => {}
                 Err(error) => {
                     problem.get_or_insert(error.to_string());
                 }
             }
         });
-    };
-    let mut exclude = Vec::new();
-    for (name, value) in values {
-        let Some(attribute) = bean.attributes.iter().find(|attribute| attribute.name == *name) else {
-            continue;
-        };
-        if collection.auto_exclude && is_unexportable(value) {
-            exclude.push(name.clone());
-            continue;
-        }
-        one(name, &attribute.description, value);
+        problem
     }
-    if !values.is_empty() {
-        for (name, value, description) in customizer.map_or(&[][..], |customizer| &customizer.extra) {
-            one(name, description, value);
-        }
-    }
-    bean.excluded.extend(exclude);
-    problem
 }
 
 fn is_unexportable(value: &Value) -> bool {

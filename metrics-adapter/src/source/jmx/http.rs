@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use common::admin::{self, Readiness};
 use common::config::{FromSetting, ListenAddr};
+use common::metrics::prometheus::Registry;
 use common::server::{self, Handler, Limits, Request, Response, ResponseFuture, Router, respond, text};
 use common::shutdown::Shutdown;
 use flate2::Compression as Level;
@@ -16,7 +18,6 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::basic_auth::BasicAuth;
-use super::tls::ServerTls;
 use super::{Config, ConfigError, JmxSource, ScrapeError};
 use crate::exposition::{Compression, Format, Writer};
 use crate::family::{Family, Labels};
@@ -51,19 +52,19 @@ pub async fn run(config: Config, listen: &str, shutdown: Shutdown) -> Result<(),
         Err(error) => return Err(refuse(error.into())),
     }
     let page = Page::new(config);
-    let tls = page.tls.clone();
+    let with_tls = page.with_tls;
     let source = Arc::clone(&page.source);
     let handler: Arc<dyn Handler> = Arc::new(page);
-    match tls {
-        None => server::serve(listener, handler, Limits::default(), shutdown).await,
-        Some(tls) => serve_tls(listener, &tls, handler, shutdown).await,
+    match with_tls {
+        false => server::serve(listener, handler, Limits::default(), shutdown).await,
+        true => serve_tls(listener, &source, handler, shutdown).await,
     }
     // Sessions left behind would idle in the JVM for two minutes.
     let _ = tokio::time::timeout(Duration::from_secs(2), source.close()).await;
     Ok(())
 }
 
-async fn serve_tls(listener: TcpListener, tls: &ServerTls, handler: Arc<dyn Handler>, shutdown: Shutdown) {
+async fn serve_tls(listener: TcpListener, source: &JmxSource, handler: Arc<dyn Handler>, shutdown: Shutdown) {
     let limits = Limits::default();
     let permits = Arc::new(Semaphore::new(limits.connections));
     let connections = shutdown.child();
@@ -77,6 +78,7 @@ async fn serve_tls(listener: TcpListener, tls: &ServerTls, handler: Arc<dyn Hand
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let Some(tls) = source.server_tls.load_full() else { return };
         let (acceptor, handler, token) = (tls.acceptor.clone(), Arc::clone(&handler), connections.clone());
         connections.spawn(async move {
             match tokio::time::timeout(limits.head, acceptor.accept(stream)).await {
@@ -94,7 +96,7 @@ async fn serve_tls(listener: TcpListener, tls: &ServerTls, handler: Arc<dyn Hand
 struct Page {
     source: Arc<JmxSource>,
     auth: Option<Arc<BasicAuth>>,
-    tls: Option<ServerTls>,
+    with_tls: bool,
     router: Router,
     permits: Arc<Semaphore>,
     time: Option<Duration>,
@@ -103,14 +105,14 @@ struct Page {
 impl Page {
     fn new(mut config: Config) -> Self {
         let auth = config.settings.basic_auth.take().map(Arc::new);
-        let tls = config.settings.server_tls.take();
+        let with_tls = config.settings.server_tls.is_some();
         let time = config.settings.request_timeout;
         let permits = Arc::new(Semaphore::new(config.settings.request_limit));
         let path = config.settings.metrics_path.clone();
         let with_probe = !config.settings.probe_targets.is_empty();
         let source = Arc::new(JmxSource::new(config));
         let router = router(&source, path, with_probe);
-        Self { source, auth, tls, router, permits, time }
+        Self { source, auth, with_tls, router, permits, time }
     }
 }
 
@@ -123,17 +125,17 @@ fn router(source: &Arc<JmxSource>, path: Option<String>, with_probe: bool) -> Ro
         }
     };
     let status = Arc::clone(source);
-    let mut router = Router::new()
+    let base = admin::routes(common::build!(), Registry::new(), Readiness::new(), move || status.status());
+    let mut router = base
+        .without("/metrics")
+        .without("/livez")
+        .without("/readyz")
         .route("/metrics", metrics(source))
         .route("/-/healthy", async |_: Request| text(StatusCode::OK, "Exporter is healthy."))
         .route("/-/ready", async |_: Request| text(StatusCode::OK, "Exporter is ready."))
         // The paths of the other containers here, so that one probe fits all.
         .route("/livez", async |_: Request| text(StatusCode::OK, "ok\n"))
-        .route("/readyz", async |_: Request| text(StatusCode::OK, "ok\n"))
-        .route("/", move |_: Request| {
-            let status = Arc::clone(&status);
-            async move { landing(&status).await }
-        });
+        .route("/readyz", async |_: Request| text(StatusCode::OK, "ok\n"));
     if let Some(path) = path {
         router = router.route_at(path, metrics(source));
     }
@@ -152,7 +154,7 @@ impl Handler for Page {
         // Probes of Kubernetes carry no password and must not compete with scrapes. A JVM that is not there
         // yet is no reason to be unready: as a native sidecar this starts before it.
         if matches!(request.uri().path(), "/livez" | "/readyz") {
-            return Box::pin(std::future::ready(secured(text(StatusCode::OK, "ok\n"), self.tls.is_some())));
+            return Box::pin(std::future::ready(secured(text(StatusCode::OK, "ok\n"), self.with_tls)));
         }
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.source.counts.rejected.fetch_add(1, Ordering::Relaxed);
@@ -160,7 +162,7 @@ impl Handler for Page {
             return Box::pin(std::future::ready(busy));
         };
         let auth = self.auth.clone();
-        let with_tls = self.tls.is_some();
+        let with_tls = self.with_tls;
         let header = request.headers().get(header::AUTHORIZATION);
         let header = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let answer = self.router.call(request);
@@ -354,29 +356,4 @@ fn percent_decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-async fn landing(source: &JmxSource) -> Response {
-    let mut rows = String::new();
-    for target in &source.current.load_full().targets {
-        let target = target.lock().await;
-        let error = target.last.error.as_deref().map_or_else(|| "-".to_owned(), escape);
-        rows.push_str(&format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1} ms</td><td>{error}</td></tr>",
-            escape(&target.settings.name),
-            target.last.beans,
-            target.last.samples,
-            target.last.duration.as_secs_f64() * 1000.0,
-        ));
-    }
-    let html = format!(
-        "<!DOCTYPE html><html><head><title>JMX metrics</title></head><body><h1>JMX metrics</h1>\
-         <p><a href=\"/metrics\">metrics</a></p><table border=\"1\"><tr><th>JVM</th><th>beans</th>\
-         <th>samples</th><th>last scrape</th><th>error</th></tr>{rows}</table></body></html>"
-    );
-    respond(StatusCode::OK, "text/html; charset=utf-8", html)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

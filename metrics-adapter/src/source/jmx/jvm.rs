@@ -2,8 +2,9 @@
 //! made for the agent work without one. What only exists inside the JVM (thread states, deadlocks, allocation
 //! notifications) is not there.
 
+use super::session::{Error, Session};
 use crate::family::Kind;
-use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
+use crate::jmx::client::{AttributeRequest, BeanAnswer};
 use crate::jmx::object_name::ObjectName;
 use crate::jmx::value::Value;
 use crate::rule::page::Page;
@@ -129,23 +130,28 @@ const GROUPS: &[Group] = &[
     },
 ];
 
+/// Where the platform's beans are.
+const PLATFORM: &[&str] = &["java.lang:*", "java.nio:*"];
+
 /// Which attributes make up the labels of `jvm_runtime_info`.
 const RUNTIME: &[(&str, &str)] = &[("VmName", "runtime"), ("VmVendor", "vendor"), ("VmVersion", "version")];
 
 /// Reads the platform beans and adds their samples.
 pub(super) async fn add(
-    client: &mut Client,
-    names: &[String],
+    session: &mut Session,
     labels: &[(String, String)],
     page: &mut Page,
 ) -> Result<(), Error> {
-    let beans = beans(names);
+    let platform: Vec<ObjectName> = PLATFORM.iter().filter_map(|pattern| pattern.parse().ok()).collect();
+    let names = session.query(Some(&platform)).await?;
+    let names: Vec<String> = names.into_iter().map(|instance| instance.name).collect();
+    let beans = beans(&names);
     let attributes: Vec<Vec<&str>> = beans.iter().map(|(group, _)| attributes(group)).collect();
     let requests = beans.iter().zip(&attributes);
     let requests: Vec<AttributeRequest<'_>> = requests
         .map(|((_, name), attributes)| AttributeRequest { bean: name.as_str(), attributes })
         .collect();
-    for ((group, name), answer) in beans.iter().zip(client.attributes(&requests).await?) {
+    for ((group, name), answer) in beans.iter().zip(session.attributes(&requests).await?) {
         if let BeanAnswer::Values(result) = answer {
             for row in group.rows {
                 sample(group, name, row, &result.values, labels, page);
@@ -154,7 +160,7 @@ pub(super) async fn add(
     }
     let runtime: Vec<&str> = RUNTIME.iter().map(|(attribute, _)| *attribute).collect();
     let request = AttributeRequest { bean: "java.lang:type=Runtime", attributes: &runtime };
-    for answer in client.attributes(&[request]).await? {
+    for answer in session.attributes(&[request]).await? {
         runtime_info(&answer.values(), labels, page);
     }
     Ok(())
@@ -205,7 +211,7 @@ fn sample(
     let help = format!("{} of {}", row.attribute, group.pattern);
     let value = number.to_f64() * row.factor;
     let matched = Matched { name: row.metric.to_owned(), help, kind: row.kind, labels: all, value };
-    page.push(matched, name.to_string());
+    page.push(matched, name.as_str());
 }
 
 fn runtime_info(values: &[(String, Value)], labels: &[(String, String)], page: &mut Page) {

@@ -11,6 +11,7 @@
 //! ```
 
 mod basic_auth;
+pub mod cases;
 mod config;
 mod explain;
 mod export;
@@ -18,7 +19,9 @@ mod http;
 mod jvm;
 mod key_store;
 mod own;
+mod session;
 mod settings;
+mod status;
 mod target;
 mod text;
 mod tls;
@@ -29,7 +32,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use common::status::Status;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
@@ -38,6 +42,7 @@ pub use self::explain::{Explained, Explanation, Fate, explain};
 pub use self::http::{RunError, run};
 use self::settings::{Settings, TargetSettings};
 use self::target::{SharedTarget, Target};
+use self::tls::ServerTls;
 use super::{CollectError, Collecting, Source};
 use crate::family::{Families, Family};
 use crate::jmx::client::Options;
@@ -78,33 +83,41 @@ impl Config {
         Self::load_with(path, HashMap::new())
     }
 
-    /// Reads a configuration's text; files it names are beside `directory`. It is never read again.
+    /// Takes a configuration that is a part of another file, for example of an embedder. Files that it names are
+    /// looked for beside `path`, errors name it, and lines count within the text. It is never read again.
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn parse(text: &str, directory: &Path) -> Result<Self, ConfigError> {
-        // A name that no file has: there is nothing to read again.
-        let path = directory.join("\u{0}");
-        let settings = config::load_text(text, &path, &|name: &str| std::env::var(name).ok())?;
-        Ok(Self { path, modified: None, properties: HashMap::new(), settings })
+    pub fn from_text(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let settings = config::from_text(text, path, &|name| std::env::var(name).ok())?;
+        Ok(Self { path: PathBuf::new(), modified: None, properties: HashMap::new(), settings })
     }
 
-    /// The same, with Java system properties (`-Dkey=value`) that stand in for missing keys.
+    /// [`Config::load`] with Java system properties (`-Dkey=value`) that stand in for missing keys.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn load_with(path: &Path, properties: HashMap<String, String>) -> Result<Self, ConfigError> {
-        let modified = std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        let before = newest(path, &[]);
         let environment = |name: &str| properties.get(name).cloned().or_else(|| std::env::var(name).ok());
         let settings = config::load(path, &environment)?;
+        let modified = before.max(newest(path, &settings.stores));
         Ok(Self { path: path.to_owned(), modified, properties, settings })
     }
+}
+
+/// When the file or one of its stores was changed last.
+fn newest(path: &Path, stores: &[PathBuf]) -> Option<SystemTime> {
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+    stores.iter().map(PathBuf::as_path).chain([path]).filter_map(changed).max()
 }
 
 /// All JVMs of a configuration.
 #[derive(Debug)]
 pub struct JmxSource {
     current: ArcSwap<Current>,
+    /// Of the page's own port; its certificates may be renewed.
+    server_tls: ArcSwapOption<ServerTls>,
     properties: HashMap<String, String>,
     started: Instant,
     counts: Counts,
@@ -128,6 +141,8 @@ struct Current {
     modified: Option<SystemTime>,
     settings: Arc<Settings>,
     targets: Vec<SharedTarget>,
+    /// Name and look of each target, in the same order.
+    looks: Vec<(String, Arc<status::Look>)>,
 }
 
 #[derive(Debug)]
@@ -138,9 +153,13 @@ struct Finished {
 
 impl Current {
     fn new(config: Config) -> Self {
-        let targets = config.settings.targets.iter();
-        let targets = targets.map(|settings| Arc::new(Mutex::new(Target::new(settings.clone())))).collect();
-        Self { path: config.path, modified: config.modified, settings: Arc::new(config.settings), targets }
+        let targets: Vec<Target> =
+            config.settings.targets.iter().map(|settings| Target::new(settings.clone())).collect();
+        let looks =
+            targets.iter().map(|target| (target.settings.name.clone(), Arc::clone(&target.look))).collect();
+        let targets = targets.into_iter().map(|target| Arc::new(Mutex::new(target))).collect();
+        let (path, modified) = (config.path, config.modified);
+        Self { path, modified, settings: Arc::new(config.settings), targets, looks }
     }
 }
 
@@ -164,7 +183,9 @@ impl JmxSource {
     #[must_use]
     pub fn new(mut config: Config) -> Self {
         let properties = std::mem::take(&mut config.properties);
+        let server_tls = config.settings.server_tls.take();
         Self {
+            server_tls: ArcSwapOption::from(server_tls.map(Arc::new)),
             current: ArcSwap::from_pointee(Current::new(config)),
             properties,
             started: Instant::now(),
@@ -177,12 +198,18 @@ impl JmxSource {
     /// Reads the configuration again when its file has become newer.
     async fn reload(&self) {
         let current = self.current.load_full();
-        let modified = std::fs::metadata(&current.path).and_then(|data| data.modified()).ok();
+        if current.path.as_os_str().is_empty() {
+            return;
+        }
+        let modified = newest(&current.path, &current.settings.stores);
         if modified <= current.modified {
             return;
         }
         match Config::load_with(&current.path, self.properties.clone()) {
-            Ok(config) => {
+            Ok(mut config) => {
+                if let Some(tls) = config.settings.server_tls.take() {
+                    self.server_tls.store(Some(Arc::new(tls)));
+                }
                 tracing::info!(path = %current.path.display(), "configuration read again");
                 self.counts.reloads.fetch_add(1, Ordering::Relaxed);
                 self.current.store(Arc::new(Current::new(config)));
@@ -200,6 +227,7 @@ impl JmxSource {
                         modified,
                         settings: Arc::clone(&now.settings),
                         targets: now.targets.clone(),
+                        looks: now.looks.clone(),
                     })
                 });
             }
@@ -297,7 +325,12 @@ impl JmxSource {
             let oldest = probes.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
             probes.remove(&oldest.unwrap_or_default());
         }
-        let settings = || TargetSettings { name: name.to_owned(), options, labels: Vec::new() };
+        let settings = || TargetSettings {
+            name: name.to_owned(),
+            transport: settings::Transport::Rmi,
+            options,
+            labels: Vec::new(),
+        };
         let entry = probes.entry(name.to_owned());
         let entry = entry.or_insert_with(|| (Arc::new(Mutex::new(Target::new(settings()))), now));
         entry.1 = now;
@@ -322,6 +355,13 @@ impl JmxSource {
         for (target, _) in self.probes.lock().await.values() {
             target.lock().await.close().await;
         }
+    }
+
+    /// The state of all targets, for the page; never waits for a scrape.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let current = self.current.load();
+        status::status(current.looks.iter().map(|(name, look)| (name.as_str(), &**look)))
     }
 
     fn own_families(&self) -> Vec<Family> {

@@ -51,6 +51,7 @@ pub(super) fn process_families(counts: &Counts) -> Vec<Family> {
         ),
         counter("jmx_http_requests_rejected_total", "HTTP requests answered with 429.", &counts.rejected),
         Family::new("jmx_exporter_build_info", "Build information about the JMX exporter.", Kind::Gauge)
-            .with(&[("name", env!("CARGO_PKG_NAME")), ("version", version)], 1.0),
+            // Dashboards and alerts tell by this name in which of its two forms the exporter runs.
+            .with(&[("name", "jmx_prometheus_standalone"), ("version", version)], 1.0),
     ]
 }

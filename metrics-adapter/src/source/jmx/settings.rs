@@ -1,17 +1,22 @@
 //! A configuration that has been checked: patterns parsed, rules compiled, secrets resolved.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::basic_auth::BasicAuth;
-use super::config::{CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TargetFile};
+use super::config::{
+    CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TableFile, TableFormFile, TargetFile,
+};
 use super::tls::{self, ServerTls};
 use crate::jmx::client::tls::{NameCheck, TlsSettings};
 use crate::jmx::client::{Credentials, Options, RegistryTls, StubHost, Timeouts};
+use crate::jmx::jolokia::{self, AgentUrl, TableForm, TableHint};
+use crate::jmx::local::Selector;
+use crate::jmx::local::attach::stub_of;
 use crate::jmx::number::Number;
 use crate::jmx::object_name::ObjectName;
 use crate::jmx::serialization::Limits;
@@ -37,6 +42,8 @@ pub(super) struct Settings {
     pub(super) request_limit: usize,
     pub(super) basic_auth: Option<BasicAuth>,
     pub(super) server_tls: Option<ServerTls>,
+    /// Key and trust stores, which are read again with the file.
+    pub(super) stores: Vec<PathBuf>,
     pub(super) probe_targets: Vec<String>,
     /// What a probed target has in common with the configured ones.
     pub(super) probe_template: Options,
@@ -46,8 +53,19 @@ pub(super) struct Settings {
 #[derive(Clone, Debug)]
 pub(super) struct TargetSettings {
     pub(super) name: String,
+    pub(super) transport: Transport,
     pub(super) options: Options,
     pub(super) labels: Vec<(String, String)>,
+}
+
+/// How a JVM is reached; its address says so.
+#[derive(Clone, Debug)]
+pub(super) enum Transport {
+    Rmi,
+    /// Address and tables; the rest is in the target's options.
+    Jolokia(Box<jolokia::Options>),
+    Attach(Selector),
+    PerfData(Selector),
 }
 
 /// What is read from each JVM, and what becomes of it.
@@ -129,11 +147,25 @@ impl Settings {
             request_limit: threads.map_or(10, |threads| threads.maximum as usize),
             basic_auth: basic.map(|basic| BasicAuth::new(basic, environment)).transpose()?,
             server_tls: server.ssl.as_ref().map(|ssl| ServerTls::new(ssl, path, environment)).transpose()?,
-            collection: Arc::new(collection(&file)?),
+            stores: stores(&file, path),
+            collection: Arc::new(collection(&file, environment)?),
             probe_targets,
             probe_template: template,
         })
     }
+}
+
+/// The files that hold certificates and keys.
+fn stores(file: &File, path: &Path) -> Vec<PathBuf> {
+    let client = match &file.ssl {
+        Some(Ssl::Settings(ssl)) => [ssl.key_store.as_ref(), ssl.trust_store.as_ref()],
+        _ => [None, None],
+    };
+    let server = file.http_server.ssl.as_ref();
+    let server =
+        [server.and_then(|ssl| ssl.key_store.as_ref()), server.and_then(|ssl| ssl.trust_store.as_ref())];
+    let named = client.into_iter().chain(server).flatten().filter_map(|store| store.filename.as_deref());
+    named.map(|name| tls::beside(name, path)).collect()
 }
 
 fn metrics_path(path: Option<&str>) -> Result<Option<String>, String> {
@@ -156,7 +188,7 @@ fn refuse_unsupported(file: &File) -> Result<(), String> {
     Ok(())
 }
 
-fn collection(file: &File) -> Result<Collection, String> {
+fn collection(file: &File, environment: Environment<'_>) -> Result<Collection, String> {
     let naming = Naming {
         lowercase_names: file.lowercase_output_name,
         lowercase_labels: file.lowercase_output_label_names,
@@ -168,7 +200,7 @@ fn collection(file: &File) -> Result<Collection, String> {
     };
     Ok(Collection {
         rules,
-        filter: Filter::new(file)?,
+        filter: Filter::new(file, environment)?,
         customizers: file.metric_customizers.iter().map(Customizer::new).collect::<Result<_, _>>()?,
         auto_exclude: file.auto_exclude_object_name_attributes.unwrap_or(true),
         name_style: match file.name_style {
@@ -208,6 +240,7 @@ fn options(file: &File, path: &Path, environment: Environment<'_>) -> Result<Opt
         credentials(&file.username, &file.password, file.password_file.as_deref(), path, environment)?;
     Ok(Options {
         registry: RegistryAddress::new("", 0),
+        stub: None,
         credentials,
         tls: tls.map(Arc::new),
         registry_tls: if plain_registry { RegistryTls::Plain } else { RegistryTls::Auto },
@@ -235,16 +268,19 @@ fn targets(
     let single = (single.host_port.is_some() || single.jmx_url.is_some()).then_some(single);
     let mut targets = Vec::new();
     for target in single.iter().chain(&file.targets) {
-        let registry = match (&target.host_port, &target.jmx_url) {
+        let mut options = template.clone();
+        let (name, transport) = match (&target.host_port, &target.jmx_url) {
             (Some(_), Some(_)) => return Err("`hostPort` and `jmxUrl` exclude each other".to_owned()),
-            (Some(address), None) => RegistryAddress::from_host_port(&resolve(address, environment)?),
-            (None, Some(url)) => RegistryAddress::from_service_url(&resolve(url, environment)?),
+            (Some(address), None) => {
+                let address = RegistryAddress::from_host_port(&interpolate(address, environment)?);
+                options.registry = address.map_err(|error| error.to_string())?;
+                (format!("{}:{}", options.registry.host, options.registry.port), Transport::Rmi)
+            }
+            (None, Some(url)) => by_url(&interpolate(url, environment)?, file, &mut options)?,
             (None, None) => {
                 return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned());
             }
         };
-        let registry = registry.map_err(|error| error.to_string())?;
-        let mut options = Options { registry, ..template.clone() };
         let own = credentials(
             &target.username,
             &target.password,
@@ -255,9 +291,9 @@ fn targets(
         if own.is_some() {
             options.credentials = own;
         }
-        let name = format!("{}:{}", options.registry.host, options.registry.port);
         targets.push(TargetSettings {
             name,
+            transport,
             options,
             labels: labels(&[&file.labels, &target.labels], environment)?,
         });
@@ -266,6 +302,49 @@ fn targets(
         distinct_labels(&mut targets);
     }
     Ok(targets)
+}
+
+/// The transport that an address stands for, and how the target is called.
+fn by_url(url: &str, file: &File, options: &mut Options) -> Result<(String, Transport), String> {
+    let url = url.trim();
+    if let Some(selector) = url.strip_prefix("attach:") {
+        return Ok((url.to_owned(), Transport::Attach(Selector::parse(selector))));
+    }
+    if let Some(selector) = url.strip_prefix("hsperfdata:") {
+        return Ok((url.to_owned(), Transport::PerfData(Selector::parse(selector))));
+    }
+    if AgentUrl::is_meant(url) {
+        let url = AgentUrl::parse(url).map_err(|error| error.to_string())?;
+        if url.tls && options.tls.is_none() {
+            return Err(
+                "an `https` address needs `ssl` (`ssl: true` trusts the system's certificates)".to_owned()
+            );
+        }
+        let name = url.authority();
+        let tables = file.jolokia_tables.iter().map(table).collect::<Result<_, String>>()?;
+        let timeouts = options.timeouts;
+        let agent = jolokia::Options { url, credentials: None, tls: None, timeouts, tables };
+        return Ok((name, Transport::Jolokia(Box::new(agent))));
+    }
+    if let Some(stub) = stub_of(url) {
+        options.registry = RegistryAddress::new(stub.host.clone(), stub.port);
+        options.stub = Some(stub);
+    } else {
+        options.registry = RegistryAddress::from_service_url(url).map_err(|error| error.to_string())?;
+    }
+    Ok((format!("{}:{}", options.registry.host, options.registry.port), Transport::Rmi))
+}
+
+fn table(file: &TableFile) -> Result<TableHint, String> {
+    Ok(TableHint {
+        bean: file.bean.parse().map_err(|error| format!("`jolokiaTables`: {error}"))?,
+        path: file.path.split('/').map(str::to_owned).collect(),
+        form: match file.form {
+            TableFormFile::Map => TableForm::Map,
+            TableFormFile::Rows => TableForm::Rows,
+            TableFormFile::Composite => TableForm::Composite,
+        },
+    })
 }
 
 /// Several JVMs have the same beans; without labels of their own their series would be the same.
@@ -288,7 +367,7 @@ fn labels(
         if safe(name) != *name || name.contains(':') {
             return Err(format!("`{name}` is not a label name"));
         }
-        labels.insert(name.clone(), resolve(value, environment)?);
+        labels.insert(name.clone(), interpolate(value, environment)?);
     }
     Ok(labels.into_iter().collect())
 }
@@ -301,10 +380,10 @@ fn credentials(
     environment: Environment<'_>,
 ) -> Result<Option<Credentials>, String> {
     let Some(username) = username else {
-        return match password.is_some() || password_file.is_some() {
-            true => Err("a password is given, but no `username`".to_owned()),
-            false => Ok(None),
-        };
+        if password.is_some() || password_file.is_some() {
+            tracing::warn!(path = %path.display(), "a password without `username` is not used");
+        }
+        return Ok(None);
     };
     let password = match (password, password_file) {
         (Some(_), Some(_)) => return Err("`password` and `passwordFile` exclude each other".to_owned()),
@@ -323,6 +402,7 @@ pub(super) fn resolve(text: &str, environment: Environment<'_>) -> Result<String
     let name = text.trim().strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     match name {
         None | Some("") => Ok(text.to_owned()),
+        Some(name) if name.trim().is_empty() => Err(format!("`{text}` names no environment variable")),
         Some(name) => match environment(name) {
             Some(value) if !value.trim().is_empty() => Ok(value),
             _ => Err(format!("the environment variable `{name}` is not set, or blank")),
@@ -330,10 +410,33 @@ pub(super) fn resolve(text: &str, environment: Environment<'_>) -> Result<String
     }
 }
 
+/// Replaces each `${NAME}` by the environment variable of that name, and by what follows `:-` in
+/// `${NAME:-otherwise}` where there is none.
+pub(super) fn interpolate(text: &str, environment: Environment<'_>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let (inner, behind) = after.split_once('}').ok_or_else(|| format!("`{text}`: `${{` without `}}`"))?;
+        let (name, otherwise) =
+            inner.split_once(":-").map_or((inner, None), |(name, text)| (name, Some(text)));
+        let value = environment(name.trim()).filter(|value| !value.trim().is_empty());
+        match value.as_deref().or(otherwise) {
+            Some(value) => out.push_str(value),
+            None => return Err(format!("`{text}`: the environment variable `{name}` is not set, or blank")),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
 impl Filter {
-    fn new(file: &File) -> Result<Self, String> {
+    fn new(file: &File, environment: Environment<'_>) -> Result<Self, String> {
         let parse = |names: &[String]| -> Result<Vec<ObjectName>, String> {
-            names.iter().map(|name| name.parse().map_err(|error| format!("{error}"))).collect()
+            let parse =
+                |name: &String| interpolate(name, environment)?.parse().map_err(|error| format!("{error}"));
+            names.iter().map(parse).collect()
         };
         let attributes =
             |map: &BTreeMap<String, Vec<String>>| -> Result<Vec<(ObjectName, Vec<String>)>, String> {
@@ -427,5 +530,27 @@ fn scalar(text: &str) -> Value {
             (_, Ok(number)) => Value::Number(Number::Double(number)),
             _ => Value::String(text.to_owned()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_replaced() {
+        let environment = |name: &str| (name == "HOST").then(|| "h".to_owned());
+        for (text, expected) in [
+            ("${HOST}:1", Some("h:1")),
+            ("a${X:-b}c${HOST}", Some("abch")),
+            ("${X}", None),
+            ("${HOST", None),
+            ("$x", Some("$x")),
+        ] {
+            assert_eq!(interpolate(text, &environment).ok().as_deref(), expected, "{text}");
+        }
+        assert!(resolve("${ }", &environment).is_err());
+        assert_eq!(resolve("${}", &environment).as_deref(), Ok("${}"));
+        assert_eq!(resolve("x${HOST}", &environment).as_deref(), Ok("x${HOST}"));
     }
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::explain::Explained;
-use super::export::export;
+use super::export::{Exporter, Known};
 use super::jvm;
+use super::session::{Error, Session};
 use super::settings::{Collection, TargetSettings};
-use crate::jmx::client::{AttributeRequest, BeanAnswer, Client, Error};
-use crate::jmx::mbean::{MBeanInfo, ObjectInstance};
+use super::status::{Look, Scrape};
+use crate::jmx::client::{AttributeRequest, BeanAnswer};
+use crate::jmx::mbean::{AttributeInfo, MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
 use crate::rule::leaf::{Leaf, LeafValue};
 use crate::rule::page::Page;
 use crate::rule::prune::Pruner;
-use crate::rule::set::write_input;
+use crate::rule::set::{Learnt, write_input};
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
@@ -30,13 +32,17 @@ const MIN_REPLY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) settings: TargetSettings,
-    client: Option<Client>,
-    beans: HashMap<String, Bean>,
+    session: Option<Session>,
+    beans: HashMap<String, Bean, foldhash::fast::RandomState>,
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
     /// Knows which attributes no rule can match; made with the first description.
     pruner: Option<Option<Pruner>>,
+    learnt: Option<Learnt>,
+    /// For the status page, which must not wait for a scrape.
+    pub(super) look: Arc<Look>,
+    phases: Scrape,
     /// What became of each leaf, while somebody wants to know.
     pub(super) trace: Option<Vec<Explained>>,
 }
@@ -48,7 +54,6 @@ pub(super) struct Report {
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
     pub(super) beans: usize,
-    pub(super) samples: usize,
 }
 
 /// What is known about one bean.
@@ -68,17 +73,21 @@ pub(super) struct Bean {
 pub(super) struct Attribute {
     pub(super) name: String,
     pub(super) description: String,
+    pub(super) known: Known,
 }
 
 impl Target {
     pub(super) fn new(settings: TargetSettings) -> Self {
         Self {
             settings,
-            client: None,
-            beans: HashMap::new(),
+            session: None,
+            beans: HashMap::default(),
             last: Report::default(),
             logged: None,
             pruner: None,
+            learnt: None,
+            look: Arc::default(),
+            phases: Scrape::default(),
             trace: None,
         }
     }
@@ -98,6 +107,7 @@ impl Target {
     ) {
         let start = Instant::now();
         let before = page.len();
+        self.phases = Scrape::default();
         let result = self.read(collection, deadline, page).await;
         let error = match result {
             Ok(problem) => problem,
@@ -110,19 +120,25 @@ impl Target {
             }
             self.logged.clone_from(&error);
         }
+        self.look.scraped(Scrape {
+            total: start.elapsed(),
+            beans: self.beans.len(),
+            samples: page.len() - before,
+            error: error.clone(),
+            ..std::mem::take(&mut self.phases)
+        });
         self.last = Report {
             labels: self.settings.labels.clone(),
             error,
             duration: start.elapsed(),
             beans: self.beans.len(),
-            samples: page.len() - before,
         };
     }
 
     /// Ends the session.
     pub(super) async fn close(&mut self) {
-        if let Some(client) = self.client.take() {
-            client.close().await;
+        if let Some(session) = self.session.take() {
+            session.close().await;
         }
     }
 
@@ -133,18 +149,22 @@ impl Target {
         page: &mut Page,
     ) -> Result<Option<String>, Error> {
         // Taken out, so that a scrape that is dropped half-way leaves no half-read connection behind.
-        let mut client = match self.client.take() {
-            Some(client) => client,
+        let reply = self.reply_timeout(deadline);
+        let mut session = match self.session.take() {
+            Some(session) => session,
             None => {
-                let mut options = self.settings.options.clone();
-                options.timeouts.reply = self.reply_timeout(deadline);
-                Client::connect(options).await?
+                let start = Instant::now();
+                let opened = Session::open(&self.settings, reply).await;
+                self.phases.connect = start.elapsed();
+                opened?
             }
         };
-        client.set_reply_timeout(self.reply_timeout(deadline));
-        let result = self.read_with(&mut client, collection, page).await;
-        // After an error the client's next call connects again by itself.
-        self.client = Some(client);
+        session.set_reply_timeout(reply);
+        let result = self.read_with(&mut session, collection, page).await;
+        // After an error most sessions connect again by themselves.
+        if result.is_ok() || session.outlives_errors() {
+            self.session = Some(session);
+        }
         result
     }
 
@@ -162,11 +182,13 @@ impl Target {
 
     async fn read_with(
         &mut self,
-        client: &mut Client,
+        session: &mut Session,
         collection: &Collection,
         page: &mut Page,
     ) -> Result<Option<String>, Error> {
-        let instances = query(client, collection).await?;
+        let start = Instant::now();
+        let instances = query(session, collection).await?;
+        self.phases.names = start.elapsed();
         let mut problem = None;
         if instances.len() > MAX_BEANS {
             let found = instances.len();
@@ -174,12 +196,16 @@ impl Target {
                 Some(format!("{}: {found} beans, more than the limit of {MAX_BEANS}", self.settings.name));
         }
         if collection.jvm_metrics {
-            let names: Vec<String> = client.query_names(Some("java.*:*")).await?;
-            jvm::add(client, &names, &self.settings.labels, page).await?;
+            jvm::add(session, &self.settings.labels, page).await?;
         }
-        let names = self.describe(client, collection, instances).await?;
+        let start = Instant::now();
+        let names = self.describe(session, collection, instances).await?;
+        self.phases.describe = start.elapsed();
+        let start = Instant::now();
         for names in names.chunks(BEANS_PER_CALL) {
-            if let Some(new) = self.attributes(client, collection, names, page).await? {
+            let read = self.attributes(session, collection, names, page).await;
+            self.phases.values = start.elapsed();
+            if let Some(new) = read? {
                 problem.get_or_insert(new);
             }
             if page.len() > MAX_SAMPLES {
@@ -192,7 +218,7 @@ impl Target {
     /// Brings the descriptions up to date. Returns the names of the beans to read, in a stable order.
     async fn describe(
         &mut self,
-        client: &mut Client,
+        session: &mut Session,
         collection: &Collection,
         instances: Vec<ObjectInstance>,
     ) -> Result<Vec<String>, Error> {
@@ -215,7 +241,7 @@ impl Target {
         }
         for batch in unknown.chunks(BEANS_PER_CALL) {
             let batch_names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
-            let infos = client.mbean_infos(&batch_names).await?;
+            let infos = session.mbean_infos(&batch_names).await?;
             for ((name, class), info) in batch.iter().zip(infos) {
                 self.remember(collection, name, class, info, now);
             }
@@ -223,6 +249,7 @@ impl Target {
         if self.beans.len() > names.len() {
             let present: HashSet<&str> = names.iter().map(String::as_str).collect();
             self.beans.retain(|name, _| present.contains(name.as_str()));
+            self.look.only(&present);
         }
         names.retain(|name| self.beans.contains_key(name));
         Ok(names)
@@ -245,14 +272,22 @@ impl Target {
         // Labels may come from any attribute, and an explanation wants to see all of them.
         let prunable = self.trace.is_none() && collection.customizers.is_empty();
         let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
+        let look = &self.look;
         let wanted = info.attributes.into_iter().filter(|attribute| {
-            attribute.readable
+            let wanted = attribute.readable
                 && collection.filter.wants_attribute(name, &attribute.name)
-                && may_export(&attribute.class, texts)
-                && (!prunable || !is_plain(&attribute.class) || may_match(pruner, name, &attribute.name))
+                && may_export(&attribute.class, texts);
+            let pruned = wanted
+                && prunable
+                && is_plain(&attribute.class)
+                && !may_match(pruner, name, &attribute.name, look);
+            wanted && !pruned
         });
-        let attributes =
-            wanted.map(|attribute| Attribute { name: attribute.name, description: attribute.description });
+        let attributes = wanted.map(|AttributeInfo { name, description, .. }| Attribute {
+            name,
+            description,
+            known: Known::default(),
+        });
         let known = self.beans.remove(name.as_str()).filter(|bean| bean.class == class);
         let bean = Bean {
             name: name.clone(),
@@ -269,7 +304,7 @@ impl Target {
     /// Reads some beans. Returns what went wrong with a bean, if anything did.
     async fn attributes(
         &mut self,
-        client: &mut Client,
+        session: &mut Session,
         collection: &Collection,
         names: &[String],
         page: &mut Page,
@@ -292,7 +327,7 @@ impl Target {
         }
         let requests: Vec<AttributeRequest<'_>> =
             wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
-        let answers = client.attributes(&requests).await?;
+        let answers = session.attributes(&requests).await?;
         let names: Vec<String> = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
         for (name, answer) in names.into_iter().zip(answers) {
             let Some(bean) = self.beans.get_mut(&name) else { continue };
@@ -303,7 +338,12 @@ impl Target {
                         bean.excluded.insert(attribute);
                     }
                     let labels = &self.settings.labels;
-                    let new = export(bean, collection, labels, &result.values, page, self.trace.as_mut());
+                    let learnt = self.learnt.get_or_insert_with(|| collection.rules.learnt());
+                    let trace = self.trace.as_mut();
+                    let look = &*self.look;
+                    let mut exporter =
+                        Exporter { collection, target_labels: labels, page, learnt, look, trace };
+                    let new = exporter.bean(bean, &result.values);
                     problem = problem.or(new.map(|new| format!("{}: {new}", self.settings.name)));
                 }
                 // It has gone between the question and the answer.
@@ -320,18 +360,9 @@ impl Target {
     }
 }
 
-async fn query(client: &mut Client, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
+async fn query(session: &mut Session, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
     let filter = &collection.filter;
-    if !filter.explicit {
-        return client.query_mbeans(None).await;
-    }
-    let mut seen = HashSet::new();
-    let mut instances = Vec::new();
-    for pattern in &filter.includes {
-        let found = client.query_mbeans(Some(pattern.as_str())).await?;
-        instances.extend(found.into_iter().filter(|instance| seen.insert(instance.name.clone())));
-    }
-    Ok(instances)
+    session.query(filter.explicit.then_some(filter.includes.as_slice())).await
 }
 
 /// Whether every value of this declared type is a number, a boolean or null.
@@ -343,7 +374,7 @@ fn is_plain(class: &str) -> bool {
         })
 }
 
-fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str) -> bool {
+fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str, look: &Look) -> bool {
     let Some(pruner) = pruner else { return true };
     let leaf = Leaf {
         domain: bean.domain(),
@@ -356,7 +387,11 @@ fn may_match(pruner: &mut Option<Pruner>, bean: &ObjectName, attribute: &str) ->
     let mut input = String::with_capacity(128);
     write_input(&mut input, &leaf, false);
     input.push_str(": ");
-    pruner.may_match(&input)
+    let may = pruner.may_match(&input);
+    if !may {
+        look.uncovered(&leaf);
+    }
+    may
 }
 
 /// Whether a value of this declared type can become a sample. Only types that rule it out for every value

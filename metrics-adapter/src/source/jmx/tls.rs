@@ -1,6 +1,6 @@
 //! TLS settings of a configuration: towards the JVMs, and of the page's own port.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -62,10 +62,12 @@ fn open(file: &StoreFile, config: &Path, environment: Environment<'_>) -> Result
     }
     let name = file.filename.as_deref().ok_or("a key store needs a `filename`")?;
     let password = file.password.as_deref().map(|text| resolve(text, environment)).transpose()?;
-    let beside = config.parent().unwrap_or(Path::new("")).join(name);
-    // The peer looks from its working directory; beside the configuration is what people expect.
-    let path = if name.exists() { name } else { &beside };
-    KeyStore::read(path, &password.unwrap_or_default()).map_err(|error| error.to_string())
+    KeyStore::read(&beside(name, config), &password.unwrap_or_default()).map_err(|error| error.to_string())
+}
+
+/// Where a store lies. The peer looks from its working directory; beside the configuration is what people expect.
+pub(super) fn beside(name: &Path, config: &Path) -> PathBuf {
+    if name.exists() { name.to_owned() } else { config.parent().unwrap_or(Path::new("")).join(name) }
 }
 
 fn system_roots() -> RootCertStore {

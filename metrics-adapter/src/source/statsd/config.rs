@@ -57,8 +57,8 @@ pub struct Config {
     pub memory_limit: usize,
     /// Where lines are copied to.
     pub relay: Option<RelayTarget>,
-    /// Settings that are understood but have nothing to act on here; said once at start.
-    pub idle_settings: Vec<&'static str>,
+    /// Settings that are understood but have nothing to act on here, and why; said once at start.
+    pub idle_settings: Vec<(&'static str, &'static str)>,
     /// Asks for reloads.
     pub reload: Reload,
 }
@@ -182,8 +182,16 @@ pub const APP: App = App {
     )
 };
 
-const IDLE: [&str; 3] =
-    ["statsd.event-queue-size", "statsd.event-flush-threshold", "statsd.event-flush-interval"];
+const AT_ONCE: &str = "every line is on the page as soon as it is received";
+/// Settings of the peer's event queue, and why they have nothing to act on here.
+const IDLE: [(&str, &str); 3] = [
+    (
+        "statsd.event-queue-size",
+        "there is no event queue; --statsd.udp-packet-queue-size and --memory-limit bound what waits and what is held",
+    ),
+    ("statsd.event-flush-threshold", AT_ONCE),
+    ("statsd.event-flush-interval", AT_ONCE),
+];
 
 impl Config {
     /// Reads and checks the settings.
@@ -194,9 +202,9 @@ impl Config {
         let size = settings.value::<ByteSize>("memory-limit")?;
         let memory_limit = usize::try_from(size.0).unwrap_or(usize::MAX);
         // Checked although they have nothing to act on, so that a typo does not pass unseen.
-        settings.value::<u32>(IDLE[0])?;
-        settings.value::<u32>(IDLE[1])?;
-        settings.value::<Duration>(IDLE[2])?;
+        settings.value::<u32>(IDLE[0].0)?;
+        settings.value::<u32>(IDLE[1].0)?;
+        settings.value::<Duration>(IDLE[2].0)?;
         let config = Self {
             web_listen: settings.value("web.listen-address")?,
             telemetry_path: settings.text("web.telemetry-path").unwrap_or_default().to_owned(),
@@ -215,7 +223,7 @@ impl Config {
             limits: Limits { series: settings.value("max-series")?, bytes: memory_limit / 10 * 8 },
             memory_limit,
             relay: relay(settings)?,
-            idle_settings: IDLE.into_iter().filter(|name| settings.is_set(name)).collect(),
+            idle_settings: IDLE.into_iter().filter(|(name, _)| settings.is_set(name)).collect(),
             reload: Reload::default(),
         };
         if config.udp.is_none() && config.tcp.is_none() && config.unixgram.is_none() {

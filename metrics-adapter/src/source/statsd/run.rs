@@ -55,8 +55,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         std::fs::write(path, mapping.to_dot())
             .map_err(|source| Error::Dump { path: path.clone(), source })?;
     }
-    for name in &config.idle_settings {
-        tracing::info!("--{name} has nothing to act on: events are applied as they are parsed");
+    for (name, why) in &config.idle_settings {
+        tracing::info!("--{name} changes nothing: {why}");
     }
     let relay = config.relay.as_ref().map(|to| Arc::new(Relay::new(to.address.clone(), to.packet_length)));
     let shared = Arc::new(Shared::new(config.ingest, config.limits, mapping, relay.clone()));

@@ -1,0 +1,213 @@
+"""The three status pages in a real Chromium: one design, nothing from outside, readable on a phone, light and dark, usable
+by keyboard, named for a screen reader, and live without a reload. Screenshots go to FOLDER.
+
+Usage: browser.py BINARIES FOLDER"""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+# Generous: the machine may be busy with everything else.
+PATIENCE = 60
+PHONE, DESK = (360, 740), (1200, 900)
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+class Subject:
+    """A running binary, its page, and a way to change what the page shows."""
+
+    def __init__(self, name, command, port, change):
+        self.name, self.url, self.change = name, f"http://127.0.0.1:{port}/", change
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def gitsync(binaries, work):
+    source, port = work / "site", free_port()
+    source.mkdir()
+    git(source, "init", "--quiet")
+    git(source, "commit", "--quiet", "--allow-empty", "--message", "first")
+    command = [binaries / "gitsync", f"--repo=file://{source}", "--ref=main", f"--root={work / 'root'}", "--link=site", "--period=1s",
+               f"--http-bind=127.0.0.1:{port}"]
+    return Subject("gitsync", command, port,
+                   lambda: git(source, "commit", "--quiet", "--allow-empty", "--message", "changed"))
+
+
+def redis_ambassador(binaries, work):
+    port, server, clients = free_port(), free_port(), free_port()
+    store = []
+
+    def change():
+        store.append(subprocess.Popen(["redis-server", "--port", str(server), "--bind", "127.0.0.1", "--save", "", "--dir", work],
+                                      stdout=subprocess.DEVNULL))
+
+    command = [binaries / "redis-ambassador", f"--listen=127.0.0.1:{clients}", f"--primary=127.0.0.1:{server}",
+               f"--admin-listen=127.0.0.1:{port}"]
+    subject = Subject("redis-ambassador", command, port, change)
+    stop = subject.stop
+    subject.stop = lambda: [stop(), *[(s.terminate(), s.wait()) for s in store]]
+    return subject
+
+
+def metrics_adapter(binaries, work):
+    port, lines = free_port(), free_port(socket.SOCK_DGRAM)
+
+    def change():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for at in range(500):
+                sender.sendto(f"orders.of.kind.{at % 40}:1|c".encode(), ("127.0.0.1", lines))
+
+    command = [binaries / "metrics-adapter", "statsd", f"--web.listen-address=127.0.0.1:{port}",
+               f"--statsd.listen-udp=127.0.0.1:{lines}", "--statsd.listen-tcp="]
+    return Subject("metrics-adapter", command, port, change)
+
+
+def wait(driver, what, condition):
+    WebDriverWait(driver, PATIENCE, poll_frequency=0.2).until(lambda _: condition(), message=what)
+
+
+def answers(url):
+    with contextlib.suppress(OSError):
+        with socket.create_connection(("127.0.0.1", urllib.parse.urlparse(url).port), 1):
+            return True
+    return False
+
+
+def demand(truth, what):
+    if not truth:
+        sys.exit(f"error: {what}")
+
+
+def browser():
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(os.environ.get("CHROMEDRIVER", "/usr/bin/chromedriver")))
+
+
+def emulate(driver, size, scheme):
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                           {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+
+
+def brightness(driver):
+    colour = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+    return sum(int(part) for part in colour[colour.index("(") + 1:-1].split(",")[:3])
+
+
+def look(driver, subject, folder):
+    """Phone and desk, light and dark: nothing runs out of the window, and the schemes differ."""
+    seen = {}
+    for size_name, size in (("phone", PHONE), ("desk", DESK)):
+        for scheme in ("light", "dark"):
+            emulate(driver, size, scheme)
+            wide = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            demand(wide <= 0, f"{subject.name}: the page is {wide} px too wide for a {size_name}")
+            seen[scheme] = brightness(driver)
+            driver.execute_script("scrollTo(0, 0)")
+            driver.save_screenshot(str(folder / f"{subject.name}-{size_name}-{scheme}.png"))
+    demand(seen["light"] > 600 > 200 > seen["dark"], f"{subject.name}: light and dark do not differ: {seen}")
+
+
+def structure(driver, subject):
+    """What a screen reader goes by."""
+    find = lambda selector: driver.find_elements(By.CSS_SELECTOR, selector)
+    demand(driver.execute_script("return document.documentElement.lang") == "en", f"{subject.name}: no language")
+    demand(subject.name in driver.title, f"{subject.name}: the title is '{driver.title}'")
+    demand(len(find("h1")) == 1 and len(find("main")) == 1, f"{subject.name}: not one h1 and one main")
+    demand(find("[role=status]"), f"{subject.name}: changes of the connection are not announced")
+    demand(all(cell.get_attribute("scope") for cell in find("th")), f"{subject.name}: a column heading without scope")
+    demand(all(chart.get_attribute("aria-label") for chart in find("svg")), f"{subject.name}: a chart without a name")
+    demand(all(field.get_attribute("aria-label") for field in find("input")), f"{subject.name}: a field without a name")
+    # By keyboard alone: Tab reaches each link and field.
+    reachable = len(find("a[href], input, button"))
+    focused = set()
+    body = driver.find_element(By.TAG_NAME, "body")
+    for _ in range(reachable + 2):
+        driver.switch_to.active_element.send_keys(Keys.TAB) if focused else body.send_keys(Keys.TAB)
+        focused.add(driver.switch_to.active_element.get_attribute("outerHTML"))
+    demand(len(focused - {body.get_attribute("outerHTML")}) >= reachable, f"{subject.name}: Tab does not reach everything")
+
+
+def only_itself(driver, subject):
+    loaded = driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    outside = [url for url in loaded if not url.startswith((subject.url, "data:"))]
+    demand(not outside, f"{subject.name}: asks elsewhere: {outside}")
+    wrong = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+    demand(not wrong, f"{subject.name}: the browser complains: {wrong}")
+
+
+def live(driver, subject):
+    """The content follows what happens, and the document is the same one all the time."""
+    main = lambda: driver.execute_script("return document.querySelector('main').innerText")
+    driver.execute_script("window.sameDocument = true")
+    before = main()
+    subject.change()
+    wait(driver, f"{subject.name}: the page does not follow", lambda: main() != before)
+    demand(driver.execute_script("return window.sameDocument === true"), f"{subject.name}: the page reloaded itself")
+
+
+def design(driver):
+    return driver.execute_script("return document.querySelector('style').textContent")
+
+
+def check(driver, subject, folder):
+    try:
+        wait(driver, f"{subject.name} does not listen", lambda: answers(subject.url))
+        emulate(driver, DESK, "light")
+        driver.get(subject.url)
+        live(driver, subject)
+        structure(driver, subject)
+        look(driver, subject, folder)
+        only_itself(driver, subject)
+        style = design(driver)
+    finally:
+        subject.stop()
+    wait(driver, f"{subject.name}: the page does not say that the process is gone",
+         lambda: driver.find_element(By.ID, "live").text != "live")
+    driver.get("about:blank")
+    # What it says of the process that is gone is not about the next one.
+    driver.get_log("browser")
+    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names", flush=True)
+    return style
+
+
+def main(binaries, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    driver = browser()
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            subjects = (make(binaries, pathlib.Path(work)) for make in (gitsync, redis_ambassador, metrics_adapter))
+            styles = {check(driver, subject, folder) for subject in subjects}
+    finally:
+        driver.quit()
+    demand(len(styles) == 1, "the three pages are not one design")
+
+
+main(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]))

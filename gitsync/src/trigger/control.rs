@@ -1,0 +1,70 @@
+//! How requests from outside and the sync loop talk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::app::Trigger;
+use crate::engine::Report;
+
+/// An attempt that ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    number: u64,
+    pub(crate) result: Result<Report, String>,
+    pub(crate) took: Duration,
+}
+
+/// The loop's side: tells what it does.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    started: Arc<AtomicU64>,
+    finished: watch::Sender<Option<Arc<Finished>>>,
+}
+
+/// The side of those who ask. Clones share.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    trigger: Trigger,
+    started: Arc<AtomicU64>,
+    finished: watch::Receiver<Option<Arc<Finished>>>,
+}
+
+impl Progress {
+    pub(crate) fn new(trigger: &Trigger) -> (Self, Control) {
+        let started = Arc::new(AtomicU64::new(0));
+        let (sender, finished) = watch::channel(None);
+        let control = Control { trigger: trigger.clone(), started: Arc::clone(&started), finished };
+        (Self { started, finished: sender }, control)
+    }
+
+    /// An attempt begins.
+    pub(crate) fn begin(&self) {
+        self.started.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// It ended.
+    pub(crate) fn end(&self, result: Result<Report, String>, took: Duration) {
+        let number = self.started.load(Ordering::SeqCst);
+        self.finished.send_replace(Some(Arc::new(Finished { number, result, took })));
+    }
+}
+
+impl Control {
+    /// Starts an attempt as soon as possible.
+    pub(crate) fn fire(&self) {
+        self.trigger.fire();
+    }
+
+    /// Starts one and waits for the end of an attempt that began after this call. `None` when the
+    /// loop ended. Cancel safe.
+    pub(crate) async fn sync(&self) -> Option<Arc<Finished>> {
+        let mut finished = self.finished.clone();
+        let running = self.started.load(Ordering::SeqCst);
+        self.fire();
+        let is_later = |last: &Option<Arc<Finished>>| last.as_ref().is_some_and(|one| one.number > running);
+        finished.wait_for(is_later).await.ok()?.clone()
+    }
+}

@@ -1,0 +1,435 @@
+//! Redis Cluster as upstream: requests go to the owners of their slots, and what concerns several is split.
+//!
+//! Nothing here runs in front of a plain primary: the hot path asks once whether there is a cluster.
+
+use super::client::{Client, ClientState, Mode};
+use super::hub::Hub;
+use super::keys::Keys;
+use crate::cluster::{
+    Everywhere, Join, Joined, NO_SLOT, Redirect, SlotMap, everywhere, scan_cursor, scan_next, slot_of, split,
+};
+use crate::command::{Classified, Effect, Request, visit_keys};
+use crate::proxy::process::Outcome;
+use crate::resp::{parse_integer, write_multibulk};
+use crate::topology::Topology;
+use crate::upstream::{Link, Part, Waiter};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Redis's own words come first, since clients look for them.
+const CROSS_SLOT: &[u8] =
+    b"-CROSSSLOT Keys in request don't hash to the same slot; several servers cannot run this \
+    command as one, give its keys a common {tag}\r\n";
+/// For so long after a slot has moved, a client's writes to one key follow each other one by one, in microseconds.
+const UNSETTLED: u64 = 5_000_000;
+/// Redirections that are followed at once; further ones wait a moment each.
+const MAX_HOPS: u8 = 4;
+
+/// What a worker knows of the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    /// As published; `map` is that, and what nodes have said since.
+    published: Option<Arc<SlotMap>>,
+    map: Option<SlotMap>,
+    /// Fit replicas by primary.
+    fit: Vec<Vec<usize>>,
+    unsettled_until: u64,
+}
+
+impl Cluster {
+    /// Sorts the fit replicas by whom they follow.
+    pub(super) fn choose(&mut self, candidates: &[usize], _home: Option<usize>) {
+        self.fit.clear();
+        let Some(map) = &self.map else { return };
+        for primary in map.primaries() {
+            if self.fit.len() <= *primary {
+                self.fit.resize(*primary + 1, Vec::new());
+            }
+            let fit = map.replicas(*primary).iter().filter(|replica| candidates.contains(replica));
+            self.fit[*primary] = fit.copied().collect();
+        }
+    }
+}
+
+/// Which slots a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slots {
+    None,
+    One(u16),
+    Several,
+}
+
+pub(super) fn slots(request: &Request<'_>, classified: &Classified<'_>) -> Slots {
+    let mut slots = Slots::None;
+    if let Some(command) = classified.command {
+        visit_keys(command, request, |key| {
+            let slot = slot_of(key);
+            slots = match slots {
+                Slots::None => Slots::One(slot),
+                Slots::One(known) if known == slot => slots,
+                _ => Slots::Several,
+            };
+        });
+    }
+    slots
+}
+
+impl Hub {
+    /// Takes over a new map.
+    pub(super) fn update_cluster(&self, topology: &Topology) {
+        self.clustered.set(self.settings.clustered);
+        let mut cluster = self.cluster.borrow_mut();
+        let same = match (&cluster.published, &topology.view.cluster) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if !same {
+            cluster.map = topology.view.cluster.as_deref().cloned();
+            cluster.published = topology.view.cluster.clone();
+            cluster.unsettled_until = self.now() + UNSETTLED;
+        }
+    }
+
+    /// The server that answers for a slot, or for none in particular; `None` while there is none that answers.
+    pub(super) fn owner(&self, slot: u16) -> Option<usize> {
+        if slot == NO_SLOT {
+            return self.primary();
+        }
+        let owner = self.cluster.borrow().map.as_ref()?.owner(slot)?;
+        self.view.borrow().servers.get(owner)?.reachable.then_some(owner)
+    }
+
+    /// A replica for a read in a slot that has caught up with an epoch.
+    fn slot_replica(&self, lane: usize, slot: u16, needed: u64, last: Option<usize>) -> Option<usize> {
+        let cluster = self.cluster.borrow();
+        let fit = cluster.fit.get(cluster.map.as_ref()?.owner(slot)?)?;
+        let last = last.filter(|last| fit.contains(last));
+        let server = match last {
+            Some(last) => last,
+            None => {
+                self.picked.set(true);
+                let lanes = self.lanes.borrow();
+                let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
+                let outstanding = |server: usize| {
+                    links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
+                };
+                crate::route::least_outstanding(fit, outstanding, self.turn.get())?
+            }
+        };
+        self.is_fresh(server, needed).then_some(server)
+    }
+
+    fn is_unsettled(&self) -> bool {
+        self.clock() < self.cluster.borrow().unsettled_until
+    }
+
+    /// Sends a request to the owners of its slots.
+    pub(super) fn share_clustered(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        classified: &Classified<'_>,
+        effect: Effect,
+        frame: &[u8],
+    ) -> Outcome {
+        let keys = self.keys(request, classified, effect);
+        let touched = |mode| state.conflicts(keys.single, mode);
+        if effect == Effect::Write {
+            // Writes overtake neither the client's own reads, nor each other while a slot is on its way.
+            if (state.replica_reads > 0 && touched(Mode::ReplicaRead))
+                || (state.writes > 0 && self.is_unsettled() && touched(Mode::Write))
+            {
+                return Outcome::Later;
+            }
+        } else if state.writes > 0 && self.is_unsettled() && touched(Mode::Write) {
+            return Outcome::Later;
+        }
+        let name = classified.command.map_or("", |command| &command.name);
+        let slots = slots(request, classified);
+        if let Some(everywhere) = everywhere(name) {
+            self.share_everywhere(client, state, request, everywhere, effect, &keys, frame);
+            return Outcome::Taken;
+        }
+        // Part of MGET's keys may be on their way elsewhere, which a replica does not know.
+        let several = slots == Slots::Several || (name == "mget" && request.len() > 2);
+        if several {
+            match split(name, request) {
+                Some((join, parts)) => {
+                    let parts = parts.iter().map(|part| (part.slot, part.frame.as_slice())).collect();
+                    self.share_parts(client, state, join, parts, effect, &keys);
+                }
+                None if name == "mset" => {
+                    state.answer(b"-ERR wrong number of arguments for 'mset' command\r\n");
+                }
+                None => {
+                    self.metrics.error_replies.inc();
+                    state.answer(CROSS_SLOT);
+                }
+            }
+            return Outcome::Taken;
+        }
+        let slot = if let Slots::One(slot) = slots { slot } else { NO_SLOT };
+        let script = classified.kind == crate::command::Kind::ReadScript;
+        // Of several keys in one slot some may be on their way elsewhere; only the primary knows.
+        let lone = keys.single != 0;
+        let mode = if effect == Effect::Write { Mode::Write } else { Mode::Neutral };
+        let seq = state.push_slot(keys.single, mode, frame.len());
+        let target =
+            Target { seq, part: None, slot, effect, anywhere: lone && effect == Effect::Read, script };
+        self.send_clustered(client, state, target, &keys, frame);
+        Outcome::Taken
+    }
+
+    fn send_clustered(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        target: Target,
+        keys: &Keys,
+        frame: &[u8],
+    ) {
+        let Target { seq, part, slot, effect, anywhere, script } = target;
+        let writes = effect == Effect::Write;
+        let epoch = match effect {
+            Effect::Write => self.fence_write(state, keys),
+            Effect::Read => self.fence_needed(state, keys),
+            Effect::PrimaryRead => 0,
+        };
+        let blocked = state.writes > 0 && state.conflicts(keys.single, Mode::Write);
+        let replica = match anywhere && slot != NO_SLOT && !blocked {
+            true => {
+                let last = (state.replica_reads > 0).then_some(state.last_replica);
+                self.slot_replica(state.lane, slot, epoch, last)
+            }
+            false => None,
+        };
+        if let Some(server) = replica {
+            state.last_replica = server;
+            state.read_from_replica(seq);
+        }
+        let waiter = Waiter {
+            client: Rc::clone(client),
+            seq,
+            len: 0,
+            since: self.clock(),
+            epoch,
+            read: !writes,
+            anywhere,
+            script,
+            abandoned: false,
+            attempts: 0,
+            slot,
+            part,
+        };
+        self.metrics.sent(replica.is_some(), effect);
+        match replica.or_else(|| self.owner(slot)) {
+            Some(server) if replica.is_some() || !self.slot_waits(slot) => {
+                let link = self.link(state.lane, server);
+                self.send(&link, frame, waiter);
+            }
+            _ => self.hold(waiter, frame.to_vec(), None),
+        }
+    }
+
+    /// Sends the parts of a request, whose answers become one.
+    fn share_parts(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        join: Join,
+        parts: Vec<(u16, &[u8])>,
+        effect: Effect,
+        keys: &Keys,
+    ) {
+        let places = matches!(join, Join::Place(_));
+        let joined = Rc::new(RefCell::new(Joined::new(join, parts.len())));
+        let mode = if effect == Effect::Write { Mode::Write } else { Mode::Neutral };
+        let length = parts.iter().map(|(_, frame)| frame.len()).sum();
+        let seq = state.push_slot(0, mode, length);
+        for (index, (slot, frame)) in parts.into_iter().enumerate() {
+            let part = Some(Part { joined: Rc::clone(&joined), index });
+            let target =
+                Target { seq, part, slot, effect, anywhere: places && effect == Effect::Read, script: false };
+            self.send_clustered(client, state, target, keys, frame);
+        }
+    }
+
+    /// Sends a request to every primary, or for `SCAN` to the one whose turn it is.
+    #[allow(clippy::too_many_arguments, reason = "one request, as it was taken apart")]
+    fn share_everywhere(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        everywhere: Everywhere,
+        effect: Effect,
+        keys: &Keys,
+        frame: &[u8],
+    ) {
+        let primaries = self.primaries();
+        let numbers: Vec<usize> = primaries.iter().map(|(server, _)| *server).collect();
+        let cursor = request.arg(1).and_then(parse_integer).and_then(|cursor| u64::try_from(cursor).ok());
+        let scanned = match (everywhere, cursor) {
+            (Everywhere::Scan, Some(cursor)) => scan_cursor(cursor, &numbers),
+            _ => None,
+        };
+        if let Some((server, cursor)) = scanned {
+            let cursor = cursor.to_string();
+            let words: Vec<&[u8]> = (0..request.len())
+                .filter_map(|at| if at == 1 { Some(cursor.as_bytes()) } else { request.arg(at) })
+                .collect();
+            let mut rewritten = Vec::new();
+            write_multibulk(&mut rewritten, words.into_iter());
+            let slot =
+                primaries.iter().find(|(known, _)| *known == server).map_or(NO_SLOT, |(_, slot)| *slot);
+            let join = scan_next(server, &numbers);
+            return self.share_parts(client, state, join, vec![(slot, &rewritten)], effect, keys);
+        }
+        let join = match everywhere {
+            Everywhere::Sum => Join::Sum,
+            Everywhere::First | Everywhere::Scan => Join::First,
+            Everywhere::FirstFound => Join::FirstFound,
+            Everywhere::Concat => Join::Concat,
+        };
+        let everyone = match (everywhere, primaries.is_empty()) {
+            // An argument that is no cursor: the server says so.
+            (Everywhere::Scan, _) | (_, true) => vec![(NO_SLOT, frame)],
+            _ => primaries.iter().map(|(_, slot)| (*slot, frame)).collect(),
+        };
+        self.share_parts(client, state, join, everyone, effect, keys);
+    }
+
+    /// `WAIT`: every shard has to have what was written before. The shared connections that carried those writes are
+    /// busy until then, so others get new ones.
+    pub(super) fn wait_clustered(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        frame: &[u8],
+    ) -> Outcome {
+        let primaries = self.primaries();
+        let parts = primaries.iter().map(|(_, slot)| (*slot, frame)).collect::<Vec<_>>();
+        if parts.is_empty() {
+            let join = Join::First;
+            self.share_parts(
+                client,
+                state,
+                join,
+                vec![(NO_SLOT, frame)],
+                Effect::PrimaryRead,
+                &Keys::default(),
+            );
+            return Outcome::Taken;
+        }
+        self.share_parts(client, state, Join::Least, parts, Effect::PrimaryRead, &Keys::default());
+        for (server, _) in primaries {
+            let link = self
+                .lanes
+                .borrow()
+                .get(state.lane)
+                .and_then(|lane| lane.links.get(server).cloned().flatten());
+            if let Some(link) = link {
+                self.detach(&link);
+            }
+        }
+        Outcome::Taken
+    }
+
+    /// Every primary with one of its slots.
+    fn primaries(&self) -> Vec<(usize, u16)> {
+        let cluster = self.cluster.borrow();
+        let Some(map) = &cluster.map else { return Vec::new() };
+        map.primaries().iter().filter_map(|primary| Some((*primary, map.any_slot(*primary)?))).collect()
+    }
+
+    /// Sends a request that came back unanswered to whoever may take it now.
+    pub(super) fn send_again_clustered(
+        self: &Rc<Self>,
+        waiter: Waiter,
+        request: Vec<u8>,
+        last_error: Option<Vec<u8>>,
+    ) {
+        let lane = waiter.client.state.borrow().lane;
+        let replica = match waiter.anywhere {
+            true => self.slot_replica(lane, waiter.slot, waiter.epoch, None),
+            false => None,
+        };
+        match replica.or_else(|| self.owner(waiter.slot)) {
+            Some(server) => {
+                let link = self.link(lane, server);
+                self.send(&link, &request, waiter);
+            }
+            None => self.hold(waiter, request, last_error),
+        }
+    }
+
+    /// Follows a redirection; gives back what is none.
+    pub(super) fn redirect(
+        self: &Rc<Self>,
+        link: &Rc<Link>,
+        mut waiter: Waiter,
+        request: Vec<u8>,
+        error: Vec<u8>,
+    ) -> Option<(Waiter, Vec<u8>, Vec<u8>)> {
+        let Some(redirect) = Redirect::parse(&error) else { return Some((waiter, request, error)) };
+        if waiter.client.state.borrow().closed {
+            self.fence_done(&waiter);
+            return None;
+        }
+        // What a replica says of a slot may be old; the owner knows.
+        waiter.anywhere = false;
+        let target = self.follow(link, &redirect);
+        match (redirect, target) {
+            (Redirect::Moved(..) | Redirect::Ask(..), Some(server)) if waiter.attempts <= MAX_HOPS => {
+                let lane = waiter.client.state.borrow().lane;
+                let to = self.link(lane, server);
+                if matches!(redirect, Redirect::Ask(..)) {
+                    self.send(&to, ASKING, waiter.silent());
+                }
+                self.send(&to, &request, waiter);
+            }
+            _ => self.hold(waiter, request, Some(error)),
+        }
+        None
+    }
+
+    /// Learns from a redirection and says where it leads, if that is known.
+    pub(super) fn follow(&self, link: &Link, redirect: &Redirect<'_>) -> Option<usize> {
+        self.settings.probe_now.notify_waiters();
+        self.cluster.borrow_mut().unsettled_until = self.now() + UNSETTLED;
+        let (slot, host, port, moved) = match *redirect {
+            Redirect::Moved(slot, host, port) => (slot, host, port, true),
+            Redirect::Ask(slot, host, port) => (slot, host, port, false),
+            Redirect::Later => return None,
+        };
+        let topology = self.topology.borrow();
+        let server = topology.find(host, port, link.server.get())?;
+        let news = moved && self.cluster.borrow_mut().map.as_mut().is_some_and(|map| map.learn(slot, server));
+        if news && self.settings.consistency.uses_fence() {
+            // The keys that came with the slot are not known to be on the new owner's replicas.
+            self.settings.fence.mark(None::<std::iter::Empty<u32>>);
+            self.settings.signal.raise();
+        }
+        if news {
+            drop(topology);
+            self.refresh_candidates();
+        }
+        Some(server)
+    }
+}
+
+/// Precedes a request that another node has sent here.
+pub(super) const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+/// Where a request may go.
+struct Target {
+    seq: u64,
+    part: Option<Part>,
+    slot: u16,
+    effect: Effect,
+    /// A replica of the slot will do.
+    anywhere: bool,
+    script: bool,
+}
