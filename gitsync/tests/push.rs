@@ -1,6 +1,8 @@
 //! Reacting at once, and reusing what didn't change: the binary against real pushes.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "support/pushed.rs"]
+mod pushed;
 mod support;
 
 use std::collections::BTreeMap;
@@ -10,89 +12,10 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use support::{Http, Running, Site, eventually, free_port, get, git, run};
-
-const SECRET: &str = "It's a Secret to Everybody";
-const TOKEN: &str = "t0ken";
-
-/// A process that polls once an hour, so that only a trigger can be what it reacts to.
-struct Pushed {
-    site: Site,
-    http: Http,
-    port: u16,
-    _process: Running,
-}
-
-impl Pushed {
-    fn start(site: Site, extra: &[&str]) -> Self {
-        let http = Http::serve(&site, "");
-        for (name, content) in [("secret", format!("old one\n{SECRET}\n")), ("token", format!("{TOKEN}\n"))] {
-            fs::write(site.dir.path().join(name), content).unwrap();
-        }
-        let port = free_port();
-        let mut command = site.sync_from(&http.url(), &["--period=1h", "--http-metrics"]);
-        command.arg(format!("--http-bind=127.0.0.1:{port}"));
-        command.arg(format!("--push-webhook-secret-file={}/secret", site.dir.path().display()));
-        command.arg(format!("--api-token-file={}/token", site.dir.path().display()));
-        let process = Running::start(command.args(extra));
-        eventually("the first sync", || get(port, "/readyz").filter(|(status, _)| *status == 200));
-        Self { site, http, port, _process: process }
-    }
-
-    fn event(&self) -> String {
-        format!(
-            r#"{{"ref":"refs/heads/main","after":"{}","repository":{{"full_name":"site","default_branch":"main","clone_url":"{}"}}}}"#,
-            git(&self.site.bare(), &["rev-parse", "main"]).trim(),
-            self.http.url()
-        )
-    }
-
-    fn deliver(&self, body: &str) -> (u16, String) {
-        let header = format!("X-Hub-Signature-256: sha256={}", hmac(SECRET, body));
-        post(self.port, "/webhook", &["X-GitHub-Event: push", &header], body).unwrap()
-    }
-
-    fn sync(&self) -> (u16, serde_json::Value) {
-        let (status, body) =
-            post(self.port, "/sync?wait=60s", &[&format!("Authorization: Bearer {TOKEN}")], "").unwrap();
-        (status, serde_json::from_str(&body).unwrap())
-    }
-
-    fn metric(&self, line: &str) -> Option<f64> {
-        let (_, page) = get(self.port, "/metrics")?;
-        page.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
-    }
-
-    fn shows(&self, hash: &str) {
-        eventually("the pushed commit", || (self.site.published() == hash).then_some(()));
-    }
-}
-
-fn hmac(secret: &str, body: &str) -> String {
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
-    ring::hmac::sign(&key, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn post(port: u16, path: &str, headers: &[&str], body: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(90))).ok()?;
-    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-    let length = body.len();
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-    )
-    .ok()?;
-    answer(&mut stream)
-}
-
-fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    Some((answer.split(' ').nth(1)?.parse().ok()?, answer.split_once("\r\n\r\n")?.1.to_owned()))
-}
+use pushed::{Pushed, SECRET, TOKEN, answer, hmac, many, post};
+use support::{Site, eventually, free_port, get, git, run};
 
 #[test]
 fn a_signed_push_is_live_at_once() {
@@ -278,18 +201,6 @@ fn is_the_commit(site: &Site, hash: &str) {
         "tree of {hash}"
     );
     assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
-}
-
-fn many(site: &Site, count: usize) -> String {
-    for at in 0..count {
-        let directory = site.work().join(format!("d{}", at % 20));
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join(format!("f{at}")), format!("{at}\n").repeat(50)).unwrap();
-    }
-    fs::write(site.work().join("run"), "#!/bin/sh\n").unwrap();
-    fs::set_permissions(site.work().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
-    symlink("d1/f1", site.work().join("up")).unwrap();
-    site.commit()
 }
 
 fn inodes(top: &Path) -> BTreeMap<PathBuf, u64> {
@@ -531,49 +442,4 @@ fn hooks_requests_and_listeners_are_told_what_changed() {
         (status["details"]["new"].as_str(), &status["details"]["changed_files"]),
         (Some(&new[..]), &3.into())
     );
-}
-
-/// `cargo test --release --test push latency -- --ignored --nocapture` prints the figures.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn latency_from_push_to_visible() {
-    for (files, mode) in
-        [(100, "off"), (100, "auto"), (10_000, "off"), (10_000, "hardlink"), (10_000, "auto")]
-    {
-        let site = Site::new();
-        many(&site, files);
-        let pushed = Pushed::start(site, &[&format!("--reuse={mode}")]);
-        git(&pushed.site.work(), &["remote", "set-url", "origin", &pushed.http.url()]);
-        let id = pushed._process.0.id();
-        let (mut times, rounds) = (Vec::new(), 21);
-        pushed.site.push(&[("d3/f3", "first")]);
-        pushed.sync();
-        let before = cpu(id);
-        for round in 0..rounds {
-            let hash = pushed.site.push(&[("d3/f3", &round.to_string())]);
-            let start = Instant::now();
-            pushed.deliver(&pushed.event());
-            let begun = start.elapsed();
-            while pushed.site.published() != hash {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            times.push(start.elapsed().checked_sub(begun / 2).unwrap());
-            pushed.sync();
-        }
-        times.sort();
-        println!(
-            "{files} files, --reuse={mode}: median {:?}, p90 {:?}; CPU of an update {:.1} ms",
-            times[times.len() / 2],
-            times[times.len() * 9 / 10],
-            (cpu(id) - before) * 1e3 / f64::from(rounds)
-        );
-    }
-}
-
-/// Seconds of user and system time of a process.
-fn cpu(id: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
-    // In hundredths of a second on every Linux there is.
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }

@@ -124,3 +124,8 @@ pub(super) fn is_dataless(name: &str) -> bool {
             | "reset"
     )
 }
+
+/// Commands that run a client's code: the server answers `BUSY` to others once that takes long.
+pub(super) fn runs_code(name: &str) -> bool {
+    matches!(name, "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall" | "fcall_ro")
+}

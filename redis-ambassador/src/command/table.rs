@@ -1,7 +1,7 @@
 //! The command table: looked up once per request, so a flat hash table keyed by the upper-case name.
 
 use super::Effect;
-use super::kind::{Kind, is_dataless, is_server_specific, kind_of};
+use super::kind::{Kind, is_dataless, is_server_specific, kind_of, runs_code};
 
 /// The flags of `COMMAND` that routing needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,6 +85,8 @@ pub struct Command {
     pub specs: Vec<KeySpec>,
     /// Position of its only key, when that is all there is to say.
     pub only_key: Option<usize>,
+    /// It runs code of the client's on the server, which may take any time.
+    pub runs_code: bool,
     /// The operator does not want it.
     pub denied: bool,
     subcommands: Vec<Command>,
@@ -121,6 +123,7 @@ impl Command {
             only_key,
             flags,
             specs,
+            runs_code: runs_code(&name),
             denied: false,
             subcommands,
             name: name.into(),

@@ -64,6 +64,8 @@ pub(super) struct ClientState {
     /// Epoch of its last write.
     pub(super) last_write: u64,
     pub(super) own_writes: OwnWrites,
+    /// The shared connection to the primary that carried its last request there.
+    pub(super) last_primary: u64,
     /// Where the outstanding replica reads went.
     pub(super) last_replica: usize,
     /// A profile that becomes the session's when request `.0` succeeds.
@@ -118,6 +120,7 @@ impl Client {
             unanswered: 0,
             last_write: 0,
             own_writes: OwnWrites::default(),
+            last_primary: 0,
             last_replica: 0,
             switching: None,
             streaming: false,

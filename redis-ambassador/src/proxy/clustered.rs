@@ -218,6 +218,7 @@ impl Hub {
             read: !writes,
             anywhere,
             script,
+            runs_code: false,
             abandoned: false,
             attempts: 0,
             slot,

@@ -328,12 +328,27 @@ impl Hub {
         if self.picked.take() {
             self.turn.set(self.turn.get().wrapping_add(1));
         }
-        loop {
-            let Some(link) = self.dirty_links.borrow_mut().pop() else { break };
-            self.flush_link(&link);
-        }
+        self.flush_links();
         self.flush_clients();
         Poll::Pending
+    }
+
+    /// Writes in the order in which requests came: what a client sent after another one does not overtake it on its
+    /// way to one server, unless the server itself lets it.
+    fn flush_links(self: &Rc<Self>) {
+        loop {
+            let mut links = self.dirty_links.take();
+            if links.is_empty() {
+                return;
+            }
+            links.drain(..).for_each(|link| self.flush_link(&link));
+            // The memory is kept for the next turn.
+            let mut dirty = self.dirty_links.borrow_mut();
+            if dirty.is_empty() {
+                *dirty = links;
+                return;
+            }
+        }
     }
 
     pub(super) fn flush_link(self: &Rc<Self>, link: &Rc<Link>) {

@@ -18,6 +18,8 @@ mod limbo;
 mod link_task;
 mod process;
 mod profile;
+mod spare;
+mod stall;
 mod stream;
 mod worker;
 

@@ -220,6 +220,12 @@ impl Hub {
                 return self.send_own_clustered(client, state, request, &classified, inside, frame);
             }
             Plan::Shared(effect) => return self.share(client, state, request, &classified, effect, frame),
+            // A server that is busy with a script selects no database, and needs none to stop it.
+            Plan::Own if classified.kind == Kind::Script && state.own.is_none() => {
+                let db = std::mem::take(&mut state.session.profile.db);
+                self.send_own(client, state, request, &classified, frame);
+                state.session.profile.db = db;
+            }
             Plan::Own => self.send_own(client, state, request, &classified, frame),
             Plan::Raw if self.clustered.get() && state.own.is_none() => {
                 if let Slots::One(slot) = slots(request, &classified) {
@@ -295,6 +301,9 @@ impl Hub {
                 (Mode::Write, self.primary())
             }
         };
+        if mode != Mode::ReplicaRead && self.would_overtake(state) {
+            return Outcome::Later;
+        }
         let epoch = if effect == Effect::Write { self.fence_write(state, &keys) } else { needed };
         let seq = state.push_slot(keys.single, mode, frame.len());
         let waiter = Waiter {
@@ -306,6 +315,7 @@ impl Hub {
             read: effect != Effect::Write,
             anywhere: effect == Effect::Read,
             script: classified.kind == Kind::ReadScript,
+            runs_code: classified.command.is_some_and(|command| command.runs_code),
             abandoned: false,
             attempts: 0,
             slot: NO_SLOT,
@@ -315,6 +325,9 @@ impl Hub {
         match server {
             Some(server) if mode == Mode::ReplicaRead || !self.in_limbo() => {
                 let link = self.link(state.lane, server);
+                if mode != Mode::ReplicaRead {
+                    state.last_primary = link.id;
+                }
                 self.send(&link, frame, waiter);
             }
             _ => self.hold(waiter, frame.to_vec(), None),

@@ -77,6 +77,7 @@ impl Hub {
             read: true,
             anywhere: false,
             script: false,
+            runs_code: false,
             abandoned: false,
             attempts: 0,
             slot: NO_SLOT,

@@ -18,8 +18,6 @@ const STREAMED: usize = 64 << 10;
 const MAX_BUFFERED: usize = 64 << 20;
 /// In front of a cluster a request of up to this many bytes is held whole.
 const MAX_HELD: u64 = 16 << 20;
-/// At most this many own connections wait for their next owner.
-const MAX_IDLE: usize = 16;
 
 impl Hub {
     /// The client's own connection to the primary, taken from those waiting or made.
@@ -27,31 +25,22 @@ impl Hub {
         if let Some(link) = &state.own {
             return Rc::clone(link);
         }
-        let profile = state.session.profile;
-        let primary = match self.clustered.get() {
+        let server = match self.clustered.get() {
             true => state.own_server.or_else(|| self.owner(state.own_slot)),
             false => self.primary(),
         };
-        let fits =
-            |link: &Link| link.profile == profile && Some(link.server.get()) == primary && !link.is_closed();
-        // A connection that would have to be told more than its profile is better made new.
-        let plain = state.session.replay().is_empty();
-        let waiting = {
-            let mut idle = self.idle.borrow_mut();
-            let at = idle.iter().rposition(|(_, link)| plain && fits(link));
-            at.map(|at| idle.swap_remove(at).1)
-        };
-        let link = match waiting {
-            Some(link) => {
-                link.state.borrow_mut().owner = Some(Rc::clone(client));
-                link
-            }
+        let link = match self.take_spare(client, &state.session, server) {
+            Some(link) => link,
             None => {
-                let link = Link::new(primary.unwrap_or(0), profile, Some(Rc::clone(client)));
+                let link = Link::new(server.unwrap_or(0), state.session.profile, Some(Rc::clone(client)));
+                link.state.borrow_mut().told = state.session.replay();
                 tokio::task::spawn_local(link_task::run(Rc::clone(self), Rc::clone(&link)));
                 link
             }
         };
+        if !self.clustered.get() {
+            self.top_up(state.session.profile);
+        }
         state.own = Some(Rc::clone(&link));
         if self.clustered.get() {
             link.slot.set(std::mem::replace(&mut state.own_slot, NO_SLOT));
@@ -124,6 +113,7 @@ impl Hub {
             read: false,
             anywhere: false,
             script: false,
+            runs_code: false,
             abandoned: false,
             attempts: 0,
             slot: NO_SLOT,
@@ -174,19 +164,14 @@ impl Hub {
             return;
         }
         state.own = None;
-        let clean = state.session.replay().is_empty() && state.session.profile == link.profile;
+        let clean =
+            state.session.replay() == link.state.borrow().told && state.session.profile == link.profile;
         drop(state);
         link.state.borrow_mut().owner = None;
-        let mut idle = self.idle.borrow_mut();
-        if clean
-            && !link.is_closed()
-            && idle.len() < MAX_IDLE
-            && self.owner(link.slot.get()) == Some(link.server.get())
-        {
-            idle.push((self.now(), Rc::clone(link)));
-        } else {
-            link.close();
+        if clean && self.keep_spare(link) {
+            return;
         }
+        link.close();
     }
 
     /// Looks at a request that has not wholly arrived: a large one is passed on as it comes. Returns the bytes that

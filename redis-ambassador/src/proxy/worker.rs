@@ -116,8 +116,6 @@ const TICK: Duration = Duration::from_millis(20);
 const TURN: u32 = 512;
 /// Time for a client's TLS hand-shake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// An own connection without an owner is closed after this many microseconds.
-const IDLE: u64 = 30_000_000;
 
 impl Worker {
     /// Starts a thread.
@@ -231,6 +229,7 @@ impl Hub {
         loop {
             tokio::time::sleep(TICK).await;
             ticks = ticks.wrapping_add(1);
+            self.bypass_stalled();
             if self.in_limbo() || !self.crowded.borrow().is_empty() {
                 self.retry_limbo(false);
             }
@@ -246,13 +245,7 @@ impl Hub {
     /// Closes what nobody needs any more, and what was given up.
     fn expire_links(self: &Rc<Self>) {
         let now = self.now();
-        self.idle.borrow_mut().retain(|(since, link)| {
-            let keep = now.saturating_sub(*since) < IDLE && !link.is_closed();
-            if !keep {
-                link.close();
-            }
-            keep
-        });
+        self.expire_spares(now);
         let wait = self.live.get().failover_wait.as_micros() as u64;
         let given_up: Vec<_> = {
             let detached = self.detached.borrow();

@@ -208,7 +208,7 @@ impl Session {
                 if known { Plan::Own } else { Plan::Wait }
             }
             // What it is to stop may be running on the shared connection, which hears nothing meanwhile.
-            Kind::Script if request.is(1, "KILL") => Plan::Own,
+            Kind::Script if request.is(1, "KILL") || request.is(1, "STATS") => Plan::Own,
             Kind::Script if request.is(1, "DEBUG") => {
                 self.sticky = true;
                 self.all_own = true;

@@ -55,6 +55,8 @@ pub(crate) struct Waiter {
     pub(crate) anywhere: bool,
     /// It may fail for a script that only some servers have.
     pub(crate) script: bool,
+    /// It runs a client's code, so its answer may take any time and others would wait behind it.
+    pub(crate) runs_code: bool,
     /// It was sent again elsewhere; this answer is dropped.
     pub(crate) abandoned: bool,
     /// Times it was sent before.
@@ -94,6 +96,7 @@ impl Waiter {
             read: true,
             anywhere: false,
             script: false,
+            runs_code: false,
             abandoned: true,
             attempts: 0,
             slot: NO_SLOT,
@@ -132,10 +135,14 @@ pub(crate) struct LinkState {
     pub(crate) owner: Option<Rc<Client>>,
     /// A stream: nothing is matched to requests.
     pub(crate) raw: bool,
+    /// Own connections: what the server was told besides the profile, see [`crate::session::Session::replay`].
+    pub(crate) told: Vec<Vec<Vec<u8>>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Never the same for two connections of a worker.
+    pub(crate) id: u64,
     pub(crate) server: Cell<usize>,
     pub(crate) profile: Profile,
     /// Own connections to a cluster: the slot whose owner they go to.
@@ -154,7 +161,12 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(server: usize, profile: Profile, owner: Option<Rc<Client>>) -> Rc<Self> {
+        thread_local!(static LAST: Cell<u64> = const { Cell::new(0) });
         Rc::new(Self {
+            id: LAST.with(|last| {
+                last.set(last.get() + 1);
+                last.get()
+            }),
             server: Cell::new(server),
             profile,
             slot: Cell::new(NO_SLOT),
@@ -176,6 +188,7 @@ impl Link {
                 waker: None,
                 owner,
                 raw: false,
+                told: Vec::new(),
             }),
         })
     }

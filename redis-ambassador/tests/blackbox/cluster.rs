@@ -20,12 +20,16 @@ fn node(more: &[&str]) -> Server {
     Server::start(&[&flags[..], &times[..], more].concat())
 }
 
-fn cluster_cli(words: &[&str]) -> String {
-    let output =
-        Command::new("redis-cli").arg("--cluster").args(words).arg("--cluster-yes").output().unwrap();
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "redis-cli --cluster {words:?}: {text}");
-    text
+/// Runs `redis-cli --cluster`. Gossip takes a while, so what it finds not to be agreed on yet is tried again.
+fn cluster_cli(words: &[&str]) {
+    eventually("the nodes agree", || {
+        let output =
+            Command::new("redis-cli").arg("--cluster").args(words).arg("--cluster-yes").output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let unsettled = text.contains("fix your cluster problems");
+        assert!(output.status.success() || unsettled, "redis-cli --cluster {words:?}: {text}");
+        output.status.success() && !unsettled
+    });
 }
 
 impl Cluster {
@@ -58,6 +62,11 @@ impl Cluster {
     fn with_role(&self, role: &str) -> Vec<usize> {
         let is = |at: &usize| ask(self.servers[*at].port, "ROLE").is_some_and(|text| text.starts_with(role));
         (0..self.servers.len()).filter(is).collect()
+    }
+
+    fn reshard(&self, from: &str, to: &str, slots: &str) {
+        let flags = ["--cluster-from", from, "--cluster-to", to, "--cluster-slots", slots];
+        cluster_cli(&[&["reshard", &self.servers[0].address()][..], &flags[..]].concat());
     }
 
     fn id(&self, at: usize) -> String {
@@ -339,18 +348,34 @@ fn resharding_goes_unnoticed() {
     let primaries = cluster.with_role("master");
     let (_, lost, errors) = under_load(&cluster, || {
         for (from, to) in [(0, 1), (1, 2), (2, 0)] {
-            eventually("the nodes agree", || {
-                let words = ["--cluster", "check", &cluster.servers[0].address()];
-                Command::new("redis-cli").args(words).output().unwrap().status.success()
-            });
-            let (from, to) = (cluster.id(primaries[from]), cluster.id(primaries[to]));
-            let flags = ["--cluster-from", &from, "--cluster-to", &to, "--cluster-slots", "700"];
-            cluster_cli(&[&["reshard", &cluster.servers[0].address()][..], &flags[..]].concat());
+            cluster.reshard(&cluster.id(primaries[from]), &cluster.id(primaries[to]), "700");
         }
     });
     assert!(errors.is_empty() && lost == 0, "{lost} lost, {errors:#?}");
     let healed = cluster.ambassador.metric("redis_ambassador_commands_healed_total");
     assert!(healed > 0.0, "nothing was redirected, so nothing was tried");
+}
+
+#[test]
+fn a_cluster_grows_and_shrinks() {
+    let cluster = Cluster::start(&[]);
+    let (one, other) = (&cluster.servers[0], node(&[]));
+    let old = cluster.id(cluster.with_role("master")[1]);
+    let new = other.client().say("CLUSTER MYID");
+    let (_, lost, errors) = under_load(&cluster, || {
+        cluster_cli(&["add-node", &other.address(), &one.address()]);
+        eventually("everybody knows the new node, and that one the cluster", || {
+            other.client().say("CLUSTER INFO").contains("cluster_state:ok")
+                && cluster.servers.iter().all(|server| server.client().say("CLUSTER NODES").contains(&new))
+        });
+        cluster.reshard(&old, &new, "500");
+        cluster.reshard(&new, &old, "500");
+        cluster_cli(&["del-node", &one.address(), &new]);
+    });
+    assert!(errors.is_empty() && lost == 0, "{lost} lost, {errors:#?}");
+    let address = other.address();
+    let used = format!("redis_ambassador_answers_total{{server=\"{address}\"}}");
+    assert!(cluster.ambassador.metric(&used) > 0.0, "the new node was never used");
 }
 
 #[test]

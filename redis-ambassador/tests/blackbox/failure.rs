@@ -78,7 +78,14 @@ fn a_lost_primary_is_a_clear_error_and_then_over() {
     let mut trio = Trio::start(&["--failover-wait", "700ms"]);
     let mut client = trio.client();
     assert_eq!(client.say("SET a 1"), "OK");
-    assert_eq!(client.say("GET untouched"), "(nil)");
+    // Once both replicas are known to have what there is.
+    for replica in &trio.replicas {
+        let sample = format!("redis_ambassador_answers_total{{server=\"{}\"}}", replica.address());
+        eventually("the replica answers reads", || {
+            assert_eq!(client.say("GET untouched"), "(nil)");
+            trio.ambassador.metric(&sample) > 0.0
+        });
+    }
     trio.primary.kill();
     let start = Instant::now();
     let error = client.say("SET a 2");

@@ -1,6 +1,6 @@
 //! Ready modules: what well-known servers say, under the names and labels of their well-known exporters.
 //!
-//! The readers are pure; [`Server`] fetches what they read.
+//! The readers are pure; `Server` fetches what they read.
 
 mod apache;
 mod haproxy;

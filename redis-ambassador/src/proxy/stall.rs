@@ -1,0 +1,44 @@
+//! Shared connections on which a script runs for long: others go around them.
+
+use super::client::ClientState;
+use super::hub::Hub;
+use crate::upstream::{Link, Phase};
+use std::rc::Rc;
+
+/// A script that has run for this many microseconds is not waited for by others.
+const PATIENCE: u64 = 50_000;
+
+impl Hub {
+    /// Takes connections out of use whose oldest request is a script that does not end. Further requests get a new
+    /// connection, and from it the server's own `BUSY`; so `SCRIPT KILL` and `FUNCTION KILL` arrive as well.
+    pub(super) fn bypass_stalled(&self) {
+        let now = self.now();
+        let stalled = |link: &Rc<Link>| {
+            let state = link.state.borrow();
+            matches!(state.phase, Phase::Up(_))
+                && state
+                    .waiters
+                    .front()
+                    .is_some_and(|waiter| waiter.runs_code && now.saturating_sub(waiter.since) > PATIENCE)
+        };
+        let found: Vec<_> = {
+            let lanes = self.lanes.borrow();
+            let links = lanes.iter().flat_map(|lane| &lane.links).flatten();
+            links.filter(|link| stalled(link)).cloned().collect()
+        };
+        found.iter().for_each(|link| self.detach(link));
+    }
+
+    /// Whether a request to the primary would take another shared connection than this client's unanswered ones, so
+    /// that it might be run before them.
+    #[inline]
+    pub(super) fn would_overtake(&self, state: &ClientState) -> bool {
+        if state.slots.len() == state.replica_reads as usize {
+            return false;
+        }
+        let Some(primary) = self.primary() else { return false };
+        let lanes = self.lanes.borrow();
+        let current = lanes.get(state.lane).and_then(|lane| lane.links.get(primary)?.as_ref());
+        current.is_none_or(|link| link.id != state.last_primary)
+    }
+}
