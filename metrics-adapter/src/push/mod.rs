@@ -1,4 +1,4 @@
-//! Pushing the families of a [`Source`](crate::source::Source): OTLP over HTTP, and Prometheus remote write 1.0
+//! Pushing the families of a [`Source`]: OTLP over HTTP, and Prometheus remote write 1.0
 //! and 2.0.
 //!
 //! Once every [`Target::interval`] all families are collected, encoded, compressed and put into a queue of bounded

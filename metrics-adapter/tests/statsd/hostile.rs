@@ -45,18 +45,21 @@ fn a_flood_of_names_is_bounded_and_visible() {
     adapter.wait_for("flood_id0", 2.0);
 }
 
+/// A million names; with `LONG_TESTS` set ten million, which takes a debug build ten minutes.
 #[test]
-#[ignore = "sends ten million names; takes a minute"]
-fn ten_million_names_stay_within_the_memory_limit() {
-    let adapter = Adapter::start(&["--memory-limit=128MiB"]);
+fn millions_of_names_stay_within_the_memory_limit() {
+    let millions = if std::env::var_os("LONG_TESTS").is_some() { 10 } else { 1 };
+    let adapter = Adapter::start(&["--memory-limit=48MiB"]);
     let mut stream = adapter.connect();
-    for batch in 0..1000 {
+    for batch in 0..100 * millions {
         let lines: String = (0..10_000).map(|n| format!("n{batch}.x{n}:1|c|#tag:value{n}\n")).collect();
         stream.write_all(lines.as_bytes()).unwrap();
-        assert!(adapter.resident_bytes() < 160 << 20, "{} after {batch}", adapter.resident_bytes());
+        assert!(adapter.resident_bytes() < 80 << 20, "{} after {batch}", adapter.resident_bytes());
     }
-    eventually("every line", || adapter.value("statsd_exporter_lines_total").filter(|n| *n >= 1e7));
-    assert!(adapter.value("statsd_exporter_series_refused_total{limit=\"memory_limit\"}").unwrap() > 9e6);
+    let sent = f64::from(millions) * 1e6;
+    eventually("every line", || adapter.value("statsd_exporter_lines_total").filter(|n| *n >= sent));
+    let refused = adapter.value("statsd_exporter_series_refused_total{limit=\"memory_limit\"}").unwrap();
+    assert!(refused > 0.7 * sent, "{refused}");
 }
 
 #[test]

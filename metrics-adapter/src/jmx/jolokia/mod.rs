@@ -145,7 +145,7 @@ impl Client {
     /// The names that match any of the patterns.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`enum@Error`].
     pub async fn query(&mut self, patterns: &[&str]) -> Result<Vec<ObjectInstance>, Error> {
         let request = |pattern: &&str| {
             let mut text = r#"{"type":"search","config":{"canonicalNaming":"false"},"mbean":"#.to_owned();
