@@ -252,7 +252,7 @@ impl Client {
                 (&mut results[first + index], &answer.value)
                 && let Ok(milliseconds) = text.parse()
             {
-                result.values.push((name.to_owned(), Value::Date(milliseconds)));
+                result.values.push((name.into(), Value::Date(milliseconds)));
             }
         }
         Ok(())
@@ -281,7 +281,7 @@ impl Client {
             !complaint && request.attributes.contains(&name.as_str())
         });
         let values = values.map(|(name, json)| {
-            (name.clone(), interpreter.attribute(name, json, self.shape(request.bean, name)))
+            (name.as_str().into(), interpreter.attribute(name, json, self.shape(request.bean, name)))
         });
         AttributeResult { values: values.collect(), unreadable: Vec::new() }
     }

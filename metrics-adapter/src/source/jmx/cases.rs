@@ -97,7 +97,7 @@ pub fn check(case: &Case, config: &Config) -> Check {
             Err(error) => failed.push(error.to_string()),
         }
     }
-    let families = page.finish();
+    let families = page.finish_shared();
     let text = text::write(&families.iter().collect::<Vec<_>>());
     let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
     compare(&samples.chain(failed).collect::<Vec<_>>(), &case.expect)
