@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::name::remove_reserved_suffixes;
 use super::set::Matched;
@@ -38,7 +39,7 @@ struct Collected {
 }
 
 /// A sample of which everything but the value is known, ready for the page.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ready {
     name: String,
     help: String,
@@ -46,6 +47,21 @@ pub struct Ready {
     labels: Vec<(String, String)>,
     /// The rule input up to the value.
     input: String,
+    /// Its place in the family of the last page; a hint, for the next one mostly has the same order.
+    rank: AtomicU32,
+}
+
+impl Clone for Ready {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            help: self.help.clone(),
+            kind: self.kind,
+            labels: self.labels.clone(),
+            input: self.input.clone(),
+            rank: AtomicU32::default(),
+        }
+    }
 }
 
 /// A family whose samples share their labels with whoever knew them beforehand, so that a page that is the same
@@ -86,6 +102,7 @@ impl From<Family> for SharedFamily {
             kind: family.kind,
             labels,
             input: String::new(),
+            rank: AtomicU32::default(),
         };
         let number = |sample: Sample| match sample.value {
             Value::Number(value) => Some((Arc::new(ready(sample.labels)), value)),
@@ -106,7 +123,14 @@ impl Ready {
         }
         let mut labels = matched.labels;
         labels.sort();
-        Self { name, help: matched.help, kind: matched.kind, labels, input: input.into() }
+        Self {
+            name,
+            help: matched.help,
+            kind: matched.kind,
+            labels,
+            input: input.into(),
+            rank: AtomicU32::default(),
+        }
     }
 }
 
@@ -164,7 +188,8 @@ impl Page {
         });
         self.samples += 1;
         let (name, help) = (name.to_owned(), help.to_owned());
-        let ready = Ready { name, help, kind: Kind::Gauge, labels, input: String::new() };
+        let (input, rank) = (String::new(), AtomicU32::default());
+        let ready = Ready { name, help, kind: Kind::Gauge, labels, input, rank };
         self.families[index].samples.push((Arc::new(ready), 1.0));
     }
 
@@ -223,7 +248,12 @@ impl Page {
 
 impl Collected {
     fn finish(mut self, style: NameStyle) -> SharedFamily {
+        // Comparing numbers is cheap, and comparing labels is so where they are in order already.
+        self.samples.sort_by_key(|(ready, _)| ready.rank.load(Ordering::Relaxed));
         self.samples.sort_by(|(a, _), (b, _)| a.labels.cmp(&b.labels).then_with(|| a.input.cmp(&b.input)));
+        for (rank, (ready, _)) in (0..).zip(&self.samples) {
+            ready.rank.store(rank, Ordering::Relaxed);
+        }
         let clash = self.samples.windows(2).any(|pair| pair[0].0.labels == pair[1].0.labels);
         if clash {
             for (ready, _) in &mut self.samples {

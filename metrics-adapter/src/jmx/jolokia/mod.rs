@@ -416,6 +416,35 @@ fn description(json: &Json) -> MBeanInfo {
     }
 }
 
+/// Reads any answer's text under every declared type, for the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    let Ok(json) = json::Json::parse(text) else { return };
+    let bean: ObjectName = "a:type=b".parse().expect("a constant name");
+    let hints = [TableForm::Map, TableForm::Rows, TableForm::Composite].map(|form| TableHint {
+        bean: bean.clone(),
+        path: vec!["A".to_owned(), "*".to_owned()],
+        form,
+    });
+    for hint in &hints {
+        let interpreter =
+            Interpreter { bean: "a:type=b", name: Some(bean.clone()), hints: std::slice::from_ref(hint) };
+        for class in [
+            "long",
+            "float",
+            "java.math.BigDecimal",
+            "java.util.Date",
+            "javax.management.openmbean.CompositeData",
+            "javax.management.openmbean.TabularData",
+            "java.lang.Object",
+            "x.Y",
+        ] {
+            let value = interpreter.attribute("A", &json, Shape::of(class));
+            crate::rule::leaf::walk(&bean, "A", "", &value, &mut |leaf| leaf.value.write(&mut String::new()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

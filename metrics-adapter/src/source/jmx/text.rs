@@ -43,11 +43,6 @@ fn labels(out: &mut String, labels: &[(String, String)]) {
 fn value(out: &mut String, number: f64) {
     if number.is_infinite() {
         out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
-    } else if number.fract() == 0.0 && number.abs() < 1e7 && (number != 0.0 || number.is_sign_positive()) {
-        // Most samples are small whole numbers; they need no search for the shortest digits.
-        #[expect(clippy::cast_possible_truncation, reason = "whole and below 10^7")]
-        let whole = number as i32;
-        let _ = write!(out, "{whole}.0");
     } else {
         write_double(out, number);
     }
