@@ -4,12 +4,14 @@ by keyboard, named for a screen reader, and live without a reload. Screenshots g
 Usage: browser.py BINARIES FOLDER"""
 
 import contextlib
+import http.server
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 
 from selenium import webdriver
@@ -82,7 +84,7 @@ def metrics_adapter(binaries, work):
                 sender.sendto(f"orders.of.kind.{at % 40}:1|c".encode(), ("127.0.0.1", lines))
 
     command = [binaries / "metrics-adapter", "statsd", f"--web.listen-address=127.0.0.1:{port}",
-               f"--statsd.listen-udp=127.0.0.1:{lines}", "--statsd.listen-tcp="]
+               f"--statsd.listen-udp=127.0.0.1:{lines}", "--statsd.listen-tcp=", "--web.enable-lifecycle"]
     return Subject("metrics-adapter", command, port, change)
 
 
@@ -174,6 +176,42 @@ def live(driver, subject):
     demand(driver.execute_script("return window.sameDocument === true"), f"{subject.name}: the page reloaded itself")
 
 
+class OtherSite(http.server.BaseHTTPRequestHandler):
+    """A page of another origin."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+    def log_message(self, *_):
+        pass
+
+
+def cross_site(driver, subject):
+    """A page of another origin can neither read anything nor make the browser change anything."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OtherSite) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        # Another name, so that it is another site and not only another port.
+        driver.get(f"http://localhost:{other.server_port}/")
+        read = driver.execute_async_script(
+            "const [url, done] = arguments; fetch(url).then(() => done('read'), () => done('refused'))", subject.url)
+        demand(read == "refused", f"{subject.name}: another site could read the page")
+        for path in ("-/quit", "-/reload", "sync", "rollback", "pin"):
+            driver.execute_async_script(
+                "const [url, done] = arguments; fetch(url, {method: 'POST', mode: 'no-cors'}).then(() => done(), () => done())",
+                subject.url + path)
+        framed = driver.execute_async_script(
+            "const [url, done] = arguments; const frame = document.createElement('iframe'); frame.src = url;"
+            "frame.onload = () => { try { done(frame.contentDocument === null ? 'opaque' : 'readable') } catch { done('opaque') } };"
+            "document.body.append(frame)", subject.url)
+        demand(framed == "opaque", f"{subject.name}: another site could look into a frame")
+        other.shutdown()
+    demand(subject.process.poll() is None and answers(subject.url), f"{subject.name}: another site ended the process")
+    driver.get_log("browser")
+
+
 def design(driver):
     return driver.execute_script("return document.querySelector('style').textContent")
 
@@ -188,6 +226,8 @@ def check(driver, subject, folder):
         look(driver, subject, folder)
         only_itself(driver, subject)
         style = design(driver)
+        cross_site(driver, subject)
+        driver.get(subject.url)
     finally:
         subject.stop()
     wait(driver, f"{subject.name}: the page does not say that the process is gone",
@@ -195,7 +235,7 @@ def check(driver, subject, folder):
     driver.get("about:blank")
     # What it says of the process that is gone is not about the next one.
     driver.get_log("browser")
-    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names", flush=True)
+    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names, closed to other sites", flush=True)
     return style
 
 
