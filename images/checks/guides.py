@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
 import yaml
 
@@ -55,6 +54,7 @@ class Guide:
     def run(self):
         text = self.path.read_text()
         try:
+            self.lay_down(text)
             for block in BLOCK.finditer(text):
                 line = text.count("\n", 0, block.start()) + 1
                 try:
@@ -65,6 +65,12 @@ class Guide:
             for server in list(self.servers):
                 self.stop(server)
         return self.ran
+
+    def lay_down(self, text):
+        """Files of configurations: commands before them speak of them."""
+        for block in BLOCK.finditer(text):
+            if block[1].strip() == "yaml" and (name := file_of(yaml.safe_load(block[2]))):
+                (self.work / name).write_text(block[2])
 
     def block(self, language, content):
         match language:
@@ -79,7 +85,8 @@ class Guide:
                 self.configuration(content)
             case "json":
                 json.loads(content)
-            case "text" | "":
+            case "text" | "" | "yaml before" | "yaml after":
+                # Drawings; and manifests that the end-to-end tests run (tests/e2e/manifests).
                 pass
             case other:
                 raise Failure(f"nothing knows how to run a block of '{other}'")
@@ -113,6 +120,9 @@ class Guide:
     def ends(self, line, printed, folder):
         deadline, said = time.monotonic() + PATIENCE, ""
         while True:
+            if "gitsync" in self.servers:
+                # There is always something new to sync.
+                self.stage.push()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 done = subprocess.run(["bash", "-c", line], cwd=folder, env=self.stage.environment, text=True,
                                       capture_output=True, timeout=PATIENCE)
@@ -153,21 +163,22 @@ class Guide:
     def configuration(self, content):
         self.ran += 1
         value = yaml.safe_load(content)
+        name = file_of(value)
+        if name:
+            (self.work / name).write_text(content)
         if isinstance(value, list) and all("image" in container for container in value):
             for container in value:
                 self.container(container)
         elif "components" in value:
             self.stage.kustomization(self.work, content)
-        elif "sources" in value or "push" in value:
-            name = "adapter.yaml" if "sources" in value else "push.yaml"
-            (self.work / name).write_text(content if "sources" in value else "sources: []\n" + content)
+        elif name == "push.yaml":
+            (self.work / name).write_text("sources: [{type: file, path: stats.json}]\n" + content)
             self.ends(f"metrics-adapter run --check-config {name}", [], self.work)
-        elif "tests" in value:
-            (self.work / "cases.yaml").write_text(content)
-        elif "hostPort" in value or "rules" in value:
-            (self.work / "config.yaml").write_text(content)
-            self.ends("metrics-adapter jmx --check-config config.yaml", [], self.work)
-        else:
+        elif name == "adapter.yaml":
+            self.ends(f"metrics-adapter run --check-config {name}", [], self.work)
+        elif name == "config.yaml":
+            self.ends(f"metrics-adapter jmx --check-config {name}", [], self.work)
+        elif not name:
             raise Failure("nothing knows what this configuration is of")
 
     def container(self, container):
@@ -177,6 +188,12 @@ class Guide:
         for variable in container.get("env", []):
             self.stage.environment[variable["name"]] = self.place(str(variable.get("value", "")))
         self.serves(program, [program, *(self.place(argument) for argument in container.get("args", []))])
+
+
+def file_of(value):
+    """The name under which a guide's commands know a configuration."""
+    names = {"sources": "adapter.yaml", "push": "push.yaml", "tests": "cases.yaml", "hostPort": "config.yaml", "rules": "config.yaml"}
+    return next((name for key, name in names.items() if isinstance(value, dict) and key in value), None)
 
 
 def like(printed, said):

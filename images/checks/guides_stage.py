@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -16,7 +17,7 @@ import urllib.request
 
 ADDRESSES = [f"10.0.{net}.{host}" for net in (0, 1) for host in (1, 2, 3)]
 GIT_HOSTS = ("example.com", "example.org", "git.example.com", "git.example.org")
-HOSTS = {"127.0.0.1": ("localhost", "prometheus", *GIT_HOSTS),
+HOSTS = {"127.0.0.1": ("localhost", socket.gethostname(), "prometheus", *GIT_HOSTS),
          "10.0.0.1": ("redis-0",), "10.0.0.2": ("redis-1",), "10.0.0.3": ("redis-2",)}
 PATIENCE = 60
 SLEEPER = "public class Sleeper { public static void main(String[] a) throws Exception { Thread.sleep(Long.MAX_VALUE); } }"
@@ -109,6 +110,8 @@ class Stage:
             self.java()
             self.web()
         except BaseException:
+            for log in sorted(self.folder.glob("*.log")):
+                print(f"--- {log.name}\n{log.read_text()[-1000:]}", file=sys.stderr)
             self.__exit__()
             raise
         return self
@@ -135,10 +138,15 @@ class Stage:
 
     def certificates(self):
         names = ",".join([*(f"DNS:{name}" for name in GIT_HOSTS), *(f"IP:{address}" for address in ADDRESSES)])
-        self.key, self.certificate = self.folder / "key.pem", self.folder / "certificate.pem"
-        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=guides", "-addext",
-            f"subjectAltName={names}", "-keyout", self.key, "-out", self.certificate)
-        self.environment["GIT_SSL_CAINFO"] = str(self.certificate)
+        self.key, self.certificate, self.authority = (self.folder / name for name in ("key.pem", "certificate.pem", "ca.pem"))
+        authority_key, request, more = (self.folder / name for name in ("ca-key.pem", "request.pem", "more.cnf"))
+        new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
+        run(*new, "-x509", "-days", "2", "-subj", "/CN=authority of the guides", "-keyout", authority_key, "-out", self.authority)
+        run(*new, "-subj", "/CN=guides", "-keyout", self.key, "-out", request)
+        more.write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\n")
+        run("openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", self.authority, "-CAkey", authority_key, "-CAcreateserial",
+            "-extfile", more, "-out", self.certificate)
+        self.environment["GIT_SSL_CAINFO"] = str(self.authority)
 
     def serve(self, address, handler, context=None):
         server = http.server.ThreadingHTTPServer(address, handler)
@@ -180,15 +188,15 @@ class Stage:
     def redis_server(self, address, name, *more):
         folder = self.folder / name
         folder.mkdir()
-        self.start("redis-server", "--bind", address, "--dir", folder, "--save", "", "--protected-mode", "no", *more)
+        self.start("redis-server", "--bind", address, "--bind-source-addr", address, "--dir", folder, "--save", "", "--protected-mode", "no", *more)
 
     def cluster(self):
-        tls = ["--tls-cert-file", self.certificate, "--tls-key-file", self.key, "--tls-ca-cert-file", self.certificate]
+        tls = ["--tls-cert-file", self.certificate, "--tls-key-file", self.key, "--tls-ca-cert-file", self.authority]
         as_server = [*tls, "--port", "0", "--tls-port", "6379", "--tls-auth-clients", "no", "--tls-cluster", "yes",
                      "--tls-replication", "yes", "--cluster-enabled", "yes"]
         for number, address in enumerate(ADDRESSES[3:]):
             self.redis_server(address, f"cluster-{number}", *as_server)
-        client = ["redis-cli", "--tls", "--cacert", self.certificate]
+        client = ["redis-cli", "--tls", "--cacert", self.authority]
         for address in ADDRESSES[3:]:
             until(f"node {address}", lambda: "PONG" in run(*client, "-h", address, "ping"))
         run(*client, "--cluster", "create", *(f"{address}:6379" for address in ADDRESSES[3:]), "--cluster-yes")
@@ -198,6 +206,7 @@ class Stage:
         remote = "-Dcom.sun.management.jmxremote"
         self.start("java", f"{remote}.port=9010", f"{remote}.rmi.port=9010", f"{remote}.authenticate=false", f"{remote}.ssl=false",
                    "-Djava.rmi.server.hostname=127.0.0.1", "Sleeper.java")
+        until("the JVM", lambda: socket.create_connection(("127.0.0.1", 9010), 5).close() is None)
 
     def web(self):
         settings = self.folder / "nginx.conf"
@@ -213,7 +222,7 @@ class Stage:
         """Files that a guide takes for granted."""
         (work / "config.yaml").write_text("hostPort: localhost:9010\n")
         (work / "mapping.yml").write_text(MAPPING)
-        (work / "etc/redis/ca.pem").write_bytes(self.certificate.read_bytes())
+        (work / "etc/redis/ca.pem").write_bytes(self.authority.read_bytes())
         for name in ("token", "webhook"):
             (work / "secrets" / name).write_text(f"a-{name}-of-the-guides-0123456789\n")
         (work / "token").write_text((work / "secrets/token").read_text())
@@ -243,10 +252,9 @@ class Stage:
         with contextlib.suppress(OSError, subprocess.CalledProcessError, StopIteration):
             match program:
                 case "gitsync":
-                    # A push must arrive, so each try is one.
-                    settings = dict(pair for pair in pairs(words))
+                    settings = dict(pairs(words))
                     root = pathlib.Path(settings["--root"])
-                    link = root / settings.get("--link", pathlib.PurePath(settings["--repo"]).name.removesuffix(".git"))
+                    link = root / settings.get("--link", pathlib.PurePath(settings["--repo"]).name)
                     return (link / "index.html").exists()
                 case "redis-ambassador":
                     stamp = str(time.time_ns())
