@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
 use futures_util::{Stream, StreamExt};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, BodyStream, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
