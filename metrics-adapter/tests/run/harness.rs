@@ -139,6 +139,16 @@ impl Adapter {
         row[..row.find("]").unwrap_or(row.len())].to_owned()
     }
 
+    pub(crate) fn wait_for_problem(&self, source: &str, expected: &str) {
+        let mut problem = String::new();
+        let start = Instant::now();
+        while !problem.contains(expected) {
+            assert!(start.elapsed() < PATIENCE, "{expected} is not in {problem}");
+            problem = self.problem(source);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn resident_bytes(&self) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.0.id())).unwrap();
         text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
@@ -152,6 +162,30 @@ impl Adapter {
         let status = eventually("the end of the adapter", || child.try_wait().unwrap());
         assert!(status.success());
         std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Adapter {
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Waits until every series is on the page, and gives the page.
+    pub(crate) fn shows(&self, series: &[&str]) -> String {
+        let mut page = String::new();
+        let start = Instant::now();
+        loop {
+            let missing = series.iter().find(|wanted| {
+                !page
+                    .lines()
+                    .any(|line| line.strip_prefix(**wanted).is_some_and(|rest| rest.starts_with(' ')))
+            });
+            let Some(missing) = missing else { return page };
+            let status = self.get("/status.json", "");
+            assert!(start.elapsed() < PATIENCE, "{missing} is not on the page:\n{page}\n{status}");
+            page = self.page();
+        }
     }
 }
 

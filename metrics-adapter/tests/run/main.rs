@@ -6,6 +6,10 @@
 mod commands;
 mod harness;
 mod hostile;
+#[path = "../jmx/harness.rs"]
+#[allow(dead_code)]
+mod java;
+mod jvm;
 mod servers;
 mod sources;
 mod tail;

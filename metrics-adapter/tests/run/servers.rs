@@ -1,9 +1,10 @@
 //! Ready modules against the real servers of Debian.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Adapter, Running, free_port, get, serve};
+use crate::harness::{Adapter, Running, free_port, get, serve, text};
 
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -13,12 +14,61 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn shows(adapter: &Adapter, series: &[&str]) {
-    let page = adapter.page();
-    for wanted in series {
-        let found =
-            page.lines().any(|line| line.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(' ')));
-        assert!(found, "{wanted} is not on the page:\n{page}\n{}", adapter.get("/status.json", ""));
+    adapter.shows(series);
+}
+
+/// Series with their values, and types of families, of what an exporter and we have in common.
+fn series(page: &str) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let own = ["go_", "process_", "promhttp_", "metrics_adapter_", "nginxexporter_", "redis_exporter_"];
+    let own = own.into_iter().chain(["haproxy_exporter_", "apache_exporter_"]).collect::<Vec<_>>();
+    let (mut values, mut types) = (BTreeMap::new(), BTreeMap::new());
+    for line in page.lines().filter(|line| !line.is_empty()) {
+        let typed = line.strip_prefix("# TYPE ");
+        if own.iter().any(|own| typed.unwrap_or(line).starts_with(own)) {
+            continue;
+        }
+        if let Some((name, kind)) = typed.and_then(|line| line.split_once(' ')) {
+            types.insert(name.to_owned(), kind.to_owned());
+        } else if !line.starts_with('#') {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            // The order of labels means nothing; none of the values here has a comma in it.
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
+            labels.sort_unstable();
+            values.insert(format!("{name}{{{}}}", labels.join(",")), value.to_owned());
+        }
     }
+    (values, types)
+}
+
+/// Every series of the well-known exporter is on our page, with the same type, and with the same value where it
+/// does not change in between. Returns what only we have.
+fn like_the_exporter(adapter: &Adapter, program: &str, arguments: &[&str], missing: &[&str]) -> Vec<String> {
+    let (directory, port) = (directory(), free_port());
+    let address = format!("127.0.0.1:{port}");
+    let arguments: Vec<String> = arguments.iter().map(|word| word.replace("ADDRESS", &address)).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _exporter = serve(program, &arguments, port, directory.path());
+    let theirs = || text(&get(([127, 0, 0, 1], port).into(), "/metrics", "").1);
+    // The first scrape of each makes series of its own: commands, status codes.
+    (theirs(), adapter.page());
+    let (before, page, after) = (theirs(), adapter.page(), theirs());
+    let ((before, types), (ours, our_types), (after, _)) = (series(&before), series(&page), series(&after));
+    assert!(before.len() > 5, "{before:?}");
+    for (name, value) in before {
+        let bare = name.split('{').next().unwrap_or_default();
+        if missing.contains(&bare) {
+            continue;
+        }
+        let ours = ours.get(&name).unwrap_or_else(|| panic!("{name} is not on the page:\n{page}"));
+        let (ours, same): (f64, f64) = (ours.parse().unwrap(), value.parse().unwrap());
+        let steady = after.get(&name) == Some(&value) && bare != "redis_latency_percentiles_usec";
+        assert!(!steady || (ours - same).abs() <= 0.05 * same.abs(), "{name} is {ours} and not {same}");
+    }
+    for (name, kind) in types.iter().filter(|(name, _)| !missing.contains(&name.as_str())) {
+        assert_eq!(our_types.get(name), Some(kind), "{name}");
+    }
+    ours.into_keys().filter(|name| !after.contains_key(name)).collect()
 }
 
 /// The server is ended; its module says so, and nothing else changes.
@@ -60,6 +110,10 @@ fn nginx() {
     let before = adapter.value("nginx_http_requests_total").unwrap();
     get(([127, 0, 0, 1], port).into(), "/", "");
     assert!(adapter.value("nginx_http_requests_total").unwrap() >= before + 2.0);
+    let arguments =
+        [&format!("-nginx.scrape-uri=http://127.0.0.1:{port}/status"), "-web.listen-address=ADDRESS"];
+    let more = like_the_exporter(&adapter, "prometheus-nginx-exporter", &arguments, &[]);
+    assert!(more.is_empty(), "{more:?}");
     goes_down(&adapter, server, "nginx_up", "nginx");
 }
 
@@ -98,6 +152,10 @@ fn apache() {
         ],
     );
     assert!(adapter.page().contains("apache_info{mpm=\"event\",version=\"Apache/2.4"));
+    let arguments =
+        [&format!("--scrape_uri=http://127.0.0.1:{port}/server-status?auto"), "--telemetry.address=ADDRESS"];
+    let more = like_the_exporter(&adapter, "prometheus-apache-exporter", &arguments, &[]);
+    assert!(more.is_empty(), "{more:?}");
     goes_down(&adapter, server, "apache_up", "apache");
 }
 
@@ -116,7 +174,7 @@ fn haproxy() {
     let server = serve("/usr/sbin/haproxy", &["-db", "-f", "haproxy.cfg"], port, directory.path());
     let socket = directory.path().join("haproxy.sock");
     let adapter = Adapter::start(&format!(
-        "sources:\n- type: haproxy\n  address: unix:{}\n- name: page\n  type: haproxy\n  labels: {{by: http}}\n  \
+        "sources:\n- type: haproxy\n  address: unix:{0}\n- name: page\n  type: haproxy\n  labels: {{by: http}}\n  \
          url: http://127.0.0.1:{stats}/stats;csv\n",
         socket.display()
     ));
@@ -136,6 +194,15 @@ fn haproxy() {
         ],
     );
     assert!(adapter.page().contains("haproxy_version_info{release_date="));
+    let uri = format!("unix:{}", socket.display());
+    let alone = Adapter::start(&format!("sources:\n- {{type: haproxy, address: '{uri}'}}\n"));
+    let arguments = [&format!("--haproxy.scrape-uri={uri}"), "--web.listen-address=ADDRESS"];
+    let more = like_the_exporter(&alone, "prometheus-haproxy-exporter", &arguments, &[]);
+    assert_eq!(more, ["haproxy_process_idle_time_percent{}"]);
+    let uri = format!("http://127.0.0.1:{stats}/stats;csv");
+    let alone = Adapter::start(&format!("sources:\n- {{type: haproxy, url: '{uri}'}}\n"));
+    let arguments = [&format!("--haproxy.scrape-uri={uri}"), "--web.listen-address=ADDRESS"];
+    like_the_exporter(&alone, "prometheus-haproxy-exporter", &arguments, &[]);
     goes_down(&adapter, server, "haproxy_up", "haproxy");
 }
 
@@ -245,6 +312,59 @@ fn redis() {
     }
     drop(server);
     adapter.wait_for("redis_up{as=\"right\"}", 0.0);
+}
+
+#[test]
+#[ignore = "needs redis-server and prometheus-redis-exporter"]
+fn redis_primary_and_replica() {
+    let (directory, ports) = (directory(), [free_port(), free_port()]);
+    let start = |port: u16, more: &[&str]| {
+        let number = port.to_string();
+        let mut all =
+            vec!["--port", &number, "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes"];
+        all.extend(["--latency-monitor-threshold", "1", "--slowlog-log-slower-than", "1000"]);
+        all.extend(more);
+        serve("redis-server", &all, port, directory.path())
+    };
+    let _primary = start(ports[0], &[]);
+    let _replica = start(ports[1], &["--replicaof", &format!("127.0.0.1 {}", ports[0])]);
+    let cli = |command: &str| {
+        let port = ports[0].to_string();
+        let arguments = ["-p", &port].into_iter().chain(command.split(' '));
+        assert!(std::process::Command::new("redis-cli").args(arguments).output().unwrap().status.success());
+    };
+    for command in ["set k v", "set e v ex 1000", "-n 3 set k v", "lpush k v", "debug sleep 0.01", "nonsense"]
+    {
+        cli(command);
+    }
+    for (port, link) in [(ports[0], "redis_connected_slaves"), (ports[1], "redis_slave_expires_tracked_keys")]
+    {
+        let address = format!("127.0.0.1:{port}");
+        let adapter = Adapter::start(&format!("sources:\n- {{type: redis, address: '{address}'}}\n"));
+        let online = format!(
+            "redis_connected_slave_lag_seconds{{slave_ip=\"127.0.0.1\",slave_port=\"{}\",slave_state=\"online\"}}",
+            ports[1]
+        );
+        let wanted = [link, &online];
+        adapter.shows(&wanted[..if port == ports[0] { 2 } else { 1 }]);
+        let arguments = [&format!("-redis.addr=redis://{address}"), "-web.listen-address=ADDRESS"];
+        let missing = [
+            "redis_last_key_groups_scrape_duration_milliseconds",
+            "redis_target_scrape_request_errors_total",
+        ];
+        let more = like_the_exporter(&adapter, "prometheus-redis-exporter", &arguments, &missing);
+        // What newer versions of the exporter have.
+        assert!(more.iter().all(|name| name.ends_with("{}")), "{more:?}");
+        if port == ports[0] {
+            // Other slow commands may have come in between.
+            for name in [
+                "latency_spike_duration_seconds{event_name=\"command\"}",
+                "last_slow_execution_duration_seconds",
+            ] {
+                assert!(adapter.value(&format!("redis_{name}")).unwrap() >= 0.001, "{name}");
+            }
+        }
+    }
 }
 
 #[test]

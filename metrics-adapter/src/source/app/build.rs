@@ -26,7 +26,8 @@ use crate::reader::pattern::{PatternMetric, compile};
 use crate::reader::template::Template;
 use crate::reader::{Metric, Reader, Reading};
 
-const EVERY: &[&str] = &["name", "type", "labels", "interval", "timeout", "max_series", "relabel"];
+const EVERY: &[&str] =
+    &["name", "type", "labels", "interval", "timeout", "max_series", "relabel", "uniform_names"];
 const HTTP: &[&str] = &[
     "url",
     "method",
@@ -42,6 +43,8 @@ const HTTP: &[&str] = &[
 ];
 const FORMAT: &[&str] = &["format", "metrics", "prefix", "separator", "delimiter", "columns"];
 
+const JVM: &[&str] = &["config", "username", "password_file", "rule_set", "rules"];
+
 /// Every type and the keys it has besides those of every source.
 const KINDS: &[(&str, &[&[&str]])] = &[
     ("http_json", &[HTTP, &["metrics", "prefix"]]),
@@ -52,7 +55,8 @@ const KINDS: &[(&str, &[&[&str]])] = &[
     ("tail", &[&["path", "position_file", "from_start", "metrics"]]),
     ("exec", &[&["command", "environment", "max_bytes"], FORMAT]),
     ("statsd", &[&["settings"]]),
-    ("jmx", &[&["config", "address", "username", "password_file", "rule_set"]]),
+    ("jmx", &[&["address"], JVM]),
+    ("jolokia", &[&["url"], JVM]),
     ("nginx", &[HTTP]),
     ("apache", &[HTTP]),
     ("haproxy", &[HTTP, &["address"]]),
@@ -135,7 +139,7 @@ pub(super) fn build(raw: &RawSource, options: &SourceOptions, base: &Path, conte
         "tail" => maker.tail(),
         "exec" => maker.exec(limit, context),
         "statsd" => maker.statsd(),
-        "jmx" => maker.jmx(),
+        "jmx" | "jolokia" => maker.jmx(),
         _ => maker.server(limit),
     }
 }

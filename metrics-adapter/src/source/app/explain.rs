@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::build;
 use super::config::Config;
 use crate::exposition::{Format, page};
+use crate::family::normal::UNITS;
 use crate::family::{Families, Family};
 
 /// What gathering the sources once gives, as text; false when one of them is down or has skipped values.
@@ -97,16 +98,7 @@ fn habits(name: &str, kind: Option<&str>, scaled: bool, at: &str) -> Vec<String>
         findings.push(format!("{at}: only a counter's name ends in _total"));
     }
     let base = name.strip_suffix("_total").unwrap_or(name);
-    for (unit, better, factor) in [
-        ("_ms", "_seconds", "0.001"),
-        ("_milliseconds", "_seconds", "0.001"),
-        ("_us", "_seconds", "0.000001"),
-        ("_minutes", "_seconds", "60"),
-        ("_kb", "_bytes", "1024"),
-        ("_kilobytes", "_bytes", "1024"),
-        ("_mb", "_bytes", "1048576"),
-        ("_percent", "_ratio", "0.01"),
-    ] {
+    for (unit, better, factor) in UNITS {
         if base.ends_with(unit) && !scaled {
             findings.push(format!("{at}: base units are {better}; use `scale: {factor}` and that name"));
         }
