@@ -51,6 +51,7 @@ impl Jvm {
     }
 
     /// Beans of any names and values; see `Named.java`.
+    #[allow(dead_code, reason = "the tests of the run mode use it")]
     pub(crate) fn named(beans: &[&str]) -> Self {
         let main = ["-cp".to_owned(), classes().display().to_string(), "Named".to_owned()];
         let main = main.into_iter().chain(beans.iter().map(|word| (*word).to_owned()));

@@ -10,6 +10,17 @@ mod hostile;
 #[allow(dead_code)]
 mod java;
 mod jvm;
+#[path = "../push/prometheus.rs"]
+mod prometheus;
+mod pushed;
+#[path = "../push/receiver.rs"]
+mod receiver;
+mod reload;
 mod servers;
 mod sources;
 mod tail;
+
+/// Waits for a condition.
+pub(crate) fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+    harness::eventually(what, || look().then_some(()));
+}

@@ -51,7 +51,8 @@ fn like_the_exporter(adapter: &Adapter, program: &str, arguments: &[&str], missi
     let _exporter = serve(program, &arguments, port, directory.path());
     let theirs = || text(&get(([127, 0, 0, 1], port).into(), "/metrics", "").1);
     // The first scrape of each makes series of its own: commands, status codes.
-    (theirs(), adapter.page());
+    theirs();
+    adapter.page();
     let (before, page, after) = (theirs(), adapter.page(), theirs());
     let ((before, types), (ours, our_types), (after, _)) = (series(&before), series(&page), series(&after));
     assert!(before.len() > 5, "{before:?}");
@@ -393,4 +394,131 @@ fn zookeeper() {
     ];
     shows(&adapter, &names.map(at).iter().map(String::as_str).collect::<Vec<_>>());
     goes_down(&adapter, server, &at("zk_up"), "zookeeper");
+}
+
+/// What a node's script leaves behind: the node itself, and Erlang's port mapper.
+struct Node {
+    pid_file: std::path::PathBuf,
+    mapper: u16,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let run = |program: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(program).args(arguments).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if let Ok(pid) = fs::read_to_string(&self.pid_file) {
+            run("kill", &["-KILL", pid.trim()]);
+        }
+        let port = self.mapper.to_string();
+        let start = std::time::Instant::now();
+        // It stays as long as it knows the node.
+        while !run("epmd", &["-port", &port, "-kill"]) && start.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs rabbitmq-server"]
+fn rabbitmq() {
+    let directory = directory();
+    let [amqp, http, mapper, nodes] = [0; 4].map(|_| free_port());
+    let base = directory.path().display();
+    fs::write(directory.path().join("plugins"), "[rabbitmq_management].\n").unwrap();
+    // Statistics are made every 5 seconds by default.
+    let config = format!(
+        "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.port = {http}\nmanagement.tcp.ip = 127.0.0.1\n\
+         collect_statistics_interval = 500\n"
+    );
+    fs::write(directory.path().join("rabbitmq.conf"), config).unwrap();
+    let settings = [
+        format!("HOME={base}"),
+        format!("ERL_EPMD_PORT={mapper}"),
+        "ERL_EPMD_ADDRESS=127.0.0.1".to_owned(),
+        format!("RABBITMQ_DIST_PORT={nodes}"),
+        "RABBITMQ_NODENAME=fixture@localhost".to_owned(),
+        format!("RABBITMQ_MNESIA_BASE={base}/mnesia"),
+        format!("RABBITMQ_PID_FILE={base}/pid"),
+        "RABBITMQ_LOGS=-".to_owned(),
+        format!("RABBITMQ_ENABLED_PLUGINS_FILE={base}/plugins"),
+        format!("RABBITMQ_CONFIG_FILE={base}/rabbitmq.conf"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 1:1".to_owned(),
+        "/usr/lib/rabbitmq/bin/rabbitmq-server".to_owned(),
+    ];
+    let node = Node { pid_file: directory.path().join("pid"), mapper };
+    let arguments: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let server = serve("env", &arguments, http, directory.path());
+    let ask = |method: &str, path: &str, body: &str| {
+        let url = format!("http://127.0.0.1:{http}/api/{path}");
+        let arguments = ["-sf", "-u", "guest:guest", "-H", "content-type: application/json", "-X", method];
+        let mut command = std::process::Command::new("curl");
+        let output = command.args(arguments).args(["-d", body, &url]).output().unwrap();
+        assert!(output.status.success(), "{path}: {}", text(&output.stdout));
+    };
+    crate::harness::eventually("the broker", || {
+        let url = format!("http://127.0.0.1:{http}/api/health/checks/node-is-quorum-critical");
+        let output = std::process::Command::new("curl").args(["-sf", "-u", "guest:guest", &url]).output();
+        output.unwrap().status.success().then_some(())
+    });
+    ask("PUT", "queues/%2f/orders", r#"{"durable":true,"arguments":{"x-max-length":9}}"#);
+    let message = r#"{"properties":{},"routing_key":"orders","payload":"hello","payload_encoding":"string"}"#;
+    ask("POST", "exchanges/%2f/amq.direct/publish", message);
+    ask("PUT", "exchanges/%2f/shop", r#"{"type":"fanout"}"#);
+    ask("POST", "bindings/%2f/e/shop/q/orders", "{}");
+    for _ in 0..3 {
+        ask("POST", "exchanges/%2f/shop/publish", message);
+    }
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("password"), "guest\n").unwrap();
+    fs::write(files.path().join("wrong"), "falsch\n").unwrap();
+    let source = |name: &str, file: &str| {
+        format!(
+            "- {{name: {name}, type: rabbitmq, url: 'http://127.0.0.1:{http}', username: guest, password_file: {file}, labels: {{as: {name}}}}}\n"
+        )
+    };
+    let yaml = format!("sources:\n{}{}", source("right", "password"), source("wrong", "wrong"));
+    let adapter = Adapter::start_in(files, &yaml, &[]);
+    let page = adapter.shows(&["rabbitmq_up{as=\"right\"}"]);
+    let cluster =
+        page.split("rabbitmq_queues{as=\"right\",cluster=\"").nth(1).unwrap().split('"').next().unwrap();
+    let at = |name: &str| format!("rabbitmq_{name}{{as=\"right\",cluster=\"{cluster}\"}}");
+    let queue = |name: &str| {
+        format!(
+            "rabbitmq_queue_{name}{{as=\"right\",cluster=\"{cluster}\",durable=\"true\",queue=\"orders\",self=\"1\",vhost=\"/\"}}"
+        )
+    };
+    let of_node = |name: &str| {
+        format!("rabbitmq_{name}{{as=\"right\",cluster=\"{cluster}\",node=\"fixture@localhost\",self=\"1\"}}")
+    };
+    adapter.wait_for(&queue("messages_ready"), 3.0);
+    adapter.wait_for(&queue("messages_published_total"), 3.0);
+    adapter.wait_for(&at("queue_messages_global"), 3.0);
+    assert_eq!(adapter.value(&queue("max_length")), Some(9.0));
+    let exchange = format!(
+        "rabbitmq_exchange_messages_published_in_total{{as=\"right\",cluster=\"{cluster}\",exchange=\"shop\",vhost=\"/\"}}"
+    );
+    adapter.wait_for(&exchange, 3.0);
+    let names = ["channels", "connections", "consumers", "queues", "exchanges"].map(at);
+    let of_queue =
+        ["messages", "consumers", "memory", "message_bytes", "messages_ram", "reductions_total"].map(queue);
+    let in_node = [
+        "uptime",
+        "running",
+        "node_mem_used",
+        "fd_used",
+        "sockets_available",
+        "partitions",
+        "node_disk_free",
+    ];
+    let of_node = in_node.map(of_node);
+    let all = names.iter().chain(&of_queue).chain(&of_node).map(String::as_str).collect::<Vec<_>>();
+    adapter.shows(&all);
+    assert_eq!(adapter.value("rabbitmq_up{as=\"wrong\"}"), Some(0.0));
+    assert!(adapter.problem("wrong").contains("401"), "{}", adapter.problem("wrong"));
+    assert!(!adapter.get("/status.json", "").contains("falsch"));
+    drop(node);
+    drop(server);
+    adapter.wait_for("rabbitmq_up{as=\"right\"}", 0.0);
 }

@@ -38,6 +38,36 @@ const QUEUE: Fields = &[
         Gauge,
         "Messages not acknowledged.",
     ),
+    (
+        &["messages_ready_ram"],
+        "rabbitmq_queue_messages_ready_ram",
+        Gauge,
+        "Messages ready that are in memory.",
+    ),
+    (
+        &["messages_unacknowledged_ram"],
+        "rabbitmq_queue_messages_unacknowledged_ram",
+        Gauge,
+        "Messages not acknowledged that are in memory.",
+    ),
+    (
+        &["head_message_timestamp"],
+        "rabbitmq_queue_head_message_timestamp",
+        Gauge,
+        "Timestamp that the first message carries.",
+    ),
+    (
+        &["arguments", "x-max-length"],
+        "rabbitmq_queue_max_length",
+        Gauge,
+        "Messages ready that a queue may hold.",
+    ),
+    (
+        &["arguments", "x-max-length-bytes"],
+        "rabbitmq_queue_max_length_bytes",
+        Gauge,
+        "Bytes of messages ready that a queue may hold.",
+    ),
     (&["messages_ram"], "rabbitmq_queue_messages_ram", Gauge, "Messages in memory."),
     (&["messages_persistent"], "rabbitmq_queue_messages_persistent", Gauge, "Persistent messages."),
     (&["message_bytes"], "rabbitmq_queue_message_bytes", Gauge, "Bytes of message bodies."),
@@ -172,11 +202,7 @@ pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), Gathe
         let name = text(node, "name").unwrap_or_default();
         let labels = [("cluster", cluster.as_str()), ("node", &name), ("self", is_own(&name))];
         fields(node, NODE, &labels, out);
-        if let Some(Json::List(partitions)) = node.member("partitions") {
-            let help = "Partitions that a node sees.";
-            #[expect(clippy::cast_precision_loss, reason = "a handful")]
-            out.put("rabbitmq_partitions", help, Gauge, &labels, partitions.len() as f64);
-        }
+        count(node, "partitions", "rabbitmq_partitions", "Partitions that a node sees.", &labels, out);
     }
     for queue in items(&ask("/api/queues").await?) {
         let get = |key: &str| text(queue, key).unwrap_or_default();
@@ -191,6 +217,12 @@ pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), Gathe
             ("self", is_own(&node)),
         ];
         fields(queue, QUEUE, &labels, out);
+        for (key, name) in [
+            ("slave_nodes", "rabbitmq_queue_slave_nodes_len"),
+            ("synchronised_slave_nodes", "rabbitmq_queue_synchronised_slave_nodes_len"),
+        ] {
+            count(queue, key, name, "Mirrors of a queue.", &labels, out);
+        }
         let state = get("state");
         if !state.is_empty() {
             let labels =
@@ -211,7 +243,18 @@ pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), Gathe
         let labels = [("cluster", cluster.as_str()), ("vhost", &vhost), ("exchange", &name)];
         fields(exchange, EXCHANGE, &labels, out);
     }
+    for module in ["overview", "node", "queue", "exchange"] {
+        let labels = [("cluster", cluster.as_str()), ("node", &own), ("module", module)];
+        out.put("rabbitmq_module_up", "Whether this part could be read.", Gauge, &labels, 1.0);
+    }
     Ok(())
+}
+
+fn count(value: &Json, key: &str, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Builder) {
+    if let Some(list @ Json::List(_)) = value.member(key) {
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        out.put(name, help, Gauge, labels, items(list).len() as f64);
+    }
 }
 
 fn items(list: &Json) -> &[Json] {
