@@ -68,3 +68,26 @@ fn every_protocol_repeats_what_was_not_taken_and_its_queue_is_bounded() {
         assert_eq!(adapter.value("jobs_total{queue=\"mail\"}"), Some(7.0));
     }
 }
+
+#[test]
+fn the_last_values_are_pushed_at_the_end() {
+    let receiver = Receiver::start(vec![]);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("x.prom"), "jobs_total 7\n").unwrap();
+    let yaml = format!(
+        "sources:\n- {{type: file, path: x.prom}}\npush:\n- {{protocol: otlp, url: '{}', interval: 1h}}\n",
+        receiver.url()
+    );
+    let adapter = Adapter::start_in(directory, &yaml, &[]);
+    eventually("the first push", || receiver.requests().len() == 1);
+    std::fs::write(adapter.path("x.prom"), "jobs_total 8\n").unwrap();
+    adapter.stop();
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 2);
+    for (request, value) in requests.iter().zip([7.0_f64, 8.0]) {
+        let mut body = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&request.body[..]), &mut body).unwrap();
+        let holds = |wanted: &[u8]| body.windows(wanted.len()).any(|window| window == wanted);
+        assert!(holds(b"jobs_total") && holds(&value.to_le_bytes()), "{value}");
+    }
+}

@@ -79,25 +79,6 @@ pub(super) async fn parse(reader: &Reader, bytes: Vec<u8>, limit: usize) -> Resu
     Ok(reading.map_err(|error| GatherError(error.to_string()))??)
 }
 
-/// Reads a document of this source without fetching it; `None` where a source reads none.
-pub(super) type Offline = Box<dyn Fn(&[u8]) -> Result<Reading, crate::reader::ReadError>>;
-
-/// How documents of a source are read, for tests of a configuration.
-pub(super) fn offline(raw: &RawSource, options: &SourceOptions) -> Option<Offline> {
-    let maker = Maker { raw, options, base: Path::new("") };
-    let limit = options.max_series;
-    let reader = match raw.kind.as_ref()?.value.0.as_str() {
-        "http_json" => maker.reader("json").ok()?,
-        "prometheus" => Reader::Prometheus,
-        "http_text" | "tcp_text" | "file" | "exec" => match &raw.format {
-            Some(_) => maker.format().ok()?,
-            None => maker.reader(maker.format_of_path()).ok()?,
-        },
-        _ => return None,
-    };
-    Some(Box::new(move |bytes| reader.read(bytes, limit)))
-}
-
 struct Maker<'a> {
     raw: &'a RawSource,
     options: &'a SourceOptions,

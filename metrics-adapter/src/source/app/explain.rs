@@ -6,26 +6,25 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::build;
-use super::config::Config;
+use super::config::{Config, Source};
+use super::{GatherError, Reading};
 use crate::exposition::{Format, page};
 use crate::family::normal::UNITS;
 use crate::family::{Families, Family};
 
-/// What gathering the sources once gives, as text; false when one of them is down or has skipped values.
-pub async fn explain(config: &Config, only: Option<&str>) -> (String, bool) {
+/// What gathering the sources once gives, as text; false when one of them is down or has skipped values. With a
+/// document nothing is gathered: it stands in for the answer of the peer.
+pub async fn explain(config: &Config, only: Option<&str>, document: Option<&[u8]>) -> (String, bool) {
     let (mut text, mut good) = (String::new(), true);
     let chosen = config.sources.iter().filter(|source| only.is_none_or(|name| name == source.options.name));
     for source in chosen {
         let start = Instant::now();
-        let shutdown = common::shutdown::Shutdown::new();
-        let started = std::sync::Arc::clone(&source.gather).start(shutdown.clone()).await;
-        let gathered = match started {
-            Ok(()) => tokio::time::timeout(source.options.timeout, source.gather.gather()).await,
-            Err(error) => Ok(Err(error)),
+        let gathered = match document {
+            Some(document) => {
+                source.gather.read(document).unwrap_or_else(|| Err("it reads no documents".into()))
+            }
+            None => gathered(source).await,
         };
-        shutdown.trigger();
-        let gathered = gathered.unwrap_or_else(|_| Err("not done within the timeout".into()));
         let took = start.elapsed().as_secs_f64() * 1000.0;
         let (name, kind) = (&source.options.name, &source.options.kind);
         match gathered {
@@ -47,6 +46,17 @@ pub async fn explain(config: &Config, only: Option<&str>) -> (String, bool) {
         }
     }
     (text, good)
+}
+
+async fn gathered(source: &Source) -> Result<Reading, GatherError> {
+    let shutdown = common::shutdown::Shutdown::new();
+    let started = std::sync::Arc::clone(&source.gather).start(shutdown.clone()).await;
+    let gathered = match started {
+        Ok(()) => tokio::time::timeout(source.options.timeout, source.gather.gather()).await,
+        Err(error) => Ok(Err(error)),
+    };
+    shutdown.trigger();
+    gathered.unwrap_or_else(|_| Err("not done within the timeout".into()))
 }
 
 /// Families as a page.
@@ -76,6 +86,7 @@ pub fn lint(config: &Config) -> Vec<String> {
             let interval = common::config::format_duration(interval);
             findings.push(format!("source `{name}`: its interval of {interval} is shorter than its timeout"));
         }
+        findings.extend(source.gather.lint().iter().map(|finding| format!("source `{name}`: {finding}")));
         let Some((raw, _)) = &source.raw else { continue };
         for metric in raw.metrics.as_ref().map(|metrics| metrics.value.as_slice()).unwrap_or_default() {
             let Some(metric_name) = &metric.value.name else { continue };
@@ -136,9 +147,10 @@ pub fn test(config: &Config, path: &Path) -> Result<Vec<String>, String> {
         let label = case.name.clone().unwrap_or_else(|| format!("test {}", at + 1));
         let source = config.sources.iter().find(|source| source.options.name == case.source);
         let source = source.ok_or_else(|| fail(format!("{label}: there is no source `{}`", case.source)))?;
-        let reader = source.raw.as_ref().and_then(|(raw, _)| build::offline(raw, &source.options));
-        let reader = reader.ok_or_else(|| fail(format!("{label}: `{}` reads no documents", case.source)))?;
-        let reading = match reader(case.document.as_bytes()) {
+        let reading = source.gather.read(case.document.as_bytes());
+        let reading =
+            reading.ok_or_else(|| fail(format!("{label}: `{}` reads no documents", case.source)))?;
+        let reading = match reading {
             Ok(reading) => reading,
             Err(error) => {
                 failures.push(format!("{label}: {error}"));

@@ -81,6 +81,15 @@ impl Gather for JmxGather {
         })
     }
 
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        let text = String::from_utf8_lossy(document);
+        let (families, failed) = self.0.read(text.lines().filter(|line| !line.trim().is_empty()));
+        let mut reading = Reading::of(families);
+        reading.skipped = failed.len() as u64;
+        reading.first_skip = failed.into_iter().next();
+        Some(Ok(reading))
+    }
+
     fn down(&self) -> Vec<Family> {
         let help = "Non-zero if this scrape failed.";
         vec![Family::new("jmx_scrape_error", help, Kind::Gauge).with(&[], 1.0)]

@@ -142,9 +142,11 @@ impl Slot {
         // In a task of its own, so that a panic in a source is that source's error.
         let task = tokio::spawn(async move { tokio::time::timeout(limit, gather.gather()).await });
         let abort = task.abort_handle();
+        // At the end of the process there is one more push, of what is there then.
+        let ending = self.shutdown.is_triggered();
         let gathered = tokio::select! {
             gathered = task => gathered,
-            () = self.shutdown.triggered() => {
+            () = self.shutdown.triggered(), if !ending => {
                 abort.abort();
                 return self.failed(GatherError::from("the source was taken out"), start.elapsed());
             }

@@ -182,29 +182,41 @@ const NODE: Fields = &[
     (&["sockets_total"], "rabbitmq_sockets_available", Gauge, "Sockets allowed."),
 ];
 
+const PARTS: [&str; 4] = ["overview", "nodes", "queues", "exchanges"];
+
 /// Asks for overview, nodes, queues and exchanges.
 pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), GatherError> {
-    let ask = async |path: &str| -> Result<Json, GatherError> {
-        Ok(Json::parse(&fetch.sibling(path)?.fetch().await?)?)
-    };
-    let overview = ask("/api/overview").await?;
-    let cluster = text(&overview, "cluster_name")
+    let mut parts = [const { Json::Null }; 4];
+    for (name, part) in PARTS.iter().zip(&mut parts) {
+        *part = Json::parse(&fetch.sibling(&format!("/api/{name}"))?.fetch().await?)?;
+    }
+    Ok(read(&parts, out)?)
+}
+
+/// All answers in one object, by the last part of their paths.
+pub(super) fn read_all(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
+    let all = Json::parse(bytes)?;
+    read(&PARTS.map(|name| all.member(name).cloned().unwrap_or(Json::Null)), out)
+}
+
+fn read([overview, nodes, queues, exchanges]: &[Json; 4], out: &mut Builder) -> Result<(), ReadError> {
+    let cluster = text(overview, "cluster_name")
         .ok_or_else(|| ReadError::new("no overview of RabbitMQ: there is no `cluster_name`"))?;
-    let own = text(&overview, "node").unwrap_or_default();
+    let own = text(overview, "node").unwrap_or_default();
     let at_cluster = [("cluster", cluster.as_str())];
-    fields(&overview, OVERVIEW, &at_cluster, out);
-    let version = text(&overview, "rabbitmq_version").unwrap_or_default();
-    let erlang = text(&overview, "erlang_version").unwrap_or_default();
+    fields(overview, OVERVIEW, &at_cluster, out);
+    let version = text(overview, "rabbitmq_version").unwrap_or_default();
+    let erlang = text(overview, "erlang_version").unwrap_or_default();
     let labels = [("cluster", cluster.as_str()), ("rabbitmq", &version), ("erlang", &erlang), ("node", &own)];
     out.put("rabbitmq_version_info", "Always 1; the labels say what runs.", Gauge, &labels, 1.0);
     let is_own = |node: &str| if node == own { "1" } else { "0" };
-    for node in items(&ask("/api/nodes").await?) {
+    for node in items(nodes) {
         let name = text(node, "name").unwrap_or_default();
         let labels = [("cluster", cluster.as_str()), ("node", &name), ("self", is_own(&name))];
         fields(node, NODE, &labels, out);
         count(node, "partitions", "rabbitmq_partitions", "Partitions that a node sees.", &labels, out);
     }
-    for queue in items(&ask("/api/queues").await?) {
+    for queue in items(queues) {
         let get = |key: &str| text(queue, key).unwrap_or_default();
         let (vhost, name, durable, policy, node) =
             (get("vhost"), get("name"), get("durable"), get("policy"), get("node"));
@@ -237,7 +249,7 @@ pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), Gathe
             );
         }
     }
-    for exchange in items(&ask("/api/exchanges").await?) {
+    for exchange in items(exchanges) {
         let (vhost, name) =
             (text(exchange, "vhost").unwrap_or_default(), text(exchange, "name").unwrap_or_default());
         let labels = [("cluster", cluster.as_str()), ("vhost", &vhost), ("exchange", &name)];

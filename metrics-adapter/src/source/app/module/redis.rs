@@ -154,6 +154,17 @@ fn empty_databases(info: &str, count: f64, out: &mut Builder) {
 const KEYS: &str = "Keys by database.";
 const EXPIRING: &str = "Keys that expire, by database.";
 
+/// The text of INFO alone.
+pub(super) fn read_info(text: &str, out: &mut Builder) -> Result<(), ReadError> {
+    match text.contains("redis_version:") {
+        true => {
+            info(text, out);
+            Ok(())
+        }
+        false => Err(ReadError::new("no text of INFO: there is no `redis_version`")),
+    }
+}
+
 fn info(text: &str, out: &mut Builder) {
     let value = |wanted: &str| {
         let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
