@@ -251,7 +251,8 @@ pub(crate) fn respond(stream: &mut TcpStream, body: &[u8]) {
 
 /// Starts a real server and waits until its port answers.
 pub(crate) fn serve(program: &str, arguments: &[&str], port: u16, directory: &Path) -> Running {
-    let log = File::create(directory.join(format!("{port}.log"))).unwrap();
+    let log_path = std::env::temp_dir().join(format!("metrics-adapter-test-{port}.log"));
+    let log = File::create(&log_path).unwrap();
     let child = Command::new(program)
         .args(arguments)
         .current_dir(directory)
@@ -263,10 +264,11 @@ pub(crate) fn serve(program: &str, arguments: &[&str], port: u16, directory: &Pa
     let mut running = Running(child);
     eventually(&format!("{program} on port {port}"), || {
         if let Some(status) = running.0.try_wait().unwrap() {
-            let log = std::fs::read_to_string(directory.join(format!("{port}.log"))).unwrap();
+            let log = std::fs::read_to_string(&log_path).unwrap();
             panic!("{program} ended with {status}: {log}");
         }
         TcpStream::connect(("127.0.0.1", port)).ok()
     });
+    let _ = std::fs::remove_file(log_path);
     running
 }

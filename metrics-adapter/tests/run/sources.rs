@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Adapter, Fake, free_port, get, respond};
+use crate::harness::{Adapter, Fake, free_port, get, respond, serve, value};
 
 #[test]
 fn http_json_with_arrays_objects_and_words() {
@@ -96,7 +96,7 @@ sources:
 #[test]
 fn text_over_http_tcp_and_unix_sockets() {
     let text = Fake::body("load: 0.5\nusers 3\n");
-    let csv = Fake::body("name,size\nx,1\ny,2\n");
+    let csv = Fake::body("name,size,n\nx,1,7\ny,2,8\n");
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("app.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -118,7 +118,7 @@ sources:
   url: "{}"
   format: regex
   metrics: [{{name: load, regex: '^load: (\S+)'}}, {{name: users, regex: '^users (\d+)', type: gauge}}]
-- {{name: table, type: http_text, url: "{}", format: csv, metrics: [{{name: size_bytes, column: size, labels: {{name: "${{name}}"}}}}]}}
+- {{name: table, type: http_text, url: "{}", format: csv, metrics: [{{name: size_bytes, column: size, labels: {{name: "${{name}}"}}}}, {{name: rows, column: n, labels: {{n: no}}}}]}}
 - {{name: sock, type: tcp_text, address: "unix:{}", command: "stats\n", until: END, format: key_value, prefix: app_}}
 "#,
         text.url(),
@@ -126,7 +126,7 @@ sources:
         socket.display()
     ));
     let page = adapter.page();
-    for line in ["load 0.5", "users 3", "size_bytes{name=\"y\"} 2", "app_jobs 4"] {
+    for line in ["load 0.5", "users 3", "size_bytes{name=\"y\"} 2", "rows{n=\"no\"} 7", "app_jobs 4"] {
         assert!(page.lines().any(|found| found == line), "{line} is not on\n{page}");
     }
 }
@@ -325,6 +325,27 @@ fn names_units_and_endings_are_the_same_whatever_the_source() {
     );
     let open = adapter.get("/metrics", "accept: application/openmetrics-text;version=1.0.0\r\n");
     assert!(open.contains("# TYPE target info\n") && open.contains("# TYPE jobs counter\n"), "{open}");
+}
+
+#[test]
+fn the_example_of_a_source_of_ones_own_runs_beside_a_file() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    std::fs::write(directory.path().join("x.prom"), "x 1\n").unwrap();
+    let path = directory.path().join("adapter.yaml");
+    std::fs::write(&path, "sources:\n- {name: file, type: file, path: x.prom}\n").unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let what =
+        ["--quiet", "--locked", "--offline", "--package", "metrics-adapter", "--example", "own_source"];
+    let built = std::process::Command::new(env!("CARGO")).arg("build").args(what).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let arguments = [&["run"], &what[..], &["--", &address, path.to_str().unwrap()]].concat();
+    let _example = serve(env!("CARGO"), &arguments, port, std::path::Path::new(env!("CARGO_MANIFEST_DIR")));
+    let page = || String::from_utf8(get(([127, 0, 0, 1], port).into(), "/metrics", "").1).unwrap();
+    let first = value(&page(), "shop_orders_total{shop=\"corner\"}").unwrap();
+    let page = page();
+    assert!(value(&page, "shop_orders_total{shop=\"corner\"}").unwrap() > first, "{page}");
+    assert_eq!(value(&page, "x"), Some(1.0));
+    assert_eq!(value(&page, "metrics_adapter_source_up{source=\"orders\",type=\"example\"}"), Some(1.0));
 }
 
 #[test]

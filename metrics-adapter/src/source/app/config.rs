@@ -140,7 +140,8 @@ impl Config {
 }
 
 fn read(text: &str, path: &Path, options: &Options) -> Result<(Vec<Source>, Vec<Target>), Problem> {
-    let yaml = serde_saphyr::options! { with_snippet: false };
+    // `n` and `y` are names.
+    let yaml = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let file = serde_saphyr::from_str_with_options::<Option<File>>(text, yaml).map_err(|error| {
         let reason = unknown_key(&error)
             .unwrap_or_else(|| error.to_string().lines().next().unwrap_or_default().to_owned());

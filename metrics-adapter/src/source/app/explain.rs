@@ -139,7 +139,7 @@ struct Case {
 pub fn test(config: &Config, path: &Path) -> Result<Vec<String>, String> {
     let fail = |reason: String| format!("{}: {reason}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let cases: Cases = serde_saphyr::from_str_with_options(&text, options)
         .map_err(|error| fail(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
     let mut failures = Vec::new();
