@@ -1,7 +1,7 @@
 //! One form for the families of every source: valid names, sorted labels, static labels, no series twice.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::relabel::Relabel;
 use super::{Family, Kind, Sample, Value};
@@ -253,15 +253,12 @@ fn sort(family: &mut Family, out: &mut LeftOut) {
     if in_order {
         return;
     }
-    // The first of a series stays, so it has to be found before sorting.
-    let mut seen = HashSet::with_capacity(family.samples.len());
-    let keep: Vec<bool> = family.samples.iter().map(|sample| seen.insert(&sample.labels)).collect();
+    // Equal ones keep their order, so the first of a series stays.
+    family.samples.sort_by(|a, b| a.labels.cmp(&b.labels));
     let before = family.samples.len();
-    let mut keep = keep.into_iter();
-    family.samples.retain(|_| keep.next().unwrap_or(true));
+    family.samples.dedup_by(|later, first| later.labels == first.labels);
     let name = &family.name;
     out.note(before - family.samples.len(), || format!("{name} has the same labels more than once"));
-    family.samples.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
 }
 
 /// A family's samples that are plain numbers, for tests and listings: `name{a="b"}` and the value.

@@ -364,10 +364,10 @@ impl Runner {
         };
         // The adapter's own names come first, so that no source can take them.
         parts.insert(0, own(&lock(&self.conflicts)));
-        let (_, conflicts) = Union::new(parts.clone());
+        let (union, conflicts) = Union::new(parts.clone());
         if conflicts.is_empty() {
             self.last_conflicts.store(Arc::default());
-            return Union::new(parts).0;
+            return union;
         }
         let named = |part: usize| slots[part - 1].options.name.clone();
         let mut counts = lock(&self.conflicts);
