@@ -8,6 +8,7 @@ use super::raw::RawSource;
 use super::{Gather, GatherError, Gathering};
 use crate::family::{Family, Kind};
 use crate::reader::Reading;
+use crate::rule::page::SharedFamily;
 use crate::source::jmx::{Config, JmxSource, RULE_SETS};
 
 pub(super) struct JmxGather(JmxSource);
@@ -77,7 +78,7 @@ impl Gather for JmxGather {
                 let reason = self.0.last_error().await;
                 return Err(GatherError(reason.unwrap_or_else(|| "no JVM could be read".to_owned())));
             }
-            Ok(Reading::of(page.as_ref().clone()))
+            Ok(Reading::of(page.iter().map(SharedFamily::to_family).collect()))
         })
     }
 
@@ -96,7 +97,6 @@ impl Gather for JmxGather {
     }
 }
 
-fn all_ones(family: &Family) -> bool {
-    !family.samples.is_empty()
-        && family.samples.iter().all(|sample| sample.value == crate::family::Value::Number(1.0))
+fn all_ones(family: &SharedFamily) -> bool {
+    family.samples().len() > 0 && family.samples().all(|(_, value)| value == 1.0)
 }
