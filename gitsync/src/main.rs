@@ -1,5 +1,7 @@
 //! The `gitsync` binary: flags, logging, signals, exit status.
 
+mod variables;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +19,11 @@ const MAX_WORDS: usize = 64;
 const MANUAL: &str = include_str!("../README.md");
 
 fn main() -> ExitCode {
+    // Before the flags, even `--version`: what runs with kubernetes/git-sync runs here, and what doesn't, doesn't.
+    if let Some(error) = variables::unreadable() {
+        eprintln!("gitsync: error: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = std::env::args_os().map(|word| if word == "-?" { "--help".into() } else { word });
     let shared = Shared { words: Some(("IGNORED", MAX_WORDS)), ..Shared::default() };
     let invocation = match parse(&BUILD, &APP, shared, arguments) {

@@ -326,3 +326,188 @@ fn as_the_first_process_it_buries_orphans_and_obeys() {
     run(Command::new("kill").args(["-TERM", &inside]));
     assert_eq!(outside.wait(Duration::from_secs(10)), Some(0));
 }
+
+#[test]
+fn a_bad_variable_ends_it_before_anything_else() {
+    let status = |variables: &[(&str, &str)], flags: &[&str]| {
+        let mut command = Command::new(support::BINARY);
+        let output = finish(command.args(flags).envs(variables.iter().copied()));
+        (output.status.code(), text(&output))
+    };
+    for (name, value) in [
+        ("GITSYNC_DEPTH", "x"),
+        ("GITSYNC_DEPTH", ""),
+        ("GIT_SYNC_DEPTH", "1.5"),
+        ("GITSYNC_PERIOD", "5"),
+        ("GITSYNC_ONE_TIME", "yes"),
+        ("GIT_SYNC_WAIT", "5s"),
+        ("GIT_SYNC_TIMEOUT", "5s"),
+        ("GITSYNC_VERBOSE", "much"),
+        ("GIT_KNOWN_HOSTS", "off"),
+        ("GITSYNC_GITHUB_APP_INSTALLATION_ID", "me"),
+    ] {
+        for flags in [&["--version"][..], &["--help"], &["--man"], &["--no-such-flag"], &["--depth=1"]] {
+            let (code, said) = status(&[(name, value)], flags);
+            assert_eq!(code, Some(1), "{name}={value} {flags:?}: {said}");
+            assert!(said.contains(name) && said.lines().count() == 1, "{said}");
+        }
+    }
+    // The older one wins, so only it has to be readable; names that never were any are passed over.
+    let good =
+        [("GIT_SYNC_DEPTH", "0x1"), ("GITSYNC_DEPTH", "x"), ("GITSYNC_TIMEOUT", "x"), ("GITSYNC_SSH", "x")];
+    assert_eq!(status(&good, &["--version"]).0, Some(0));
+    assert_eq!(status(&[], &["-v", "x", "--repo=/x", "--root=/x"]).0, Some(2));
+}
+
+/// What airflow's chart sets, old names and new ones at once.
+#[test]
+fn doubled_variables_of_airflow() {
+    let site = Site::new();
+    let hash = site.push(&[("dags/a.py", "1")]);
+    git(&site.bare(), &["branch", "v2", "main"]);
+    site.push(&[("dags/a.py", "2")]);
+    let (url, root) = (site.url(), site.root().display().to_string());
+    let variables = [
+        ("GIT_SYNC_REV", "HEAD"),
+        ("GITSYNC_REF", "main"),
+        ("GIT_SYNC_BRANCH", "v2"),
+        ("GIT_SYNC_REPO", &url),
+        ("GITSYNC_REPO", "file:///nowhere"),
+        ("GIT_SYNC_DEPTH", "1"),
+        ("GITSYNC_DEPTH", "2"),
+        ("GIT_SYNC_ROOT", &root),
+        ("GITSYNC_ROOT", "/nowhere"),
+        ("GIT_SYNC_DEST", "link"),
+        ("GITSYNC_LINK", "other"),
+        ("GIT_SYNC_ADD_USER", "true"),
+        ("GITSYNC_ADD_USER", "true"),
+        ("GIT_SYNC_WAIT", "60"),
+        ("GITSYNC_PERIOD", "5s"),
+        ("GIT_SYNC_MAX_SYNC_FAILURES", "0"),
+        ("GITSYNC_MAX_FAILURES", "0"),
+        ("GIT_SYNC_SSH", "true"),
+        ("GITSYNC_SSH", "true"),
+        ("GIT_SYNC_SSH_KEY_FILE", "/etc/git-secret/ssh"),
+        ("GITSYNC_SSH_KEY_FILE", "/etc/git-secret/ssh"),
+        ("GIT_KNOWN_HOSTS", "false"),
+        ("GITSYNC_SSH_KNOWN_HOSTS", "false"),
+        ("GIT_SYNC_ONE_TIME", "true"),
+        ("GITSYNC_ONE_TIME", "true"),
+    ];
+    let output = finish(Command::new(support::BINARY).envs(variables));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!((site.published(), site.read("dags/a.py")), (hash, "1".to_owned()));
+    assert!(text(&output).contains("GIT_SYNC_DEPTH wins"), "{}", text(&output));
+}
+
+#[test]
+fn broken_credentials_in_the_variable_are_passed_over_with_a_warning() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let output = finish(site.sync(&["--one-time"]).env("GITSYNC_CREDENTIAL", "{bad"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("GITSYNC_CREDENTIAL"), "{}", text(&output));
+    assert_eq!(finish(&mut site.sync(&["--one-time", "--credential={bad"])).status.code(), Some(2));
+}
+
+#[test]
+#[ignore = "needs nginx and fcgiwrap"]
+fn credentials_from_a_store_file_and_from_variable_and_flag_together() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "auth_basic x; auth_basic_user_file htpasswd;");
+    let fresh = |flags: &[&str], variable: Option<&str>| {
+        let _ = fs::remove_dir_all(site.root());
+        let mut command = site.sync_from(&http.url(), &["--one-time"]);
+        command.args(flags).envs(variable.map(|text| ("GITSYNC_CREDENTIAL", text)));
+        finish(&mut command)
+    };
+    assert_eq!(fresh(&[], None).status.code(), Some(1));
+    let file = site.dir.path().join("credentials");
+    fs::write(&file, format!("https://x:y@h\nhttp://user:secret%20word@127.0.0.1:{}\n", http.port)).unwrap();
+    let helper = format!("--git-config=credential.helper:store --file={}", file.display());
+    let output = fresh(&[&helper], None);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(!text(&output).contains("secret"));
+    let credential = |url: &str| format!(r#"{{"url":"{url}","username":"user","password":"secret word"}}"#);
+    let other = format!("--credential={}", credential("https://other.example"));
+    assert_eq!(fresh(&[&other], Some(&credential(&http.url()))).status.code(), Some(0));
+    assert_eq!(site.published(), hash);
+    let added = helper.replace("-config", "-config-add");
+    let output = fresh(&["--git-config=credential.helper:manager --token=t0p", &added], None);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("credential.helper (manager)") && !text(&output).contains("t0p"));
+}
+
+#[test]
+fn symlinks_become_files_where_they_are_not_wanted() {
+    let site = Site::new();
+    std::os::unix::fs::symlink("a", site.work().join("l")).unwrap();
+    site.push(&[("a", "1")]);
+    let flags = ["--one-time", "--git-config=core.symlinks:false,core.fileMode:false"];
+    succeed(&mut site.sync(&["--one-time"]));
+    assert!(site.link().join("l").is_symlink());
+    for _ in 0..2 {
+        succeed(&mut site.sync(&flags));
+        assert!(!site.link().join("l").is_symlink());
+        assert_eq!(site.read("l"), "a");
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        // Drift in it is seen and mended.
+        fs::write(site.link().join("l"), "elsewhere").unwrap();
+    }
+    succeed(&mut site.sync(&flags));
+    assert_eq!(site.read("l"), "a");
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(fs::read_link(site.link().join("l")).unwrap(), Path::new("a"));
+}
+
+#[test]
+#[ignore = "needs root for a small file system, nginx and fcgiwrap"]
+fn a_disk_that_fills_while_fetching_needs_no_hand() {
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    for over_http in [true, false] {
+        let site = Site::new();
+        fs::create_dir(site.root()).unwrap();
+        let mount = |options: &str| {
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(site.root()));
+        };
+        mount("size=6m");
+        let _unmount = Unmount(site.root());
+        let noise = |bytes: u32| {
+            let path = site.work().join("noise").display().to_string();
+            run(Command::new("sh").arg("-c").arg(format!("head -c {bytes} /dev/urandom > {path}")));
+            site.commit()
+        };
+        let free = || -> u64 {
+            let said = run(Command::new("df").args(["--output=avail", "-k"]).arg(site.root()));
+            said.lines().nth(1).unwrap().trim().parse().unwrap()
+        };
+        let good = noise(500_000);
+        let http = over_http.then(|| Http::serve(&site, ""));
+        let url = http.as_ref().map_or_else(|| site.url(), Http::url);
+        succeed(&mut site.sync_from(&url, &["--one-time"]));
+        let before = free();
+        // Doesn't fit even as a pack.
+        let large = noise(8_000_000);
+        for _ in 0..2 {
+            let output = finish(&mut site.sync_from(&url, &["--one-time"]));
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            assert!(text(&output).contains("No space left"), "{}", text(&output));
+            assert_eq!(site.published(), good);
+            assert!(free() + 100 > before, "{} of {before} kB are free", free());
+        }
+        // One that runs on succeeds by itself as soon as there is room.
+        let flags = ["--period=100ms", "--max-failures=-1", "--error-file=error.json"];
+        let _process = Running::start(&mut site.sync_from(&url, &flags));
+        eventually("a failure", || site.root().join("error.json").exists().then_some(()));
+        assert_eq!(site.published(), good);
+        mount("remount,size=40m");
+        eventually("room to be used", || (site.published() == large).then_some(()));
+        git(&site.link(), &["fsck"]);
+    }
+}

@@ -310,17 +310,19 @@ impl Store {
         Ok(changed)
     }
 
-    /// The line endings that the repository's configuration asks for.
+    /// What the repository's configuration asks for in files.
     pub(crate) fn endings(&self) -> Endings {
         let Ok(config) = git2::Config::open(&self.layout.git_dir().join("config")) else {
             return Endings::default();
         };
         let crlf = config.get_string("core.eol").is_ok_and(|eol| eol == "crlf");
-        match config.get_string("core.autocrlf").as_deref() {
-            Ok("true") => Endings { auto_crlf: true, crlf: true },
-            Ok("input") => Endings::default(),
-            _ => Endings { auto_crlf: false, crlf },
-        }
+        let links_as_files = config.get_bool("core.symlinks").is_ok_and(|links| !links);
+        let (auto_crlf, crlf) = match config.get_string("core.autocrlf").as_deref() {
+            Ok("true") => (true, true),
+            Ok("input") => (false, false),
+            _ => (false, crlf),
+        };
+        Endings { auto_crlf, crlf, links_as_files }
     }
 
     fn set_origin(&self, url: &str) -> Result<(), RepoError> {
