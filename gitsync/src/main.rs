@@ -181,7 +181,9 @@ fn log_level(invocation: &Invocation) -> LogLevel {
 
 /// A setting's value for the start-up line.
 fn shown(name: &str, text: &str) -> String {
-    let is_secret = name.contains("password") && name != "password-file" || name.contains("PRIVATE_KEY");
+    let lower = name.to_ascii_lowercase().replace('_', "-");
+    let is_secret =
+        (lower.contains("password") || lower.contains("private-key")) && !lower.ends_with("-file");
     match name {
         _ if is_secret => "REDACTED".to_owned(),
         // A header in there may be a token.

@@ -511,3 +511,72 @@ fn a_disk_that_fills_while_fetching_needs_no_hand() {
         git(&site.link(), &["fsck"]);
     }
 }
+
+#[test]
+fn secrets_show_nowhere() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let credential = r#"--credential={"url":"http://h","username":"u","password":"SECRET"}"#.to_owned();
+    for (repo, flags) in [
+        (format!("http://user:SECRET@{}/x", &nowhere[7..]), vec![]),
+        (format!("http://SECRET@{}/x", &nowhere[7..]), vec![]),
+        (
+            format!("{nowhere}/x"),
+            vec!["--username=u".to_owned(), "--__env__GITSYNC_PASSWORD=SECRET".to_owned()],
+        ),
+        (format!("{nowhere}/x"), vec!["--username=u".to_owned(), "--password=SECRET".to_owned()]),
+        (format!("{nowhere}/x"), vec![credential]),
+        ("ssh://user:SECRET@127.0.0.1:1/x".to_owned(), vec![]),
+        (site.url(), vec![format!("--webhook-url=http://u:SECRET@{}/?token=SECRET", &nowhere[7..])]),
+        (site.url(), vec![format!("--askpass-url=http://u:SECRET@{}/?token=SECRET", &nowhere[7..])]),
+        (format!("{nowhere}/x"), vec!["--git-config=http.extraHeader:Token SECRET".to_owned()]),
+        (format!("{nowhere}/x"), vec![format!("--git-config=http.proxy:http://u:SECRET@{}", &nowhere[7..])]),
+    ] {
+        let mut command = site.sync_from(&repo, &["--one-time", "-v=9", "--error-file=error"]);
+        let output = finish(command.args(&flags));
+        assert_eq!(output.status.code(), Some(1), "{flags:?}");
+        let written = fs::read_to_string(site.root().join("error")).unwrap_or_default();
+        assert!(!text(&output).contains("SECRET") && !written.contains("SECRET"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn group_write_counts_for_all_that_is_written() {
+    let site = Site::new();
+    site.push(&[("a", "1"), ("d/b", "2")]);
+    succeed(&mut site.sync(&["--one-time", "--group-write"]));
+    // Packs are read-only, as git writes them.
+    let said = run(Command::new("find").arg(site.root()).args(["!", "-type", "l", "!", "-perm", "-g=w"]));
+    assert!(said.lines().all(|path| path.contains("/objects/pack/pack-")), "{said}");
+    fs::remove_dir_all(site.root()).unwrap();
+    succeed(&mut site.sync(&["--one-time"]));
+    let said = run(Command::new("find").arg(site.root()).args(["!", "-type", "l", "-perm", "-g=w"]));
+    assert_eq!(said, "");
+}
+
+/// As Go's client does, which kubernetes/git-sync uses.
+#[test]
+fn user_and_password_of_the_webhook_address_are_sent() {
+    use std::io::{Read as _, Write as _};
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8(head).unwrap().to_lowercase()
+    });
+    succeed(&mut site.sync(&["--one-time", &format!("--webhook-url=http://us%40er:p%3Aw@{address}/x?k=1")]));
+    let head = server.join().unwrap();
+    assert!(head.starts_with("post /x?k=1 http/1.1\r\n") && head.contains("\r\ngitsync-hash: "), "{head}");
+    // us@er:p:w
+    assert!(head.contains("\r\nauthorization: basic dxnazxi6cdp3\r\n") && !head.contains("us%40"), "{head}");
+}

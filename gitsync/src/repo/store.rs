@@ -161,7 +161,7 @@ impl Store {
             return Ok(());
         }
         let path = self.layout.git_dir().join(BRANCH);
-        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o644)
+        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o666)
             .map_err(RepoError::io("writing", &path))
     }
 
@@ -236,7 +236,7 @@ impl Store {
             return remove_if_there(&path);
         }
         let text: String = new.iter().map(|id| format!("{id}\n")).collect();
-        write_atomically(&path, text.as_bytes(), 0o644).map_err(RepoError::io("writing", &path))
+        write_atomically(&path, text.as_bytes(), 0o666).map_err(RepoError::io("writing", &path))
     }
 
     /// The depth the last complete fetch had (0: all history), if one is known.
@@ -254,7 +254,7 @@ impl Store {
             return Ok(());
         }
         let path = self.layout.git_dir().join(DEPTH_NOTE);
-        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o644)
+        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o666)
             .map_err(RepoError::io("writing", &path))
     }
 
@@ -379,7 +379,7 @@ fn init(layout: &Layout) -> Result<(), RepoError> {
     for (name, content) in files {
         let path = git.join(name);
         if !path.exists() {
-            write_atomically(&path, content.as_bytes(), 0o644).map_err(RepoError::io("writing", &path))?;
+            write_atomically(&path, content.as_bytes(), 0o666).map_err(RepoError::io("writing", &path))?;
         }
     }
     Ok(())
