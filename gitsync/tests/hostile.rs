@@ -208,3 +208,29 @@ fn submodules_can_do_no_tricks() {
     assert_eq!(site.read("m/l"), "1");
     git(&site.link().join("m"), &["fsck"]);
 }
+
+/// Ten small trees that stand for ten thousand million files.
+#[test]
+fn a_tree_bomb_is_counted_before_it_goes_off() {
+    let (site, good) = good_site();
+    let script = FORGE[..FORGE.find("def tree").unwrap()].replace("json.loads(sys.argv[2])", "None")
+        + r#"
+item = lambda mode, name, target: mode + b" " + name + b"\0" + bytes.fromhex(target)
+blob = put(b"blob", b"x\n")
+name = put(b"tree", b"".join(item(b"100644", b"f%d" % i, blob) for i in range(10)))
+for level in range(9):
+    name = put(b"tree", b"".join(item(b"40000", b"d%d" % i, name) for i in range(10)))
+who = b"T <t@localhost> 1700000000 +0000"
+commit = put(b"commit", b"tree " + name.encode() + b"\nauthor " + who + b"\ncommitter " + who + b"\n\nbad\n")
+open(os.path.join(top, "refs/heads/main"), "w").write(commit + "\n")
+"#;
+    run(Command::new("python3").args(["-c", &script]).arg(site.bare()));
+    // In 512 MiB of address space, which a list of so many files would burst.
+    let mut limited = Command::new("prlimit");
+    let sync = site.sync(&["--one-time"]);
+    limited.arg("--as=536870912").arg(sync.get_program()).args(sync.get_args());
+    let output = finish(&mut limited);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("more than 5000000 files"), "{}", text(&output));
+    assert_eq!((site.published(), site.read("a")), (good, "1".to_owned()));
+}
