@@ -580,3 +580,94 @@ fn user_and_password_of_the_webhook_address_are_sent() {
     // us@er:p:w
     assert!(head.contains("\r\nauthorization: basic dxnazxi6cdp3\r\n") && !head.contains("us%40"), "{head}");
 }
+
+/// The very commands kubernetes/git-sync gives to git, and what it leaves when it is killed: some of it keeps
+/// its own next start from working. A reader looks all the time.
+#[test]
+fn a_volume_of_the_peer_with_all_its_crumbs() {
+    for (v3, sparse) in [(false, false), (false, true), (true, false)] {
+        let (site, library) = (Site::new(), Site::new());
+        library.push(&[("l", "library")]);
+        let noise = "head -c 300000 /dev/urandom > noise";
+        run(Command::new("sh").args(["-c", noise]).current_dir(site.work()));
+        let local = ["-c", "protocol.file.allow=always"];
+        let add = ["submodule", "--quiet", "add", &library.url(), "sub"];
+        git(&site.work(), &[&local[..], &add].concat());
+        let old = site.push(&[("a", "1"), ("skipped/b", "2")]);
+        let (root, url) = (site.root(), site.url());
+        run(Command::new("git").args(["init", "-q", "-b", "git-sync"]).arg(&root));
+        let at = |place: &Path, line: &str| {
+            let line = line.replace("HASH", &old);
+            git(place, &[&local[..], &line.split(' ').collect::<Vec<_>>()].concat());
+        };
+        at(&root, &format!("remote add origin {url}"));
+        at(&root, "fetch -q --prune --no-auto-gc --depth 1 origin main");
+        at(&root, "reset -q --soft HASH --");
+        let place = if v3 { old.clone() } else { format!(".worktrees/{old}") };
+        let tree = root.join(&place);
+        at(&root, &format!("worktree add -q --force --detach {place} HASH --no-checkout"));
+        let up = if v3 { "../.git" } else { "../../.git" };
+        fs::write(tree.join(".git"), format!("gitdir: {up}/worktrees/{old}\n")).unwrap();
+        let admin = root.join(".git/worktrees").join(&old);
+        let patterns = site.dir.path().join("patterns");
+        fs::write(&patterns, "/*\n!/skipped\n").unwrap();
+        if sparse {
+            at(&tree, "sparse-checkout init");
+            fs::copy(&patterns, admin.join("info/sparse-checkout")).unwrap();
+        }
+        at(&tree, "reset -q --hard HASH --");
+        at(&tree, "submodule --quiet update --init --recursive --depth 1");
+        std::os::unix::fs::symlink(&place, site.link()).unwrap();
+        assert_eq!(
+            (site.read("sub/l"), site.link().join("skipped").exists()),
+            ("library".to_owned(), !sparse)
+        );
+        for lock in ["index.lock", "HEAD.lock"] {
+            fs::write(admin.join(lock), "").unwrap();
+            fs::write(root.join(".git").join(lock), "").unwrap();
+        }
+        std::os::unix::fs::symlink(&place, root.join("tmp-link")).unwrap();
+        let half = root.join(".worktrees").join("0".repeat(40));
+        fs::create_dir_all(half.join("d")).unwrap();
+        let objects = || -> Vec<(PathBuf, u64)> {
+            let said = run(Command::new("find")
+                .arg(root.join(".git/objects"))
+                .args(["-type", "f", "-printf", "%s %p\n"]));
+            said.lines()
+                .map(|l| l.split_once(' ').unwrap())
+                .map(|(s, p)| (p.into(), s.parse().unwrap()))
+                .collect()
+        };
+        let before = objects();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let mut flags = vec!["--one-time".to_owned(), "--git-gc=off".to_owned()];
+        flags.extend(sparse.then(|| format!("--sparse-checkout-file={}", patterns.display())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let tree = site.link().canonicalize().expect("the link always leads somewhere");
+                    // v3's place is left for good in one step, so it is looked at through the link only.
+                    let read = fs::read_to_string(tree.join("a"));
+                    assert!(read.is_ok_and(|text| text == "1") || v3, "the tree is gone");
+                }
+            });
+            let output = finish(site.sync(&[]).args(&flags));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        });
+        assert_eq!(
+            (site.published(), site.read("a"), site.read("sub/l")),
+            (old.clone(), "1".to_owned(), "library".to_owned())
+        );
+        let fetched: u64 = objects().iter().filter(|file| !before.contains(file)).map(|file| file.1).sum();
+        assert!(fetched < 50_000 && before.iter().all(|file| file.0.exists()), "{fetched} bytes: a re-clone");
+        assert!(!half.exists() && !root.join("tmp-link").is_symlink() && !admin.join("index.lock").exists());
+        assert!(fs::read_link(site.link()).unwrap().starts_with(".worktrees") && !root.join(&old).exists());
+        assert_eq!(site.link().join("skipped").exists(), !sparse);
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        let new = site.push(&[("a", "2")]);
+        succeed(site.sync(&[]).args(&flags));
+        assert_eq!((site.published(), site.read("a")), (new, "2".to_owned()));
+        git(&site.link(), &["fsck"]);
+    }
+}
