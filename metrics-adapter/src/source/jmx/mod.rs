@@ -357,6 +357,11 @@ impl JmxSource {
         Arc::clone(&entry.0)
     }
 
+    /// What the rules make of values in the form of `explain`, and what went wrong with some. No JVM is asked.
+    pub fn read<'t>(&self, values: impl Iterator<Item = &'t str>) -> (Vec<Family>, Vec<String>) {
+        cases::families(&self.current.load().settings, values)
+    }
+
     /// Why the last scrape of the first JVM that failed did so.
     pub async fn last_error(&self) -> Option<String> {
         for target in &self.current.load_full().targets {
