@@ -86,7 +86,33 @@ def metrics_adapter(binaries, work):
 
     command = [binaries / "metrics-adapter", "statsd", f"--web.listen-address=127.0.0.1:{port}",
                f"--statsd.listen-udp=127.0.0.1:{lines}", "--statsd.listen-tcp=", "--web.enable-lifecycle"]
-    return Subject("metrics-adapter", command, port, change)
+    subject = Subject("metrics-adapter", command, port, change)
+    subject.more = lambda driver, subject: unmapped(driver, binaries, work)
+    return subject
+
+
+def unmapped(driver, binaries, work):
+    """Names without a mapping: found by the search box, each with a rule that does what it promises when it is pasted."""
+    main = lambda: driver.execute_script("return document.querySelector('main').innerText")
+    rule = lambda: driver.execute_script(
+        "return [...document.querySelectorAll('tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+        ".filter(cells => cells[0] === 'orders.of.kind.7').map(cells => cells[2])[0] || ''")
+    wait(driver, "a name without a mapping", lambda: "- match:" in rule())
+    mapping = work / "pasted.yml"
+    mapping.write_text(f"mappings:\n{rule()}\n")
+    explained = subprocess.run([binaries / "metrics-adapter", "statsd", "explain", "orders.of.kind.12:3|c",
+                                f"--statsd.mapping-config={mapping}"], capture_output=True, text=True)
+    demand(explained.returncode == 0 and 'orders_of_kind{kind_id="12"} 3' in explained.stdout,
+           f"the pasted rule: {rule()!r} gives {explained.stdout}{explained.stderr}")
+    names = lambda: driver.execute_script("return [...document.querySelectorAll('svg')].map(svg => svg.getAttribute('aria-label'))")
+    wait(driver, "charts of busy families", lambda: any("orders_of_kind_" in name for name in names()))
+    demand(any(name.startswith("lines") for name in names()), f"charts: {names()}")
+    field = driver.find_element(By.ID, "find")
+    field.send_keys("orders.of.kind.31")
+    wait(driver, "one name found", lambda: "orders.of.kind.31" in main() and "orders.of.kind.7\n" not in main() and "orders.of.kind.30" not in main())
+    field.clear()
+    field.send_keys("x", Keys.BACKSPACE)
+    wait(driver, "all names again", lambda: "orders.of.kind.30" in main())
 
 
 def many_sources(binaries, work):
