@@ -113,7 +113,8 @@ fn open_root(config: &Config) -> Result<Layout, RepoError> {
     let root = &config.root;
     fs::create_dir_all(root).map_err(RepoError::io("creating", root))?;
     let root = root.canonicalize().map_err(RepoError::io("resolving", root))?;
-    Ok(Layout::new(root))
+    let layout = Layout::new(root);
+    Ok(if config.publish == crate::publish::Mode::Symlink { layout } else { layout.sparing(&config.link) })
 }
 
 /// A number from 0 to 1; nothing depends on its quality.

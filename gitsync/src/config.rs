@@ -29,6 +29,10 @@ pub struct Config {
     pub root: PathBuf,
     /// The published symlink, relative to the root or absolute.
     pub link: PathBuf,
+    /// What is at the published path.
+    pub publish: crate::publish::Mode,
+    /// The folder of the repository that is published; `None`: all of it.
+    pub subpath: Option<PathBuf>,
     /// Touched after each change.
     pub touch_file: Option<PathBuf>,
     /// Holds the last error.
@@ -182,6 +186,8 @@ impl Config {
             git: GitConfig::default(),
             sparse_checkout_file: None,
             root: root.into(),
+            publish: crate::publish::Mode::Symlink,
+            subpath: None,
             touch_file: None,
             error_file: None,
             stale_worktree_timeout: Duration::ZERO,

@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     lock: Option<RootLock>,
     /// Set while the published checkout is known to be good.
     patrol: Option<Patrol>,
+    /// The same for a published copy.
+    copy: Option<Patrol>,
     /// The packs as they were when all was well.
     packs: u64,
     first: bool,
@@ -72,7 +74,11 @@ impl Engine {
     ) -> Result<Self, SyncError> {
         let fetcher = Fetcher::new(Arc::clone(&config), metrics.clone());
         let source = fetcher.source(&config.repo)?;
-        let link = Link::new(&layout, &config.link);
+        let link = Link::new(&layout, &config.link).shaped(
+            config.publish,
+            config.subpath.clone(),
+            !config.stale_worktree_timeout.is_zero(),
+        );
         let keyring = Keyring::new(&config, &metrics)?;
         let engine = Self {
             config,
@@ -85,6 +91,7 @@ impl Engine {
             metrics,
             lock: None,
             patrol: None,
+            copy: None,
             packs: 0,
             first: true,
             made: Vec::new(),
@@ -110,6 +117,11 @@ impl Engine {
     pub(crate) async fn attempt(&mut self, cancel: &CancellationToken) -> Result<Report, SyncError> {
         if self.lock.is_none() {
             self.lock = Some(RootLock::take(&self.layout)?);
+        }
+        if self.link.is_once()
+            && let Some(commit) = self.link.current()
+        {
+            return Ok(Report { commit, news: None, changed: false, settled: true });
         }
         self.keyring.refresh(cancel).await?;
         self.source.log_in(&self.keyring, &self.config.repo);
@@ -182,7 +194,30 @@ impl Engine {
             self.patrol = None;
             return Ok(false);
         }
+        self.renew_copy(wanted, PATROL_FILES).await?;
         Ok(true)
+    }
+
+    /// Exchanges a published copy that isn't as it was made for a new one.
+    async fn renew_copy(&mut self, commit: ObjectId, limit: usize) -> Result<(), SyncError> {
+        let (link, copy) = (self.link.clone(), self.copy.take());
+        let known = copy.filter(|copy| copy.commit() == commit);
+        let (copy, clean) = blocking(move || {
+            let mut copy = known.or_else(|| link.patrol());
+            let clean = copy.as_mut().is_none_or(|copy| copy.step(limit).is_clean());
+            Ok((copy, clean))
+        })
+        .await?;
+        self.copy = copy;
+        if !clean {
+            tracing::warn!(hash = %commit, "somebody changed the published copy; exchanging it for a new one");
+            self.metrics.restored(1);
+            let (layout, link) = (self.layout.clone(), self.link.clone());
+            blocking(move || Ok(link.publish(&layout, commit)?)).await?;
+            let link = self.link.clone();
+            self.copy = blocking(move || Ok(link.patrol())).await?;
+        }
+        Ok(())
     }
 
     async fn repair(&mut self, commit: ObjectId, sighting: Sighting) -> Result<(), SyncError> {
@@ -226,6 +261,8 @@ impl Engine {
         }
         if !published {
             self.publish(commit, old).await?;
+        } else if made.restored > 0 || self.first {
+            self.renew_copy(commit, usize::MAX).await?;
         }
         // What nobody waits for before publication comes after it.
         let news = match news {
@@ -237,6 +274,8 @@ impl Engine {
             }
         };
         self.tidy(made.store, commit, cancel).await;
+        let link = self.link.clone();
+        self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok(Updated { commit, changed, news: Some(news) })

@@ -1,6 +1,6 @@
 //! From the settings of all layers to the validated [`Config`].
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use common::config::{ConfigError, ListenAddr, Settings};
@@ -10,6 +10,7 @@ use crate::auth::git_config;
 use crate::auth::github_app::{App, PrivateKey};
 use crate::auth::store::{self, Credential, Password};
 use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
+use crate::publish::Mode;
 use crate::redact;
 use crate::repo::Reuse;
 use crate::ssh::HostKeys;
@@ -51,6 +52,7 @@ impl Config {
         if let Some(link) = path(settings, "dest").or_else(|| path(settings, "link")) {
             config.link = link;
         }
+        shape(settings, &mut config)?;
         config.touch_file = path(settings, "touch-file");
         config.error_file = path(settings, "error-file");
         config.stale_worktree_timeout = settings.value("stale-worktree-timeout")?;
@@ -100,6 +102,31 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// What is published, and as what.
+fn shape(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    config.publish = match settings.text("publish").unwrap_or_default() {
+        "symlink" => Mode::Symlink,
+        "exchange" => Mode::Exchange,
+        "copy-once" => Mode::CopyOnce,
+        other => {
+            let reason = format!("`{other}` is none of symlink, exchange, copy-once");
+            return Err(settings.invalid("publish", &reason));
+        }
+    };
+    if let Some(given) = path(settings, "subpath") {
+        let plain = |part: &Component<'_>| matches!(part, Component::Normal(name) if *name != ".git");
+        let parts = given.components().filter(|part| *part != Component::CurDir);
+        if !parts.clone().all(|part| plain(&part)) {
+            return Err(settings.invalid("subpath", "must be a folder in the repository, without .."));
+        }
+        config.subpath = Some(parts.collect::<PathBuf>()).filter(|path| !path.as_os_str().is_empty());
+    }
+    if config.publish != Mode::Symlink && config.link.file_name().is_none() {
+        return Err(settings.invalid("link", "must name the directory itself"));
+    }
+    Ok(())
 }
 
 fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {

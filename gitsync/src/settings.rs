@@ -61,6 +61,10 @@ const SETTINGS: &[Setting] = &[
     )
     .extra_env(&["GIT_SYNC_LINK"])
     .group(WHERE),
+    text("publish", "MODE", "symlink, exchange (a real directory, exchanged in one step) or copy-once")
+        .default("symlink")
+        .group(WHERE),
+    text("subpath", "DIR", "Publish only this folder of the repository").default("").group(WHERE),
     text("touch-file", "FILE", "Touched after each change and the first success")
         .default("")
         .extra_env(&["GIT_SYNC_TOUCH_FILE"])

@@ -393,7 +393,7 @@ fn empty_root(layout: &Layout, keep: Option<ObjectId>) -> Result<(), RepoError> 
             fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink())
                 && path.canonicalize().is_ok_and(|target| target == *kept)
         });
-        if leads_there || (kept.is_some() && path == layout.worktrees()) {
+        if layout.spares(&path) || leads_there || (kept.is_some() && path == layout.worktrees()) {
             continue;
         }
         tracing::info!(path = %path.display(), "removing what is no part of a repository of ours");
