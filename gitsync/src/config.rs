@@ -64,6 +64,10 @@ pub struct Config {
     pub sync_on_signal: Option<i32>,
     /// Programs and requests around publication.
     pub hooks: Hooks,
+    /// Asked after publication whether to keep it.
+    pub probe: Option<Probe>,
+    /// Replaced checkouts that stay whatever their age.
+    pub keep: usize,
     /// How to log in.
     pub credentials: Credentials,
     /// Where to serve HTTP, if anywhere.
@@ -147,6 +151,17 @@ pub struct WebHook {
     pub backoff: Duration,
 }
 
+/// A neighbour that is asked after publication.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// http or https.
+    pub url: String,
+    /// Time for a good answer (200 to 399).
+    pub timeout: Duration,
+    /// Pause before the first question.
+    pub delay: Duration,
+}
+
 /// How to log in.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
@@ -203,6 +218,8 @@ impl Config {
             triggers: crate::trigger::Triggers::default(),
             sync_on_signal: None,
             hooks: Hooks::default(),
+            probe: None,
+            keep: 0,
             credentials: Credentials::default(),
             http: None,
             tidy: Tidy::WhenDue,

@@ -14,6 +14,8 @@ use crate::hook::Hooks;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::news::News;
+use crate::orders::Orders;
+use crate::probe::Probe;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
 use crate::repo::{
@@ -47,6 +49,10 @@ pub(crate) struct Engine {
     fetcher: Fetcher,
     keyring: Keyring,
     hooks: Hooks,
+    orders: Orders,
+    probe: Option<Probe>,
+    /// What the ref means, in the running attempt.
+    followed: ObjectId,
     metrics: Metrics,
     lock: Option<RootLock>,
     /// Set while the published checkout is known to be good.
@@ -70,6 +76,7 @@ impl Engine {
         config: Arc<Config>,
         layout: Layout,
         hooks: Hooks,
+        orders: Orders,
         metrics: Metrics,
     ) -> Result<Self, SyncError> {
         let fetcher = Fetcher::new(Arc::clone(&config), metrics.clone());
@@ -79,6 +86,7 @@ impl Engine {
             config.subpath.clone(),
             !config.stale_worktree_timeout.is_zero(),
         );
+        let probe = config.probe.clone().map(Probe::new).transpose().map_err(SyncError::Internal)?;
         let keyring = Keyring::new(&config, &metrics)?;
         let engine = Self {
             config,
@@ -88,6 +96,9 @@ impl Engine {
             fetcher,
             keyring,
             hooks,
+            orders,
+            probe,
+            followed: ObjectId::ZERO,
             metrics,
             lock: None,
             patrol: None,
@@ -125,8 +136,16 @@ impl Engine {
         }
         self.keyring.refresh(cancel).await?;
         self.source.log_in(&self.keyring, &self.config.repo);
-        let wanted = self.resolve(cancel).await?;
-        if !self.first && self.is_current(wanted, cancel).await? {
+        self.followed = self.resolve(cancel).await?;
+        let (wanted, held) = self.orders.decide(self.followed);
+        self.metrics.not_followed(self.orders.reason().is_some());
+        let failed = held.filter(|held| held.failed);
+        let held = move || match &failed {
+            Some(held) => Err(SyncError::Held(held.reason.clone())),
+            None => Ok(()),
+        };
+        if !self.first && !self.orders.is_on_trial(wanted) && self.is_current(wanted, cancel).await? {
+            held()?;
             return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
         let mut result = self.update(wanted, false, cancel).await;
@@ -144,6 +163,7 @@ impl Engine {
         }
         let updated = result?;
         self.after(&updated);
+        held()?;
         Ok(self.report(&updated))
     }
 
@@ -154,6 +174,13 @@ impl Engine {
 
     /// Which object the configured ref means now.
     async fn resolve(&mut self, cancel: &CancellationToken) -> Result<ObjectId, SyncError> {
+        if let Some(known) = self.orders.pinned() {
+            return Ok(known);
+        }
+        if let Some(known) = self.orders.take_pending() {
+            self.metrics.rolled_back("call");
+            return Ok(known);
+        }
         let name = self.config.reference.clone();
         if let Ok(hash) = name.parse() {
             return Ok(hash);
@@ -172,9 +199,10 @@ impl Engine {
         let Some(mut patrol) = self.patrol.take() else { return Ok(false) };
         let layout = self.layout.clone();
         let timeout = self.config.stale_worktree_timeout;
+        let keep = self.orders.kept(self.config.keep, wanted);
         let (patrol, sighting, packs, stale) = blocking(move || {
             let sighting = patrol.step(PATROL_FILES);
-            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout)))
+            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout, &keep)))
         })
         .await?;
         if sighting.lost || packs != self.packs {
@@ -251,7 +279,9 @@ impl Engine {
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
         let published = self.link.leads_to(&self.layout, commit);
-        let changed = made.stats.is_some() || !published;
+        let on_trial = self.probe.is_some() && (!published || self.orders.is_on_trial(commit));
+        let old = if on_trial { self.orders.begin_trial(commit, old) } else { old };
+        let changed = made.stats.is_some() || !published || on_trial;
         let mut news = None;
         if changed && self.hooks.has_gate() {
             let known;
@@ -264,6 +294,9 @@ impl Engine {
         } else if made.restored > 0 || self.first {
             self.renew_copy(commit, usize::MAX).await?;
         }
+        if on_trial {
+            self.try_out(commit, old, cancel).await?;
+        }
         // What nobody waits for before publication comes after it.
         let news = match news {
             Some(news) => news,
@@ -273,12 +306,40 @@ impl Engine {
                 known
             }
         };
+        self.orders.published(self.followed, commit, self.config.keep);
         self.tidy(made.store, commit, cancel).await;
         let link = self.link.clone();
         self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok(Updated { commit, changed, news: Some(news) })
+    }
+
+    /// Asks the neighbour; when it says no, what was published before comes back.
+    async fn try_out(
+        &mut self,
+        commit: ObjectId,
+        before: Option<ObjectId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), SyncError> {
+        let Some(probe) = &self.probe else { return Ok(()) };
+        let Err(reason) = probe.run(cancel).await.ok_or(RepoError::Cancelled)? else {
+            self.orders.end_trial();
+            return Ok(());
+        };
+        let back = before.filter(|before| *before != commit && self.layout.worktree(*before).is_dir());
+        self.patrol = None;
+        if let Some(back) = back {
+            self.publish(back, Some(commit)).await?;
+            self.metrics.rolled_back("probe");
+        }
+        let serve = back.unwrap_or(commit);
+        let text = match back {
+            Some(_) => format!("its probe failed: {reason}"),
+            None => format!("its probe failed, but there is nothing to go back to: {reason}"),
+        };
+        self.orders.refuse(self.followed, serve, text);
+        Err(SyncError::Probe { commit, reason })
     }
 
     /// What differs between the tree that was published and the new one. Gives the store back.
@@ -441,8 +502,9 @@ impl Engine {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
         let timeout = self.config.stale_worktree_timeout;
         let (how, made) = (self.config.reuse, self.made.clone());
+        let keep = self.orders.kept(self.config.keep, commit);
         let tidied = blocking(move || {
-            let removed = store.clear_stale(commit, timeout, how, &made)?;
+            let removed = store.clear_stale(commit, timeout, how, &made, &keep)?;
             if store.tidy(commit, &removed, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
@@ -520,7 +582,7 @@ fn reclaim(store: &Store, published: Option<ObjectId>) {
     if let Err(error) = store.drop_spare() {
         tracing::warn!(%error, "can't make room");
     }
-    let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO));
+    let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO, &[]));
     if let Err(error) = removed {
         tracing::warn!(%error, "can't make room");
     }

@@ -9,7 +9,7 @@ use common::secret::SecretString;
 use crate::auth::git_config;
 use crate::auth::github_app::{App, PrivateKey};
 use crate::auth::store::{self, Credential, Password};
-use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
+use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Probe, Submodules, Tidy, WebHook};
 use crate::publish::Mode;
 use crate::redact;
 use crate::repo::Reuse;
@@ -18,6 +18,8 @@ use crate::ssh::HostKeys;
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// Where kubernetes/git-sync expects it.
 const COOKIE_FILE: &str = "/etc/git-secret/cookie_file";
+/// Each takes the disk space of a checkout.
+const MOST_KEPT: usize = 1_000;
 const SHORTEST_HOOK: Duration = Duration::from_secs(1);
 
 impl Config {
@@ -61,6 +63,12 @@ impl Config {
         failures(settings, &mut config)?;
         config.sync_on_signal = signal(settings)?;
         config.hooks = hooks(settings)?;
+        config.probe = probe(settings, config.sync_timeout)?;
+        let keep: i64 = settings.value("keep")?;
+        config.keep = usize::try_from(keep)
+            .ok()
+            .filter(|keep| *keep <= MOST_KEPT)
+            .ok_or_else(|| settings.invalid("keep", "must be 0 to 1000"))?;
         config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
         config.triggers = crate::trigger::Triggers::from_settings(settings)?;
@@ -102,6 +110,26 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+fn probe(settings: &Settings, limit: Duration) -> Result<Option<Probe>, ConfigError> {
+    let Some(url) = text(settings, "probe-url") else { return Ok(None) };
+    let is_http =
+        url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if !is_http {
+        return Err(settings.invalid("probe-url", "must be an http or https URL"));
+    }
+    let probe = Probe {
+        url: url.to_owned(),
+        timeout: settings.value("probe-timeout")?,
+        delay: settings.value("probe-delay")?,
+    };
+    if probe.timeout.is_zero() || probe.timeout + probe.delay >= limit {
+        return Err(
+            settings.invalid("probe-timeout", "must be above 0, and with --probe-delay below --sync-timeout")
+        );
+    }
+    Ok(Some(probe))
 }
 
 /// What is published, and as what.

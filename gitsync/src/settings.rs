@@ -79,6 +79,9 @@ const SETTINGS: &[Setting] = &[
     text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays")
         .default("0s")
         .group(WHERE),
+    text("keep", "N", "Replaced checkouts that stay whatever their age, to roll back to")
+        .default("0")
+        .group(WHERE),
     text("reuse", "MODE", "Reuse unchanged files of the last checkout: auto, reflink, hardlink or off")
         .default("off")
         .group(WHERE),
@@ -127,9 +130,13 @@ const SETTINGS: &[Setting] = &[
     text("push-webhook-window", "DURATION", "Age of a signed time, and memory for repeated deliveries")
         .default("5m")
         .group(PUSH),
-    text("api-token-file", "FILE", "Take POST /sync with such a bearer token; one per line, read each time")
-        .default("")
-        .group(PUSH),
+    text(
+        "api-token-file",
+        "FILE",
+        "Take POST /sync, /rollback, /pin with such a bearer token; one per line, read each time",
+    )
+    .default("")
+    .group(PUSH),
     text("exechook-command", "PROGRAM", "Program run after publication")
         .default("")
         .extra_env(&["GIT_SYNC_EXECHOOK_COMMAND"])
@@ -151,6 +158,11 @@ const SETTINGS: &[Setting] = &[
         .group(HOOKS),
     switch("pre-publish-exechook-async", "Don't wait for that program, as kubernetes/git-sync does")
         .group(HOOKS),
+    text("probe-url", "URL", "Asked after publication; without a good answer the commit before comes back")
+        .default("")
+        .group(HOOKS),
+    text("probe-timeout", "DURATION", "Time for a good answer (200 to 399)").default("10s").group(HOOKS),
+    text("probe-delay", "DURATION", "Pause before the first question").default("0s").group(HOOKS),
     text("webhook-url", "URL", "Request sent after publication")
         .default("")
         .extra_env(&["GIT_SYNC_WEBHOOK_URL"])
