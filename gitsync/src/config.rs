@@ -33,6 +33,8 @@ pub struct Config {
     pub publish: crate::publish::Mode,
     /// The folder of the repository that is published; `None`: all of it.
     pub subpath: Option<PathBuf>,
+    /// How what is published differs from the checkout.
+    pub web: crate::publish::Web,
     /// Touched after each change.
     pub touch_file: Option<PathBuf>,
     /// Holds the last error.
@@ -203,6 +205,7 @@ impl Config {
             root: root.into(),
             publish: crate::publish::Mode::Symlink,
             subpath: None,
+            web: crate::publish::Web::default(),
             touch_file: None,
             error_file: None,
             stale_worktree_timeout: Duration::ZERO,

@@ -86,6 +86,7 @@ impl Engine {
             config.subpath.clone(),
             !config.stale_worktree_timeout.is_zero(),
         );
+        let link = link.for_web(config.web.clone());
         let probe = config.probe.clone().map(Probe::new).transpose().map_err(SyncError::Internal)?;
         let keyring = Keyring::new(&config, &metrics)?;
         let engine = Self {
@@ -148,13 +149,13 @@ impl Engine {
             held()?;
             return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
-        let mut result = self.update(wanted, false, cancel).await;
+        let mut result = Box::pin(self.update(wanted, false, cancel)).await;
         if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
             if let Err(error) = &result {
                 tracing::warn!(%error, "the object store is damaged; fetching everything afresh");
             }
             self.metrics.rebuilt();
-            result = self.update(wanted, true, cancel).await;
+            result = Box::pin(self.update(wanted, true, cancel)).await;
         }
         if let Err(SyncError::Repo(error)) = &result
             && error.is_disk_full()
@@ -241,7 +242,7 @@ impl Engine {
             tracing::warn!(hash = %commit, "somebody changed the published copy; exchanging it for a new one");
             self.metrics.restored(1);
             let (layout, link) = (self.layout.clone(), self.link.clone());
-            blocking(move || Ok(link.publish(&layout, commit)?)).await?;
+            blocking(move || link.publish(&layout, commit)).await?;
             let link = self.link.clone();
             self.copy = blocking(move || Ok(link.patrol())).await?;
         }

@@ -10,7 +10,7 @@ use crate::auth::git_config;
 use crate::auth::github_app::{App, PrivateKey};
 use crate::auth::store::{self, Credential, Password};
 use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Probe, Submodules, Tidy, WebHook};
-use crate::publish::Mode;
+use crate::publish::{Codec, Mode, Strip};
 use crate::redact;
 use crate::repo::Reuse;
 use crate::ssh::HostKeys;
@@ -150,6 +150,29 @@ fn shape(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
             return Err(settings.invalid("subpath", "must be a folder in the repository, without .."));
         }
         config.subpath = Some(parts.collect::<PathBuf>()).filter(|path| !path.as_os_str().is_empty());
+    }
+    config.web.strip = match settings.text("strip").unwrap_or_default() {
+        "none" => Strip::Nothing,
+        "git" => Strip::Git,
+        "dotfiles" => Strip::Dotfiles,
+        other => {
+            return Err(settings.invalid("strip", &format!("`{other}` is none of none, git, dotfiles")));
+        }
+    };
+    config.web.commit_times = match settings.text("file-times").unwrap_or_default() {
+        "checkout" => false,
+        "commit" => true,
+        other => {
+            return Err(settings.invalid("file-times", &format!("`{other}` is none of checkout, commit")));
+        }
+    };
+    for name in settings.list::<String>("precompress")?.iter().flat_map(|text| text.split(',')).map(str::trim)
+    {
+        let codec = Codec::from_name(name)
+            .ok_or_else(|| settings.invalid("precompress", &format!("`{name}` is none of gz, br, zst")))?;
+        if !config.web.codecs.contains(&codec) {
+            config.web.codecs.push(codec);
+        }
     }
     if config.publish != Mode::Symlink && config.link.file_name().is_none() {
         return Err(settings.invalid("link", "must name the directory itself"));

@@ -65,6 +65,15 @@ const SETTINGS: &[Setting] = &[
         .default("symlink")
         .group(WHERE),
     text("subpath", "DIR", "Publish only this folder of the repository").default("").group(WHERE),
+    text("strip", "WHAT", "Leave out of the published tree: none, git or dotfiles (but for .well-known)")
+        .default("none")
+        .group(WHERE),
+    text("file-times", "WHICH", "Times of published files: checkout, or commit (the same everywhere)")
+        .default("checkout")
+        .group(WHERE),
+    Setting::list("precompress", "KINDS", "Make compressed siblings for web servers: gz, br, zst")
+        .env_separator(Some(','))
+        .group(WHERE),
     text("touch-file", "FILE", "Touched after each change and the first success")
         .default("")
         .extra_env(&["GIT_SYNC_TOUCH_FILE"])

@@ -11,27 +11,7 @@ use std::process::Command;
 
 use pushed::{Pushed, TOKEN, post};
 use serde_json::Value;
-use support::{Running, Site, eventually, free_port, get};
-
-/// An nginx that serves what is published.
-fn nginx(site: &Site, port: u16) -> Running {
-    let own = site.dir.path().join("nginx");
-    fs::create_dir_all(&own).unwrap();
-    let (own, html) = (own.display(), site.link());
-    let configuration = format!(
-        "pid {own}/pid; error_log {own}/error.log; worker_processes 1; daemon off; master_process off;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {own}/body; proxy_temp_path {own}/proxy;\n\
-         fastcgi_temp_path {own}/fastcgi; uwsgi_temp_path {own}/uwsgi; scgi_temp_path {own}/scgi;\n\
-         server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
-        html.display()
-    );
-    let path = format!("{own}/nginx.conf");
-    fs::write(&path, configuration).unwrap();
-    let running = Running::start(Command::new("nginx").args(["-p", &own.to_string(), "-c", &path]));
-    eventually("nginx", || get(port, "/"));
-    running
-}
+use support::{Running, Site, eventually, free_port, get, nginx};
 
 fn call(port: u16, path: &str) -> (u16, Value) {
     let (status, body) = post(port, path, &[&format!("Authorization: Bearer {TOKEN}")], "").unwrap();

@@ -18,9 +18,13 @@ use rustix::io::Errno;
 use sha1::{Digest as _, Sha1};
 use tokio_util::sync::CancellationToken;
 
-use super::Link;
+use super::web::{self, Before, Strip};
+use super::{Link, Mode};
 use crate::protocol::ObjectId;
-use crate::repo::{Layout, Patrol, RepoError, duplicate, folder, list, note, remove_any};
+use crate::repo::{
+    Layout, Objects, Patrol, RepoError, blobs, duplicate, folder, list, note, noted_entries, own_index,
+    remove_any,
+};
 
 /// Prefix of copies that have no place yet, or none any more.
 const UNFINISHED: &str = ".tmp-gitsync-copy-";
@@ -36,10 +40,13 @@ fn identity(path: &Path) -> Option<String> {
     Some(format!("{:x}-{:x}-{:x}", meta.dev(), meta.ino(), born.as_nanos()))
 }
 
-/// Which part of the commit, in a form that fits into a file name.
-fn part(subpath: Option<&Path>) -> String {
-    let path = subpath.unwrap_or(Path::new("")).as_os_str();
-    Sha1::digest(path.as_encoded_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+/// Which part of the commit, and in which shape, in a form that fits into a file name.
+fn part(link: &Link) -> String {
+    let path = link.subpath.as_deref().unwrap_or(Path::new("")).as_os_str();
+    Sha1::digest([path.as_encoded_bytes(), b"\0", link.web.text().as_bytes()].concat())[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The note of the directory at the published path: its file, the commit, and which part of it.
@@ -59,9 +66,8 @@ pub(super) fn current(layout: &Layout, link: &Path) -> Option<ObjectId> {
 }
 
 /// Whether it is `commit`, and the part that is wanted.
-pub(super) fn holds(layout: &Layout, link: &Link, commit: ObjectId) -> bool {
-    found(layout, &link.path)
-        .is_some_and(|(_, hash, of)| hash == commit && of == part(link.subpath.as_deref()))
+pub(super) fn holds(layout: &Layout, place: &Path, link: &Link, commit: ObjectId) -> bool {
+    found(layout, place).is_some_and(|(_, hash, of)| hash == commit && of == part(link))
 }
 
 /// What watches over the directory.
@@ -70,12 +76,16 @@ pub(super) fn patrol(layout: &Layout, link: &Path) -> Option<Patrol> {
     Some(Patrol::of_copy(layout.clone(), commit, link.to_owned(), index))
 }
 
-/// Copies the checkout of `commit` and puts the copy in place.
-pub(super) fn publish(layout: &Layout, link: &Link, commit: ObjectId) -> Result<(), RepoError> {
-    let target = &link.path;
+/// Copies the checkout of `commit`, gives the copy the shape that is wanted, and puts it in place.
+pub(super) fn publish(
+    layout: &Layout,
+    target: &Path,
+    link: &Link,
+    commit: ObjectId,
+) -> Result<(), RepoError> {
     let parent = target.parent().unwrap_or(layout.root());
     fs::create_dir_all(parent).map_err(RepoError::io("creating", parent))?;
-    refuse_what_is_not_ours(layout, link)?;
+    refuse_what_is_not_ours(layout, target, link)?;
     let top = layout.worktree(commit);
     let from = link.subpath.as_ref().map_or(Ok(top.clone()), |sub| folder(&top, sub))?;
     let copy = tempfile::Builder::new()
@@ -83,13 +93,27 @@ pub(super) fn publish(layout: &Layout, link: &Link, commit: ObjectId) -> Result<
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
         .tempdir_in(parent)
         .map_err(RepoError::io("creating a directory in", parent))?;
-    let entries = duplicate(&from, copy.path(), &CancellationToken::new())?;
+    let dotfiles = link.web.strip != Strip::Dotfiles;
+    let ids = blobs(&own_index(layout, commit), link.subpath.as_deref());
+    let mut entries = duplicate(&from, copy.path(), dotfiles, &ids, &CancellationToken::new())?;
+    if link.web.is_on() {
+        let earlier = link.path.canonicalize().ok();
+        let before = earlier.as_deref().and_then(|top| {
+            let (note, _, of) = found(layout, top)?;
+            (of == part(link)).then(|| Before {
+                top,
+                entries: noted_entries(&note).into_iter().map(|entry| (entry.path.clone(), entry)).collect(),
+            })
+        });
+        let time = Objects::open(&layout.objects())?.describe(commit)?.time;
+        web::finish(copy.path(), &mut entries, &link.web, time, before.as_ref())?;
+    }
     let Some(identity) = identity(copy.path()) else {
         return Err(RepoError::NotFound(format!("{} vanished", copy.path().display())));
     };
     let notes = notes(layout);
     fs::create_dir_all(&notes).map_err(RepoError::io("creating", &notes))?;
-    let name = format!("{identity}.{commit}.{}", part(link.subpath.as_deref()));
+    let name = format!("{identity}.{commit}.{}", part(link));
     note(&notes.join(&name), &entries)?;
     if let Err(error) = place(copy.path(), target) {
         let _ = fs::remove_file(notes.join(&name));
@@ -107,10 +131,9 @@ pub(super) fn publish(layout: &Layout, link: &Link, commit: ObjectId) -> Result<
 }
 
 /// Under the root everything is ours; elsewhere what an earlier run put there, or what is empty.
-fn refuse_what_is_not_ours(layout: &Layout, link: &Link) -> Result<(), RepoError> {
-    let path = &link.path;
+fn refuse_what_is_not_ours(layout: &Layout, path: &Path, link: &Link) -> Result<(), RepoError> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
-    let occupied = || RepoError::Occupied { path: path.clone() };
+    let occupied = || RepoError::Occupied { path: path.to_owned() };
     let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     if meta.is_symlink() {
         return if super::commit_in(&fs::read_link(path).unwrap_or_default()).is_some() {
@@ -143,7 +166,9 @@ fn place(copy: &Path, target: &Path) -> Result<(), RepoError> {
 
 /// The replaced directory stays among the checkouts for as long as a checkout would.
 fn retire(layout: &Layout, link: &Link, replaced: &Path) -> io::Result<()> {
-    let Some(name) = replaced.file_name().filter(|_| link.lingers && replaced.is_dir()) else {
+    let Some(name) =
+        replaced.file_name().filter(|_| link.lingers && link.mode == Mode::Exchange && replaced.is_dir())
+    else {
         return remove_any(replaced);
     };
     fs::File::open(replaced)?.set_modified(SystemTime::now())?;

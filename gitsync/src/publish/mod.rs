@@ -1,10 +1,13 @@
 //! What consumers open: a symlink that is moved, or a real directory that is exchanged.
 
 mod exchange;
+mod web;
 
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+
+pub use web::{Codec, Strip, Web};
 
 use crate::protocol::ObjectId;
 use crate::repo::{Layout, Patrol, RepoError, folder, relative};
@@ -29,13 +32,15 @@ pub struct Link {
     mode: Mode,
     subpath: Option<PathBuf>,
     lingers: bool,
+    web: Web,
 }
 
 /// The commit that a link's target names: the element behind `.worktrees`, or the last one.
 fn commit_in(target: &Path) -> Option<ObjectId> {
     let parts: Vec<_> = target.components().map(Component::as_os_str).collect();
     let behind = parts.iter().position(|part| *part == ".worktrees").and_then(|at| parts.get(at + 1));
-    behind.or(parts.last())?.to_str()?.parse().ok()
+    let name = behind.or(parts.last())?.to_str()?;
+    name.strip_suffix(".web").unwrap_or(name).parse().ok()
 }
 
 impl Link {
@@ -47,6 +52,7 @@ impl Link {
             mode: Mode::Symlink,
             subpath: None,
             lingers: false,
+            web: Web::default(),
         }
     }
 
@@ -57,6 +63,12 @@ impl Link {
         Self { mode, subpath, lingers, ..self }
     }
 
+    /// Publishes a copy that is shaped for web servers.
+    #[must_use]
+    pub fn for_web(self, web: Web) -> Self {
+        Self { web, ..self }
+    }
+
     /// Whether what was published once is left alone.
     pub fn is_once(&self) -> bool {
         self.mode == Mode::CopyOnce
@@ -64,7 +76,13 @@ impl Link {
 
     /// What watches over the copy that is published, where there is one.
     pub(crate) fn patrol(&self) -> Option<Patrol> {
-        (self.mode == Mode::Exchange).then(|| exchange::patrol(&self.layout, &self.path)).flatten()
+        match self.mode {
+            Mode::Exchange => exchange::patrol(&self.layout, &self.path),
+            Mode::Symlink if self.web.is_on() => {
+                exchange::patrol(&self.layout, &self.layout.shaped(self.current()?))
+            }
+            _ => None,
+        }
     }
 
     /// Where the link is.
@@ -83,7 +101,10 @@ impl Link {
     /// Whether the link leads to the checkout of `commit` under this layout.
     pub fn leads_to(&self, layout: &Layout, commit: ObjectId) -> bool {
         if self.mode != Mode::Symlink {
-            return exchange::holds(layout, self, commit);
+            return exchange::holds(layout, &self.path, self, commit);
+        }
+        if self.web.is_on() && !exchange::holds(layout, &layout.shaped(commit), self, commit) {
+            return false;
         }
         let Ok(target) = fs::read_link(&self.path) else { return false };
         let directory = self.path.parent().unwrap_or(layout.root());
@@ -93,6 +114,9 @@ impl Link {
 
     fn place(&self, layout: &Layout, commit: ObjectId) -> PathBuf {
         let top = layout.worktree(commit);
+        if self.web.is_on() {
+            return layout.shaped(commit);
+        }
         self.subpath.as_ref().map_or(top.clone(), |sub| top.join(sub))
     }
 
@@ -103,7 +127,10 @@ impl Link {
     /// When something that is no symlink is in the way, or the directory can't be written.
     pub fn publish(&self, layout: &Layout, commit: ObjectId) -> Result<(), RepoError> {
         if self.mode != Mode::Symlink {
-            return exchange::publish(layout, self, commit);
+            return exchange::publish(layout, &self.path, self, commit);
+        }
+        if self.web.is_on() {
+            exchange::publish(layout, &layout.shaped(commit), self, commit)?;
         }
         let directory = self.path.parent().unwrap_or(layout.root());
         if let Some(sub) = &self.subpath {

@@ -1,5 +1,6 @@
 //! A copy of a finished checkout that shares nothing with it, for publication as a real directory.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -17,7 +18,8 @@ use super::tree::Mode;
 use crate::protocol::ObjectId;
 
 /// Copies the files and symlinks of `from` into the empty directory `to`; blocks are shared where the
-/// file system can. Git's own pointers (`.git`) lead nowhere from another place and stay behind.
+/// file system can. Git's own pointers (`.git`) lead nowhere from another place and stay behind; so do,
+/// without `dotfiles`, other names that begin with a dot, but for `.well-known`. `ids`: the blobs by path.
 /// Gives what `lstat` says of each copy.
 ///
 /// # Errors
@@ -25,6 +27,8 @@ use crate::protocol::ObjectId;
 pub(crate) fn duplicate(
     from: &Path,
     to: &Path,
+    dotfiles: bool,
+    ids: &HashMap<Vec<u8>, ObjectId>,
     cancel: &CancellationToken,
 ) -> Result<Vec<IndexEntry>, RepoError> {
     let mut entries = Vec::new();
@@ -35,7 +39,9 @@ pub(crate) fn duplicate(
             if cancel.is_cancelled() {
                 return Err(RepoError::Cancelled);
             }
-            let Some(name) = path.file_name().map(OsStrExt::as_bytes).filter(|name| *name != b".git") else {
+            let Some(name) =
+                path.file_name().map(OsStrExt::as_bytes).filter(|name| is_wanted(name, dotfiles))
+            else {
                 continue;
             };
             let whole =
@@ -57,11 +63,60 @@ pub(crate) fn duplicate(
                 if meta.permissions().mode() & 0o100 == 0 { Mode::File } else { Mode::Executable }
             };
             let stat = stat_at(CWD, &target)?;
-            entries.push(IndexEntry { path: whole, mode, id: ObjectId::ZERO, stat, skip: false });
+            let id = ids.get(&whole).copied().unwrap_or(ObjectId::ZERO);
+            entries.push(IndexEntry { path: whole, mode, id, stat, skip: false });
         }
     }
     entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(entries)
+}
+
+fn is_wanted(name: &[u8], dotfiles: bool) -> bool {
+    name != b".git" && (dotfiles || !name.starts_with(b".") || name == b".well-known")
+}
+
+/// What a copy's makers ask of its entries.
+pub(crate) trait RegularFile {
+    /// Whether it's a file and no symlink.
+    fn is_regular(&self) -> bool;
+    /// Where it is below `top`.
+    fn place(&self, top: &Path) -> PathBuf;
+    /// Whether nobody touched it since.
+    fn is_untouched(&self, top: &Path) -> bool;
+    /// Notes its state as it is now.
+    fn look_again(&mut self, top: &Path) -> Result<(), RepoError>;
+}
+
+impl RegularFile for IndexEntry {
+    fn is_regular(&self) -> bool {
+        matches!(self.mode, Mode::File | Mode::Executable)
+    }
+
+    fn place(&self, top: &Path) -> PathBuf {
+        join(top, &self.path)
+    }
+
+    fn is_untouched(&self, top: &Path) -> bool {
+        stat_at(CWD, &self.place(top)).is_ok_and(|now| now == self.stat)
+    }
+
+    fn look_again(&mut self, top: &Path) -> Result<(), RepoError> {
+        self.stat = stat_at(CWD, &self.place(top))?;
+        Ok(())
+    }
+}
+
+/// What was written down about a checkout or copy; as much of it as can be read.
+pub(crate) fn entries(note: &Path) -> Vec<IndexEntry> {
+    let Ok(reader) = File::open(note).and_then(index::Reader::new) else { return Vec::new() };
+    reader.map_while(io::Result::ok).collect()
+}
+
+/// The blobs of a checkout or copy, by path below `sub`, from what was written down about it.
+pub(crate) fn blobs(note: &Path, sub: Option<&Path>) -> HashMap<Vec<u8>, ObjectId> {
+    let prefix = sub.map(|sub| [sub.as_os_str().as_bytes(), b"/"].concat()).unwrap_or_default();
+    let below = |entry: IndexEntry| Some((entry.path.strip_prefix(&prefix[..])?.to_vec(), entry.id));
+    entries(note).into_iter().filter_map(below).collect()
 }
 
 /// One file with its mode and time of modification.

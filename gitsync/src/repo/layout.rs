@@ -74,6 +74,16 @@ impl Layout {
         self.worktrees().join(hash.to_string())
     }
 
+    /// Whether something among the checkouts is one of `hash` or its shaped copy.
+    pub(crate) fn owns(&self, hash: ObjectId, path: &Path) -> bool {
+        path == self.worktree(hash) || path == self.shaped(hash)
+    }
+
+    /// The copy of one checkout that was shaped for publication.
+    pub(crate) fn shaped(&self, hash: ObjectId) -> PathBuf {
+        self.worktrees().join(format!("{hash}.web"))
+    }
+
     /// Names, sizes and times of the packs as one number: changes when somebody touches them.
     pub fn pack_state(&self) -> u64 {
         let mut sum = 0u64;

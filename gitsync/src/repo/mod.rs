@@ -41,11 +41,13 @@ mod worktree;
 pub(crate) use changes::between;
 pub use changes::{Change, ChangeKind, Changes};
 pub use drift::{Patrol, Sighting};
-pub(crate) use duplicate::{duplicate, folder, note};
+pub(crate) use duplicate::{RegularFile, blobs, duplicate, entries as noted_entries, folder, note};
 pub use error::RepoError;
+pub(crate) use index::IndexEntry;
 pub use layout::Layout;
 pub(crate) use layout::relative;
 pub use lock::RootLock;
+pub(crate) use objects::Objects;
 pub use objects::{CommitInfo, PackStats};
 pub use reuse::Reuse;
 pub use source::LocalSource;
@@ -54,7 +56,7 @@ pub(crate) use store::{list, remove_any};
 pub use submodule::Wanted;
 pub(crate) use submodule::place as submodule_place;
 pub use worktree::{CheckoutOptions, CheckoutStats};
-pub(crate) use worktree::{has_stale, mark_replaced};
+pub(crate) use worktree::{has_stale, mark_replaced, own_index};
 
 use std::sync::Once;
 

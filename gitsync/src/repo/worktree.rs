@@ -149,7 +149,7 @@ impl Store {
         let mut removed = Vec::new();
         let mut result = Ok(());
         for path in list(&self.layout().worktrees())? {
-            let stays = keep.iter().chain([&current]).any(|commit| path == self.layout().worktree(*commit));
+            let stays = keep.iter().chain([&current]).any(|commit| self.layout().owns(*commit, &path));
             if stays || !is_older(&path, now, timeout) {
                 continue;
             }
@@ -210,6 +210,10 @@ impl Store {
 
 /// Starts the stale timer of a checkout that is no longer published.
 pub(crate) fn mark_replaced(layout: &super::Layout, commit: ObjectId) {
+    let shaped = layout.shaped(commit);
+    if shaped.is_dir() {
+        let _ = File::open(&shaped).and_then(|directory| directory.set_modified(SystemTime::now()));
+    }
     let path = layout.worktree(commit);
     let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
     if let Err(error) = touched {
@@ -226,12 +230,9 @@ pub(crate) fn has_stale(
 ) -> bool {
     let now = SystemTime::now();
     let checkouts = layout.worktrees();
-    let stay: Vec<_> = keep.iter().chain([&current]).map(|commit| layout.worktree(*commit)).collect();
+    let stays = |path: &PathBuf| keep.iter().chain([&current]).any(|commit| layout.owns(*commit, path));
     fs::read_dir(checkouts).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .map(|entry| entry.path())
-            .any(|path| !stay.contains(&path) && is_older(&path, now, timeout))
+        entries.flatten().map(|entry| entry.path()).any(|path| !stays(&path) && is_older(&path, now, timeout))
     })
 }
 
