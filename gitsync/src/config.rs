@@ -66,6 +66,8 @@ pub struct Config {
     pub sync_on_signal: Option<i32>,
     /// Programs and requests around publication.
     pub hooks: Hooks,
+    /// Which signatures are asked for, and whose.
+    pub verification: crate::verify::Verification,
     /// Asked after publication whether to keep it.
     pub probe: Option<Probe>,
     /// Replaced checkouts that stay whatever their age.
@@ -221,6 +223,7 @@ impl Config {
             triggers: crate::trigger::Triggers::default(),
             sync_on_signal: None,
             hooks: Hooks::default(),
+            verification: crate::verify::Verification::default(),
             probe: None,
             keep: 0,
             credentials: Credentials::default(),

@@ -276,6 +276,7 @@ impl Engine {
         let store = self.prepare(afresh, cancel).await?;
         let (source, keyring) = (&mut self.source, &self.keyring);
         let store = self.fetcher.fetch(source, store, wanted, keyring, &self.config.repo, cancel).await?;
+        let store = self.verify(store, wanted, old, cancel).await?;
         let mut made = self.check_out(store, wanted, cancel).await?;
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
@@ -314,6 +315,29 @@ impl Engine {
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok(Updated { commit, changed, news: Some(news) })
+    }
+
+    /// Looks at signatures, before anything of the commit is written.
+    async fn verify(
+        &self,
+        store: Store,
+        wanted: ObjectId,
+        old: Option<ObjectId>,
+        cancel: &CancellationToken,
+    ) -> Result<Store, SyncError> {
+        if self.config.verification.mode == crate::verify::Verify::Off {
+            return Ok(store);
+        }
+        let (config, cancel) = (Arc::clone(&self.config), cancel.clone());
+        let (store, verdict) = blocking(move || {
+            let verdict = config.verification.check(store.objects(), wanted, old, &cancel)?;
+            Ok((store, verdict))
+        })
+        .await?;
+        self.metrics
+            .signature_check(verdict.as_ref().map_or_else(crate::verify::Unverified::outcome, |()| "good"));
+        verdict.map_err(SyncError::Unverified)?;
+        Ok(store)
     }
 
     /// Asks the neighbour; when it says no, what was published before comes back.

@@ -69,6 +69,9 @@ pub enum SyncError {
     /// The pre-publish hook said no.
     #[error("not published: {0}")]
     Vetoed(HookError),
+    /// A signature that is missing or doesn't count.
+    #[error("not published: {0}")]
+    Unverified(crate::verify::Unverified),
     /// The neighbour didn't like what was published.
     #[error("{commit} was taken back, its probe failed: {reason}")]
     Probe {

@@ -14,6 +14,7 @@ use crate::publish::{Codec, Mode, Strip};
 use crate::redact;
 use crate::repo::Reuse;
 use crate::ssh::HostKeys;
+use crate::verify::{Verification, Verify};
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// Where kubernetes/git-sync expects it.
@@ -63,6 +64,7 @@ impl Config {
         failures(settings, &mut config)?;
         config.sync_on_signal = signal(settings)?;
         config.hooks = hooks(settings)?;
+        config.verification = verification(settings, config.depth)?;
         config.probe = probe(settings, config.sync_timeout)?;
         let keep: i64 = settings.value("keep")?;
         config.keep = usize::try_from(keep)
@@ -109,6 +111,37 @@ impl Config {
             ));
         }
         Ok(config)
+    }
+}
+
+fn verification(settings: &Settings, depth: u32) -> Result<Verification, ConfigError> {
+    let mode = match settings.text("verify").unwrap_or_default() {
+        "off" => Verify::Off,
+        "head" => Verify::Head,
+        "all-new" => Verify::AllNew,
+        other => return Err(settings.invalid("verify", &format!("`{other}` is none of off, head, all-new"))),
+    };
+    let verification = Verification {
+        mode,
+        allowed_signers: path(settings, "verify-allowed-signers-file"),
+        keyring: path(settings, "verify-openpgp-keyring"),
+    };
+    if verification.keyring.is_some() && !cfg!(feature = "openpgp") {
+        let reason =
+            "can't be used: this build has no OpenPGP (cargo feature `openpgp`); SSH signatures work";
+        return Err(settings.invalid("verify-openpgp-keyring", reason));
+    }
+    let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
+    let has_keys = verification.allowed_signers.is_some() || verification.keyring.is_some();
+    match (mode, has_keys) {
+        (Verify::Off, true) => conflict("keys for signatures need --verify=head or --verify=all-new"),
+        (Verify::Head | Verify::AllNew, false) => {
+            conflict("--verify needs --verify-allowed-signers-file or --verify-openpgp-keyring")
+        }
+        (Verify::AllNew, _) if depth == 1 => {
+            conflict("--verify=all-new needs the commits in between: --depth=0, or deep enough for any push")
+        }
+        _ => Ok(verification),
     }
 }
 

@@ -53,6 +53,7 @@ mod submodule;
 pub mod sync;
 pub mod transport;
 mod trigger;
+mod verify;
 mod view;
 
 pub use common::shutdown::Shutdown;
@@ -64,6 +65,7 @@ pub use hook::HookError;
 pub use redact::url as redact_url;
 pub use settings::{APP, DEPRECATED};
 pub use trigger::Triggers;
+pub use verify::{Unverified, Verification, Verify};
 
 /// Version and revision of this build.
 pub const BUILD: common::Build = common::build!();

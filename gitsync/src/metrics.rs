@@ -30,6 +30,7 @@ enum Family {
     Calls,
     ReusedFiles,
     WrittenFiles,
+    SignatureChecks,
     Rollbacks,
     NotFollowed,
 }
@@ -69,6 +70,11 @@ impl Family {
                 ("git_sync_reused_files_total", COUNTER, "Files taken over from an earlier checkout.")
             }
             Self::WrittenFiles => ("git_sync_written_files_total", COUNTER, "Files written from commits."),
+            Self::SignatureChecks => (
+                "git_sync_signature_checks_total",
+                COUNTER,
+                "Updates whose signatures were checked, by outcome.",
+            ),
             Self::Rollbacks => {
                 ("git_sync_rollbacks_total", COUNTER, "Returns to an earlier commit, by cause: probe, call.")
             }
@@ -177,6 +183,10 @@ impl Metrics {
     pub(crate) fn published(&self, commit: ObjectId) {
         self.lock().retain(|(family, _), _| *family != Family::Published);
         self.set(Family::Published, vec![("hash", commit.to_string())], 1.0);
+    }
+
+    pub(crate) fn signature_check(&self, outcome: &str) {
+        self.add(Family::SignatureChecks, vec![("outcome", outcome.to_owned())], 1.0);
     }
 
     pub(crate) fn rolled_back(&self, cause: &str) {

@@ -167,6 +167,17 @@ const SETTINGS: &[Setting] = &[
         .group(HOOKS),
     switch("pre-publish-exechook-async", "Don't wait for that program, as kubernetes/git-sync does")
         .group(HOOKS),
+    text("verify", "WHICH", "Publish only what is signed: off, head or all-new").default("off").group(HOOKS),
+    text(
+        "verify-allowed-signers-file",
+        "FILE",
+        "SSH keys whose signatures count (ssh-keygen's ALLOWED SIGNERS)",
+    )
+    .default("")
+    .group(HOOKS),
+    text("verify-openpgp-keyring", "FILE", "OpenPGP keys whose signatures count, armored or not")
+        .default("")
+        .group(HOOKS),
     text("probe-url", "URL", "Asked after publication; without a good answer the commit before comes back")
         .default("")
         .group(HOOKS),
