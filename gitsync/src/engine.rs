@@ -53,6 +53,8 @@ pub(crate) struct Engine {
     probe: Option<Probe>,
     /// What the ref means, in the running attempt.
     followed: ObjectId,
+    /// The annotated tag that names that commit, where its signature is asked for.
+    tag: Option<(ObjectId, ObjectId)>,
     metrics: Metrics,
     lock: Option<RootLock>,
     /// Set while the published checkout is known to be good.
@@ -100,6 +102,7 @@ impl Engine {
             orders,
             probe,
             followed: ObjectId::ZERO,
+            tag: None,
             metrics,
             lock: None,
             patrol: None,
@@ -187,7 +190,10 @@ impl Engine {
             return Ok(hash);
         }
         let refs = self.source.refs(ref_prefixes(&name), cancel).await?;
-        resolve(&name, &refs).map(crate::protocol::RemoteRef::target).ok_or(SyncError::UnknownRef { name })
+        let found = resolve(&name, &refs).ok_or(SyncError::UnknownRef { name })?;
+        let is_asked = self.config.verification.mode != crate::verify::Verify::Off;
+        self.tag = found.peeled.filter(|_| is_asked).map(|commit| (commit, found.id));
+        Ok(found.target())
     }
 
     /// Whether `wanted` is published and, as far as this poll looks, as it was written.
@@ -275,8 +281,12 @@ impl Engine {
         let old = self.link.current();
         let store = self.prepare(afresh, cancel).await?;
         let (source, keyring) = (&mut self.source, &self.keyring);
-        let store = self.fetcher.fetch(source, store, wanted, keyring, &self.config.repo, cancel).await?;
-        let store = self.verify(store, wanted, old, cancel).await?;
+        // A tag brings its commit along.
+        let object = self.tag.filter(|(commit, _)| *commit == wanted).map_or(wanted, |(_, tag)| tag);
+        let store = self.fetcher.fetch(source, store, object, keyring, &self.config.repo, cancel).await?;
+        // What a roll-back leads to was looked at when it was published.
+        let known = wanted != self.followed && self.orders.was_published(wanted);
+        let store = if known { store } else { self.verify(store, object, old, cancel).await? };
         let mut made = self.check_out(store, wanted, cancel).await?;
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;

@@ -185,6 +185,11 @@ impl Orders {
         earlier.take(keep).collect()
     }
 
+    /// Whether `commit` is one of the earlier publications that are remembered.
+    pub(crate) fn was_published(&self, commit: ObjectId) -> bool {
+        self.lock().saved.history.contains(&Hash(commit))
+    }
+
     /// Stays at a commit: one given by its hash or the beginning of a known one, or the one that is
     /// published. Gives it, and what was pinned before.
     pub(crate) fn pin(&self, which: Option<&str>) -> Result<(ObjectId, Option<ObjectId>), String> {
