@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     layout: Layout,
     link: Link,
     source: Source,
+    /// Of the TLS files that `source` was made with.
+    tls: Option<u64>,
     fetcher: Fetcher,
     keyring: Keyring,
     hooks: Hooks,
@@ -82,6 +84,7 @@ impl Engine {
         metrics: Metrics,
     ) -> Result<Self, SyncError> {
         let fetcher = Fetcher::new(Arc::clone(&config), metrics.clone());
+        let tls = fetcher.tls_state(&config.repo);
         let source = fetcher.source(&config.repo)?;
         let link = Link::new(&layout, &config.link).shaped(
             config.publish,
@@ -96,6 +99,7 @@ impl Engine {
             layout,
             link,
             source,
+            tls,
             fetcher,
             keyring,
             hooks,
@@ -139,6 +143,7 @@ impl Engine {
             return Ok(Report { commit, news: None, changed: false, settled: true });
         }
         self.keyring.refresh(cancel).await?;
+        self.trust_anew();
         self.source.log_in(&self.keyring, &self.config.repo);
         self.followed = self.resolve(cancel).await?;
         let (wanted, held) = self.orders.decide(self.followed);
@@ -169,6 +174,24 @@ impl Engine {
         self.after(&updated);
         held()?;
         Ok(self.report(&updated))
+    }
+
+    /// Takes in certificates and keys that changed. While new ones can't be read, the old ones count.
+    fn trust_anew(&mut self) {
+        let now = self.fetcher.tls_state(&self.config.repo);
+        if now == self.tls {
+            return;
+        }
+        match self.fetcher.source(&self.config.repo) {
+            Ok(source) => {
+                tracing::info!("certificates changed on disk; using the new ones");
+                self.source = source;
+                self.tls = now;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "changed certificates can't be used; the old ones count until they can");
+            }
+        }
     }
 
     fn report(&self, updated: &Updated) -> Report {
