@@ -8,7 +8,6 @@ use super::Config;
 use super::settings::{Settings, TargetSettings};
 use super::text;
 use crate::explain::{Check, compare};
-use crate::family::Family;
 use crate::jmx::number::Number;
 use crate::jmx::object_name::ObjectName;
 use crate::mapping::Problem;
@@ -86,7 +85,7 @@ pub fn check(case: &Case, config: &Config) -> Check {
 pub(super) fn families<'t>(
     settings: &Settings,
     values: impl Iterator<Item = &'t str>,
-) -> (Vec<Family>, Vec<String>) {
+) -> (Vec<SharedFamily>, Vec<String>) {
     let labels = settings.targets.first().map_or(&[][..], |TargetSettings { labels, .. }| labels);
     let mut page = Page::new(settings.collection.name_style);
     let mut failed = Vec::new();
@@ -115,7 +114,7 @@ pub(super) fn families<'t>(
             Err(error) => failed.push(error.to_string()),
         }
     }
-    (page.finish(), failed)
+    (page.finish_shared(), failed)
 }
 
 /// A value taken apart.
