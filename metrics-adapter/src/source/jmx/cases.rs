@@ -75,7 +75,6 @@ pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
 pub fn check(case: &Case, config: &Config) -> Check {
     let values = case.values.iter().map(String::as_str);
     let (families, failed) = families(&config.settings, values);
-    let families: Vec<SharedFamily> = families.into_iter().map(SharedFamily::from).collect();
     let text = text::write(&families.iter().collect::<Vec<_>>());
     let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
     compare(&samples.chain(failed).collect::<Vec<_>>(), &case.expect)
