@@ -66,6 +66,7 @@ check-scripts: ## shellcheck
 
 check-units: ## unit, property, process and documentation tests
 	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
+	cargo test --locked --package gitsync --features openpgp --test verify -- --include-ignored
 
 check-manual: build ## manual pages and completions
 	@.ci/manual

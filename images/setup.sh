@@ -34,7 +34,7 @@ needs() {
       'chromium|chromium-browser=chromium' 'chromedriver|chromium.chromedriver=chromium-driver' \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
       /usr/share/java/jolokia-core.jar=libjolokia-core-java \
-      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
+      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client gpg=gnupg '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
       apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
       memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java rabbitmqctl=rabbitmq-server \
         /usr/share/activemq/bin/activemq.jar=activemq prometheus-nginx-exporter=prometheus-nginx-exporter \

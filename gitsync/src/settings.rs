@@ -61,6 +61,19 @@ const SETTINGS: &[Setting] = &[
     )
     .extra_env(&["GIT_SYNC_LINK"])
     .group(WHERE),
+    text("publish", "MODE", "symlink, exchange (a real directory, exchanged in one step) or copy-once")
+        .default("symlink")
+        .group(WHERE),
+    text("subpath", "DIR", "Publish only this folder of the repository").default("").group(WHERE),
+    text("strip", "WHAT", "Leave out of the published tree: none, git or dotfiles (but for .well-known)")
+        .default("none")
+        .group(WHERE),
+    text("file-times", "WHICH", "Times of published files: checkout, or commit (the same everywhere)")
+        .default("checkout")
+        .group(WHERE),
+    Setting::list("precompress", "KINDS", "Make compressed siblings for web servers: gz, br, zst")
+        .env_separator(Some(','))
+        .group(WHERE),
     text("touch-file", "FILE", "Touched after each change and the first success")
         .default("")
         .extra_env(&["GIT_SYNC_TOUCH_FILE"])
@@ -74,6 +87,9 @@ const SETTINGS: &[Setting] = &[
         .group(WHERE),
     text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays")
         .default("0s")
+        .group(WHERE),
+    text("keep", "N", "Replaced checkouts that stay whatever their age, to roll back to")
+        .default("0")
         .group(WHERE),
     text("reuse", "MODE", "Reuse unchanged files of the last checkout: auto, reflink, hardlink or off")
         .default("off")
@@ -123,9 +139,13 @@ const SETTINGS: &[Setting] = &[
     text("push-webhook-window", "DURATION", "Age of a signed time, and memory for repeated deliveries")
         .default("5m")
         .group(PUSH),
-    text("api-token-file", "FILE", "Take POST /sync with such a bearer token; one per line, read each time")
-        .default("")
-        .group(PUSH),
+    text(
+        "api-token-file",
+        "FILE",
+        "Take POST /sync, /rollback, /pin with such a bearer token; one per line, read each time",
+    )
+    .default("")
+    .group(PUSH),
     text("exechook-command", "PROGRAM", "Program run after publication")
         .default("")
         .extra_env(&["GIT_SYNC_EXECHOOK_COMMAND"])
@@ -147,6 +167,22 @@ const SETTINGS: &[Setting] = &[
         .group(HOOKS),
     switch("pre-publish-exechook-async", "Don't wait for that program, as kubernetes/git-sync does")
         .group(HOOKS),
+    text("verify", "WHICH", "Publish only what is signed: off, head or all-new").default("off").group(HOOKS),
+    text(
+        "verify-allowed-signers-file",
+        "FILE",
+        "SSH keys whose signatures count (ssh-keygen's ALLOWED SIGNERS)",
+    )
+    .default("")
+    .group(HOOKS),
+    text("verify-openpgp-keyring", "FILE", "OpenPGP keys whose signatures count, armored or not")
+        .default("")
+        .group(HOOKS),
+    text("probe-url", "URL", "Asked after publication; without a good answer the commit before comes back")
+        .default("")
+        .group(HOOKS),
+    text("probe-timeout", "DURATION", "Time for a good answer (200 to 399)").default("10s").group(HOOKS),
+    text("probe-delay", "DURATION", "Pause before the first question").default("0s").group(HOOKS),
     text("webhook-url", "URL", "Request sent after publication")
         .default("")
         .extra_env(&["GIT_SYNC_WEBHOOK_URL"])

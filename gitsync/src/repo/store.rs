@@ -393,9 +393,13 @@ fn empty_root(layout: &Layout, keep: Option<ObjectId>) -> Result<(), RepoError> 
     for path in list(root)? {
         let leads_there = kept.as_ref().is_some_and(|kept| {
             fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink())
-                && path.canonicalize().is_ok_and(|target| target == *kept)
+                && path.canonicalize().is_ok_and(|target| {
+                    // Also to a folder in it, or to a shaped copy beside it.
+                    target.starts_with(kept)
+                        || target.starts_with(layout.shaped(keep.unwrap_or(ObjectId::ZERO)))
+                })
         });
-        if leads_there || (kept.is_some() && path == layout.worktrees()) {
+        if layout.spares(&path) || leads_there || (kept.is_some() && path == layout.worktrees()) {
             continue;
         }
         tracing::info!(path = %path.display(), "removing what is no part of a repository of ours");
