@@ -21,6 +21,9 @@ use rustls::{ClientConfig, RootCertStore};
 pub use proxy::{Connector, Proxies, Stream};
 pub use rustls;
 
+/// Bytes that a connection holds of an answer at once, its head included. A kept connection keeps this much.
+const MAX_BUFFER: usize = 128 << 10;
+
 /// A request body: whole or streamed.
 pub type RequestBody = BoxBody<Bytes, io::Error>;
 /// The pooled client.
@@ -122,5 +125,8 @@ pub fn client_via(tls: ClientConfig, connect: Duration, proxies: Proxies) -> Cli
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector);
-    LegacyClient::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https)
+    LegacyClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .http1_max_buf_size(MAX_BUFFER)
+        .build(https)
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use gitsync::{Config, Shutdown, run};
 
+// A program of its own listens for its own signals.
+#[allow(clippy::disallowed_methods, clippy::large_futures)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(repository), Some(folder)) = (arguments.next(), arguments.next()) else {

@@ -324,7 +324,7 @@ mod tests {
         let mut config = config(
             r#"core.sshCommand:ssh,http.postBuffer:1,"http.https://h/.sslVerify":no,gc.auto:0,credential.helper:x"#,
         );
-        assert_eq!(config.apply_git_settings().unwrap(), ["core.sshcommand", "credential.helper"]);
+        assert_eq!(config.apply_git_settings().unwrap(), ["core.sshcommand", "credential.helper (x)"]);
         for text in ["http.sslVerify:perhaps", "core.eol:cr", "protocol.file.allow:maybe"] {
             assert!(self::config(text).apply_git_settings().is_err(), "{text}");
         }
@@ -339,5 +339,33 @@ mod tests {
         let strict = config("protocol.allow:never,protocol.https.allow:always,protocol.ssh.allow:user");
         assert!(!strict.allows("http", false) && strict.allows("https", true));
         assert!(strict.allows("ssh", false) && !strict.allows("ssh", true));
+    }
+
+    #[test]
+    fn credential_helpers() {
+        let of = |values: &[&str]| {
+            let mut git = GitConfig::default();
+            git.add(values.iter().map(|v| ("credential.helper".to_owned(), (*v).to_owned())).collect());
+            helpers(&git)
+        };
+        let found =
+            of(&["cache --timeout=5", "store --file=/a", "store --file /b", "!echo password=x", "store -x"]);
+        assert_eq!(found.stores, [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(found.others, ["credential.helper (!echo)", "credential.helper (store -x)"]);
+        assert_eq!(of(&["store --file=/a", "", "store --file=/b"]).stores, [PathBuf::from("/b")]);
+        assert_eq!(of(&["manager", ""]), Helpers::default());
+    }
+
+    #[test]
+    fn low_speed_needs_both() {
+        let of = |pairs: &[(&str, &str)]| {
+            let mut git = GitConfig::default();
+            git.add(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
+            git.http_options(None).map(|options| options.low_speed)
+        };
+        let both = [("http.lowspeedlimit", "1000"), ("http.lowspeedtime", "30")];
+        assert_eq!(of(&both), Ok(Some((1_000, Duration::from_secs(30)))));
+        assert_eq!(of(&both[..1]), Ok(None));
+        assert!(of(&[("http.lowspeedlimit", "fast")]).is_err());
     }
 }

@@ -106,6 +106,11 @@ fn start(invocation: &Invocation, mut config: Config) -> ExitCode {
     if settings.text("git").is_some_and(|git| git != "git") {
         tracing::warn!("--git is ignored: no git program is run");
     }
+    for variable in ["GIT_SSH_COMMAND", "GIT_SSH", "GIT_PROXY_COMMAND"] {
+        if std::env::var_os(variable).is_some_and(|value| !value.is_empty()) {
+            tracing::warn!(variable, "this variable is ignored: no ssh or proxy program is run");
+        }
+    }
     let options = Options { threads: 1, deadline: Duration::from_millis(900) };
     run(options, |shutdown| async move {
         let trigger = Trigger::default();
