@@ -36,6 +36,14 @@ const m=d.querySelector('main');if(m){document.querySelector('main').replaceWith
 document.getElementById('live').textContent='live'}catch{document.getElementById('live').textContent='not reachable'}}\
 setTimeout(tick,2000)}setTimeout(tick,2000)";
 
+/// The token stays in the page; it is neither stored nor part of any address.
+const CALLS: &str = "\
+for(const b of document.querySelectorAll('[data-call]'))b.addEventListener('click',async e=>{e.preventDefault();\
+const o=document.getElementById('said');o.textContent='…';try{const r=await fetch(b.dataset.call,{method:'POST',\
+headers:{Authorization:'Bearer '+document.getElementById('token').value}});const d=await r.json();\
+o.textContent=r.status+' '+[d.status,d.message,d.error,d.new,d.not_followed].filter(Boolean).join(': ')}\
+catch(x){o.textContent=String(x)}});";
+
 const SEARCH: &str =
     "<input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\">";
 
@@ -68,9 +76,20 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
     for section in &status.sections {
         write_section(&mut html, section);
     }
+    html.push_str("</main>");
+    if !status.calls.is_empty() {
+        html.push_str(
+            "<section><h2>Act</h2><form><input id=\"token\" type=\"password\" autocomplete=\"off\" \
+             aria-label=\"Token\" placeholder=\"Token\">",
+        );
+        for (label, path) in &status.calls {
+            let _ = write!(html, "<button data-call=\"{}\">{}</button> ", escape(path), escape(label));
+        }
+        let _ = write!(html, "<p id=\"said\" role=\"status\"></p></form></section><script>{CALLS}</script>");
+    }
     let _ = write!(
         html,
-        "</main><footer><a href=\"/metrics\">/metrics</a> · <a href=\"/readyz\">/readyz</a> · \
+        "<footer><a href=\"/metrics\">/metrics</a> · <a href=\"/readyz\">/readyz</a> · \
          <a href=\"/livez\">/livez</a> · <a href=\"/status.json\">/status.json</a></footer>\
          <script>{SCRIPT}</script></body></html>"
     );

@@ -46,8 +46,8 @@ pub(super) fn tag(data: &[u8]) -> Option<Signed> {
         b"-----BEGIN PGP MESSAGE-----",
         b"-----BEGIN SSH SIGNATURE-----",
     ];
-    let lines = memchr::memchr_iter(b'\n', data).map(|at| at + 1);
-    let at = lines.filter(|at| starts.iter().any(|start| data[*at..].starts_with(start))).last()?;
+    let mut lines = memchr::memchr_iter(b'\n', data).map(|at| at + 1);
+    let at = lines.rfind(|at| starts.iter().any(|start| data[*at..].starts_with(start)))?;
     let (payload, signature) = data.split_at(at);
     let end = memchr::memmem::find(payload, b"\n\n").unwrap_or(payload.len());
     let time = time(&payload[..end], b"tagger ");
