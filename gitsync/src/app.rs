@@ -47,6 +47,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 /// As [`run`].
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
     let mut config = config;
+    for reason in &config.passed_over {
+        tracing::warn!(reason, "a setting is left out of account");
+    }
     for key in config.apply_git_settings().map_err(Error::Setup)? {
         tracing::warn!(key, "this git setting means nothing here; it is ignored");
     }

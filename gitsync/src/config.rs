@@ -82,6 +82,8 @@ pub struct Config {
     pub transport: crate::transport::HttpOptions,
     /// Keys and known hosts of SSH remotes.
     pub ssh: crate::ssh::Options,
+    /// Settings that were given and left out of account, with the reason; logged at start.
+    pub passed_over: Vec<String>,
 }
 
 /// What to do about submodules.
@@ -175,6 +177,8 @@ pub struct Credentials {
     pub askpass_url: Option<String>,
     /// Cookies in the Netscape format.
     pub cookie_file: Option<PathBuf>,
+    /// Files in the format of `git credential-store`, read before every attempt; may be missing.
+    pub stores: Vec<PathBuf>,
     /// A GitHub App.
     pub github_app: Option<App>,
 }
@@ -231,6 +235,7 @@ impl Config {
             tidy: Tidy::WhenDue,
             transport: crate::transport::HttpOptions::default(),
             ssh: crate::ssh::Options::default(),
+            passed_over: Vec::new(),
         }
     }
 }

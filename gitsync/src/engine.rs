@@ -527,6 +527,7 @@ impl Engine {
             }
             let reused = match options.sparse {
                 Some(_) => None,
+                None if store.endings().links_as_files => None,
                 None => store.reuse_checkout(commit, base, how, &cancel).transpose(),
             };
             let stats = match reused.unwrap_or_else(|| store.make_checkout(commit, &options, &cancel)) {

@@ -3,7 +3,7 @@
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
-use common::config::{ConfigError, ListenAddr, Settings};
+use common::config::{ConfigError, ListenAddr, Origin, Settings};
 use common::secret::SecretString;
 
 use crate::auth::git_config;
@@ -61,9 +61,16 @@ impl Config {
         config.stale_worktree_timeout = settings.value("stale-worktree-timeout")?;
         times(settings, &mut config)?;
         config.one_time = settings.value("one-time")?;
+        // Used before there is a configuration, but to be refused like the others.
+        settings.value::<i64>("verbose")?;
+        settings.value::<i64>("v")?;
         failures(settings, &mut config)?;
         config.sync_on_signal = signal(settings)?;
         config.hooks = hooks(settings)?;
+        config.credentials = credentials(settings, &config.repo, from_url, &mut config.passed_over)?;
+        if let Some(filter) = text(settings, "filter") {
+            config.passed_over.push(format!("--filter={filter}: everything is fetched, see the manual"));
+        }
         config.verification = verification(settings, config.depth)?;
         config.probe = probe(settings, config.sync_timeout)?;
         let keep: i64 = settings.value("keep")?;
@@ -71,7 +78,6 @@ impl Config {
             .ok()
             .filter(|keep| *keep <= MOST_KEPT)
             .ok_or_else(|| settings.invalid("keep", "must be 0 to 1000"))?;
-        config.credentials = credentials(settings, &config.repo, from_url)?;
         config.http = http(settings)?;
         config.triggers = crate::trigger::Triggers::from_settings(settings)?;
         config.reuse = match settings.text("reuse").unwrap_or_default() {
@@ -402,6 +408,7 @@ fn credentials(
     settings: &Settings,
     repo: &str,
     from_url: Option<(String, SecretString)>,
+    passed_over: &mut Vec<String>,
 ) -> Result<Credentials, ConfigError> {
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     let username = text(settings, "username");
@@ -427,15 +434,21 @@ fn credentials(
         by_url.push(credential(repo, &user, Password::Value(password)));
     }
     for text in settings.list::<String>("credential")? {
-        let parsed =
-            store::parse(&text).map_err(|error| settings.invalid("credential", &error.to_string()))?;
-        by_url.extend(parsed);
+        match store::parse(&text) {
+            Ok(parsed) => by_url.extend(parsed),
+            // kubernetes/git-sync goes on without it, so a pod that runs there must start here.
+            Err(error) if matches!(settings.origin("credential"), Some(Origin::Environment(_))) => {
+                passed_over.push(format!("GITSYNC_CREDENTIAL: {error}"));
+            }
+            Err(error) => return Err(settings.invalid("credential", &error.to_string())),
+        }
     }
     Ok(Credentials {
         by_url,
         askpass_url: text(settings, "askpass-url").map(str::to_owned),
         cookie_file: settings.value::<bool>("cookie-file")?.then(|| PathBuf::from(COOKIE_FILE)),
         github_app: github_app(settings, username.is_some())?,
+        stores: Vec::new(),
     })
 }
 
@@ -490,7 +503,11 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, Co
 fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
     let (metrics, pprof) = (settings.value("http-metrics")?, settings.value("http-pprof")?);
     let events = settings.value("http-events")?;
-    match settings.optional::<ListenAddr>("http-bind")? {
+    let bind = settings.optional::<ListenAddr>("http-bind").map_err(|error| match error {
+        ConfigError::Value { place, reason } => ConfigError::Conflict(format!("{place}: {reason}")),
+        other => other,
+    })?;
+    match bind {
         Some(bind) => Ok(Some(Http { bind, metrics, pprof, events })),
         None if metrics => Err(ConfigError::Conflict("--http-metrics needs --http-bind".to_owned())),
         None if events => Err(ConfigError::Conflict("--http-events needs --http-bind".to_owned())),

@@ -40,7 +40,7 @@ const SETTINGS: &[Setting] = &[
         .default("1")
         .extra_env(&["GIT_SYNC_DEPTH"])
         .group(WHAT),
-    text("filter", "SPEC", "Partial-clone filter; a hint, the published tree is the same")
+    text("filter", "SPEC", "Partial-clone filter; accepted, but everything is fetched")
         .default("")
         .group(WHAT),
     text("submodules", "MODE", "recursive, shallow (first level only) or off")
@@ -222,7 +222,7 @@ const SETTINGS: &[Setting] = &[
         .extra_env(&["GIT_SYNC_PASSWORD"])
         .hidden()
         .group(LOGIN),
-    text("__env__GITSYNC_PASSWORD", "PASSWORD", "Same as the variable").default("").hidden(),
+    text("__env__GITSYNC_PASSWORD", "PASSWORD", "Same as the variable").default("").hidden().only_extra_env(),
     text("password-file", "FILE", "File with the password, read before every attempt")
         .default("")
         .extra_env(&["GIT_SYNC_PASSWORD_FILE"])
@@ -233,6 +233,7 @@ const SETTINGS: &[Setting] = &[
         "Credentials for other URLs: url, username, password or password-file",
     )
     .env_separator(None)
+    .gathers()
     .group(LOGIN),
     Setting::list(
         "ssh-key-file",
@@ -262,7 +263,10 @@ const SETTINGS: &[Setting] = &[
         .default("https://api.github.com/")
         .group(LOGIN),
     text("github-app-private-key", "PEM", "Private key of the GitHub App").default("").secret().group(LOGIN),
-    text("__env__GITSYNC_GITHUB_APP_PRIVATE_KEY", "PEM", "Same as the variable").default("").hidden(),
+    text("__env__GITSYNC_GITHUB_APP_PRIVATE_KEY", "PEM", "Same as the variable")
+        .default("")
+        .hidden()
+        .only_extra_env(),
     text("github-app-private-key-file", "FILE", "File with that key").default("").group(LOGIN),
     text("github-app-application-id", "N", "Application id").default("0").group(LOGIN),
     text("github-app-client-id", "ID", "Client id, instead of the application id").default("").group(LOGIN),
@@ -278,7 +282,10 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_GIT_CONFIG"])
         .group(OTHER),
-    Setting::list("git-config-add", "PAIR", "One more setting as key:value").env_separator(None).group(OTHER),
+    Setting::list("git-config-add", "PAIR", "One more setting as key:value")
+        .env_separator(None)
+        .only_extra_env()
+        .group(OTHER),
     text("git-gc", "MODE", "Tidying of the object store: always, auto, aggressive or off")
         .default("always")
         .extra_env(&["GIT_SYNC_GIT_GC"])
@@ -301,22 +308,40 @@ const SETTINGS: &[Setting] = &[
         .group(OTHER),
     switch("man", "Print the manual and leave").group(OTHER),
     // Deprecated ones.
-    text("branch", "BRANCH", "Use --ref").default("").extra_env(&["GIT_SYNC_BRANCH"]).hidden(),
-    text("rev", "REV", "Use --ref").default("").extra_env(&["GIT_SYNC_REV"]).hidden(),
-    text("dest", "PATH", "Use --link").default("").extra_env(&["GIT_SYNC_DEST"]).hidden(),
-    text("wait", "SECONDS", "Use --period").default("0").extra_env(&["GIT_SYNC_WAIT"]).hidden(),
-    text("timeout", "SECONDS", "Use --sync-timeout").default("0").extra_env(&["GIT_SYNC_TIMEOUT"]).hidden(),
+    text("branch", "BRANCH", "Use --ref")
+        .default("")
+        .extra_env(&["GIT_SYNC_BRANCH"])
+        .hidden()
+        .only_extra_env(),
+    text("rev", "REV", "Use --ref").default("").extra_env(&["GIT_SYNC_REV"]).hidden().only_extra_env(),
+    text("dest", "PATH", "Use --link").default("").extra_env(&["GIT_SYNC_DEST"]).hidden().only_extra_env(),
+    text("wait", "SECONDS", "Use --period")
+        .default("0")
+        .extra_env(&["GIT_SYNC_WAIT"])
+        .hidden()
+        .only_extra_env(),
+    text("timeout", "SECONDS", "Use --sync-timeout")
+        .default("0")
+        .extra_env(&["GIT_SYNC_TIMEOUT"])
+        .hidden()
+        .only_extra_env(),
     text("max-sync-failures", "N", "Use --max-failures")
         .default("0")
         .extra_env(&["GIT_SYNC_MAX_SYNC_FAILURES"])
-        .hidden(),
+        .hidden()
+        .only_extra_env(),
     text("sync-hook-command", "PROGRAM", "Use --exechook-command")
         .default("")
         .extra_env(&["GIT_SYNC_HOOK_COMMAND"])
-        .hidden(),
-    text("change-permissions", "N", "Gone").default("0").extra_env(&["GIT_SYNC_PERMISSIONS"]).hidden(),
-    switch("ssh", "No effect").hidden(),
-    text("v", "N", "Use --verbose").default("-1").hidden(),
+        .hidden()
+        .only_extra_env(),
+    text("change-permissions", "N", "Gone")
+        .default("0")
+        .extra_env(&["GIT_SYNC_PERMISSIONS"])
+        .hidden()
+        .only_extra_env(),
+    switch("ssh", "No effect").hidden().only_extra_env(),
+    text("v", "N", "Use --verbose").default("-1").hidden().only_extra_env(),
 ];
 
 /// Deprecated flags and what to say instead.

@@ -257,6 +257,7 @@ fn has_content(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> bool {
     };
     match entry.mode {
         Mode::Submodule => meta.is_dir(),
+        Mode::Symlink if content.attributes.links_as_files() => meta.is_file() && is(fs::read(&path)),
         Mode::Symlink => {
             meta.is_symlink() && is(fs::read_link(&path).map(|t| t.as_os_str().as_bytes().to_vec()))
         }
@@ -277,7 +278,7 @@ fn restore(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> Result<(), 
     if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
         remove_any(&path).map_err(RepoError::io("removing", &path))?;
     }
-    if entry.mode == Mode::Symlink {
+    if entry.mode == Mode::Symlink && !content.attributes.links_as_files() {
         let target = PathBuf::from(std::ffi::OsStr::from_bytes(&blob));
         return common::fs::replace_symlink(&path, &target).map_err(RepoError::io("creating", &path));
     }
