@@ -28,12 +28,28 @@ pub struct Status {
     /// What machines read: any JSON, in `/status.json` only.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub details: serde_json::Value,
+    /// Buttons: a label and the path that is sent a POST with the bearer token from the page's field.
+    #[serde(skip)]
+    pub calls: Vec<(&'static str, &'static str)>,
 }
 
 impl Status {
     /// A page with a headline only.
     pub fn new(health: Health, headline: impl Into<String>) -> Self {
-        Self { headline: headline.into(), health, sections: Vec::new(), details: serde_json::Value::Null }
+        Self {
+            headline: headline.into(),
+            health,
+            sections: Vec::new(),
+            details: serde_json::Value::Null,
+            calls: Vec::new(),
+        }
+    }
+
+    /// Adds a button; see [`Status::calls`].
+    #[must_use]
+    pub fn call(mut self, label: &'static str, path: &'static str) -> Self {
+        self.calls.push((label, path));
+        self
     }
 
     /// Sets what machines read.

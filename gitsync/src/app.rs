@@ -92,6 +92,9 @@ async fn serve(
         Api::new(config, config.sync_timeout + config.sync_timeout, control, orders, metrics.clone())
     });
     let apart = config.triggers.listen.as_ref();
+    if config.triggers.token_file.is_some() && apart.is_none() {
+        view.allow_steering();
+    }
     if let Some(http) = &config.http {
         endpoint::start(http, registry, view, api.as_ref().filter(|_| apart.is_none()), workers).await?;
     }
@@ -145,6 +148,7 @@ impl Loop {
         loop {
             let started = Instant::now();
             self.progress.begin();
+            self.view.pausing(None);
             let result = self.attempt(shutdown).await;
             if shutdown.is_triggered() {
                 return Ok(());
@@ -155,6 +159,7 @@ impl Loop {
             match (next, result) {
                 (Next::Wait(pause), _) => {
                     let pause = spread(pause, self.config.jitter, random());
+                    self.view.pausing(Some(pause));
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.trigger.0.notified() => tracing::debug!("woken up"),
@@ -208,13 +213,14 @@ impl Loop {
 
     fn account(&mut self, result: &Result<crate::engine::Report, SyncError>, started: Instant) -> Next {
         let took = started.elapsed();
+        let phases = self.engine.take_phases();
         match result {
             Ok(report) => {
                 let first = !self.schedule.has_succeeded();
                 let status = if report.changed || first { Status::Success } else { Status::Noop };
                 let next = self.schedule.after(Outcome::Success { settled: report.settled });
                 self.metrics.sync(status, took, 0);
-                self.view.success(report.commit, status, took);
+                self.view.success(report.commit, status, took, phases);
                 if let Some(news) = report.news.as_ref().filter(|_| status == Status::Success) {
                     self.view.tell(news);
                 }
@@ -241,7 +247,7 @@ impl Loop {
                     _ => "error syncing repo, will retry",
                 };
                 self.metrics.sync(Status::Error, took, failures);
-                self.view.failure(&text, failures, took);
+                self.view.failure(&text, failures, took, phases);
                 self.errors.write(message, &text, failures);
                 if is_known {
                     tracing::debug!(error = %text, "nothing new");

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::repo::{
     between, has_stale, mark_replaced,
 };
 use crate::submodule;
+use crate::view::Phases;
 
 /// Files looked at for changes in one poll: about half a millisecond of `lstat`.
 const PATROL_FILES: usize = 500;
@@ -68,6 +69,8 @@ pub(crate) struct Engine {
     first: bool,
     /// Checkouts whose files were written by this process, the newest last.
     made: Vec<ObjectId>,
+    /// What the running attempt spent its time on.
+    phases: Phases,
 }
 
 /// Checkouts that are remembered.
@@ -114,8 +117,18 @@ impl Engine {
             packs: 0,
             first: true,
             made: Vec::new(),
+            phases: Phases::new(),
         };
         Ok(engine)
+    }
+
+    /// What the last attempt spent its time on.
+    pub(crate) fn take_phases(&mut self) -> Phases {
+        std::mem::take(&mut self.phases)
+    }
+
+    fn spent(&mut self, phase: &'static str, since: Instant) {
+        self.phases.push((phase, since.elapsed()));
     }
 
     /// The commit that consumers see, if what they see is whole.
@@ -145,7 +158,9 @@ impl Engine {
         self.keyring.refresh(cancel).await?;
         self.trust_anew();
         self.source.log_in(&self.keyring, &self.config.repo);
+        let asked = Instant::now();
         self.followed = self.resolve(cancel).await?;
+        self.spent("ask", asked);
         let (wanted, held) = self.orders.decide(self.followed);
         self.metrics.not_followed(self.orders.reason().is_some());
         let failed = held.filter(|held| held.failed);
@@ -302,17 +317,22 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<Updated, SyncError> {
         let old = self.link.current();
+        let begun = Instant::now();
         let store = self.prepare(afresh, cancel).await?;
         let (source, keyring) = (&mut self.source, &self.keyring);
         // A tag brings its commit along.
         let object = self.tag.filter(|(commit, _)| *commit == wanted).map_or(wanted, |(_, tag)| tag);
         let store = self.fetcher.fetch(source, store, object, keyring, &self.config.repo, cancel).await?;
         // What a roll-back leads to was looked at when it was published.
+        self.spent("fetch", begun);
+        let begun = Instant::now();
         let known = wanted != self.followed && self.orders.was_published(wanted);
         let store = if known { store } else { self.verify(store, object, old, cancel).await? };
         let mut made = self.check_out(store, wanted, cancel).await?;
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
+        self.spent("check out", begun);
+        let begun = Instant::now();
         let published = self.link.leads_to(&self.layout, commit);
         let on_trial = self.probe.is_some() && (!published || self.orders.is_on_trial(commit));
         let old = if on_trial { self.orders.begin_trial(commit, old) } else { old };
@@ -341,12 +361,15 @@ impl Engine {
                 known
             }
         };
+        self.spent("publish", begun);
+        let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
         self.tidy(made.store, commit, cancel).await;
         let link = self.link.clone();
         self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
+        self.spent("tidy", begun);
         Ok(Updated { commit, changed, news: Some(news) })
     }
 

@@ -34,6 +34,10 @@ struct State {
     succeeded: bool,
     serving: bool,
     orders: Option<Orders>,
+    /// When the next attempt begins by itself.
+    next: Option<SystemTime>,
+    /// Whether the page itself can be used to give orders.
+    steers: bool,
 }
 
 #[derive(Debug)]
@@ -42,7 +46,14 @@ struct Attempt {
     took: Duration,
     status: Status,
     text: String,
+    phases: Phases,
 }
+
+/// What an attempt spent its time on.
+pub(crate) type Phases = Vec<(&'static str, Duration)>;
+
+/// In the order they come; each has a chart.
+const PHASES: &[&str] = &["ask", "fetch", "check out", "publish", "tidy"];
 
 impl View {
     pub(crate) fn new(repo: &str, reference: &str, link: &Path) -> Self {
@@ -59,6 +70,8 @@ impl View {
                 succeeded: false,
                 serving: false,
                 orders: None,
+                next: None,
+                steers: false,
             })),
             Arc::default(),
         )
@@ -68,6 +81,16 @@ impl View {
     pub(crate) fn with_orders(self, orders: Orders) -> Self {
         self.lock().orders = Some(orders);
         self
+    }
+
+    /// The page gets buttons.
+    pub(crate) fn allow_steering(&self) {
+        self.lock().steers = true;
+    }
+
+    /// The next attempt begins after `pause`, unless somebody asks for one before.
+    pub(crate) fn pausing(&self, pause: Option<Duration>) {
+        self.lock().next = pause.and_then(|pause| SystemTime::now().checked_add(pause));
     }
 
     /// Publications as they come.
@@ -87,7 +110,7 @@ impl View {
         state.published = Some((commit, SystemTime::now()));
     }
 
-    pub(crate) fn success(&self, commit: ObjectId, status: Status, took: Duration) {
+    pub(crate) fn success(&self, commit: ObjectId, status: Status, took: Duration, phases: Phases) {
         let mut state = self.lock();
         let now = SystemTime::now();
         if state.published.is_none_or(|(old, _)| old != commit) {
@@ -98,14 +121,20 @@ impl View {
         state.error = None;
         state.succeeded = true;
         state.serving = true;
-        state.note(Attempt { ended: now, took, status, text: short(commit) });
+        state.note(Attempt { ended: now, took, status, text: short(commit), phases });
     }
 
-    pub(crate) fn failure(&self, error: &str, failures: u32, took: Duration) {
+    pub(crate) fn failure(&self, error: &str, failures: u32, took: Duration, phases: Phases) {
         let mut state = self.lock();
         state.failures = failures;
         state.error = Some(error.to_owned());
-        state.note(Attempt { ended: SystemTime::now(), took, status: Status::Error, text: error.to_owned() });
+        state.note(Attempt {
+            ended: SystemTime::now(),
+            took,
+            status: Status::Error,
+            text: error.to_owned(),
+            phases,
+        });
     }
 
     /// Whether consumers have something to read.
@@ -162,6 +191,10 @@ impl View {
             facts.push(("Failures in a row", Cell::new(Health::Bad, state.failures.to_string())));
             facts.push(("Last error", Cell::new(Health::Bad, error.clone())));
         }
+        if let Some(next) = state.next {
+            let left = next.duration_since(SystemTime::now()).unwrap_or_default();
+            facts.push(("Next attempt", format!("in {} s", left.as_secs_f64().ceil()).into()));
+        }
         let seconds = state.attempts.iter().map(|attempt| Some(attempt.took.as_secs_f64() * 1e3)).collect();
         let rows = state.attempts.iter().rev().take(10).map(|attempt| {
             let health = if attempt.status == Status::Error { Health::Bad } else { Health::Good };
@@ -173,13 +206,30 @@ impl View {
                 Cell::from(attempt.text.clone()),
             ]
         });
-        common::status::Status::new(health, headline)
-            .details(news.map_or(serde_json::Value::Null, |news| news.to_json()))
+        let mut charts = vec![Chart { title: "Duration".to_owned(), unit: "ms".to_owned(), values: seconds }];
+        for name in PHASES {
+            let value = |attempt: &Attempt| {
+                let spent = attempt.phases.iter().filter(|(phase, _)| phase == name).map(|(_, took)| *took);
+                Some(spent.sum::<Duration>())
+                    .filter(|took| !took.is_zero())
+                    .map(|took| took.as_secs_f64() * 1e3)
+            };
+            let values: Vec<_> = state.attempts.iter().map(value).collect();
+            if values.iter().any(Option::is_some) {
+                charts.push(Chart { title: (*name).to_owned(), unit: "ms".to_owned(), values });
+            }
+        }
+        let mut page = common::status::Status::new(health, headline);
+        if state.steers {
+            page = page
+                .call("Sync now", "/sync?wait")
+                .call("Roll back", "/rollback")
+                .call("Pin", "/pin")
+                .call("Unpin", "/unpin");
+        }
+        page.details(news.map_or(serde_json::Value::Null, |news| news.to_json()))
             .section(Section::facts("Source", facts))
-            .section(Section::charts(
-                "Attempts",
-                vec![Chart { title: "Duration".to_owned(), unit: "ms".to_owned(), values: seconds }],
-            ))
+            .section(Section::charts("Attempts", charts))
             .section(Section::table("Last attempts", &["When", "Outcome", "Took", "What"], rows.collect()))
     }
 

@@ -106,6 +106,11 @@ fn somebody_with_the_token_rolls_back_and_pins() {
         assert_eq!(post(port, path, &[], "").unwrap().0, 401);
         assert_eq!(get(port, path).unwrap().0, 405);
     }
+    let page = get(port, "/").unwrap().1;
+    for part in ["data-call=\"/rollback\"", "data-call=\"/pin\"", "Next attempt", "check out:", "fetch:"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains(TOKEN));
     // The remote isn't needed for what is kept.
     let (bare, away) = (pushed.site.bare(), pushed.site.dir.path().join("away.git"));
     fs::rename(&bare, &away).unwrap();

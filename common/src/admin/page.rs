@@ -37,6 +37,14 @@ document.title=document.querySelector('h1').textContent+': '+main.firstElementCh
 source.onerror=()=>{live.textContent='not reachable';if(source.readyState===2)setTimeout(watch,5000)}}\
 document.addEventListener('visibilitychange',()=>{source.close();if(!document.hidden)watch()});watch()";
 
+/// The token stays in the page; it is neither stored nor part of any address.
+const CALLS: &str = "\
+for(const b of document.querySelectorAll('[data-call]'))b.addEventListener('click',async e=>{e.preventDefault();\
+const o=document.getElementById('said');o.textContent='…';try{const r=await fetch(b.dataset.call,{method:'POST',\
+headers:{Authorization:'Bearer '+document.getElementById('token').value}});const d=await r.json();\
+o.textContent=r.status+' '+[d.status,d.message,d.error,d.new,d.not_followed].filter(Boolean).join(': ')}\
+catch(x){o.textContent=String(x)}});";
+
 const SEARCH: &str =
     "<input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\">";
 
@@ -65,9 +73,20 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
         revision = escape(build.revision),
     );
     write_content(&mut html, status);
+    html.push_str("</main>");
+    if !status.calls.is_empty() {
+        html.push_str(
+            "<section><h2>Act</h2><form><input id=\"token\" type=\"password\" autocomplete=\"off\" \
+             aria-label=\"Token\" placeholder=\"Token\">",
+        );
+        for (label, path) in &status.calls {
+            let _ = write!(html, "<button data-call=\"{}\">{}</button> ", escape(path), escape(label));
+        }
+        let _ = write!(html, "<p id=\"said\" role=\"status\"></p></form></section><script>{CALLS}</script>");
+    }
     let _ = write!(
         html,
-        "</main><footer><a href=\"/metrics\">/metrics</a> · <a href=\"/readyz\">/readyz</a> · \
+        "<footer><a href=\"/metrics\">/metrics</a> · <a href=\"/readyz\">/readyz</a> · \
          <a href=\"/livez\">/livez</a> · <a href=\"/status.json\">/status.json</a></footer>\
          <script>{SCRIPT}</script></body></html>"
     );

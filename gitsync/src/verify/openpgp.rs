@@ -23,7 +23,7 @@ pub(super) fn check(keyring: &[u8], signed: &Signed) -> Result<(), Why> {
         .issuer_fingerprint()
         .iter()
         .map(|fingerprint| format!("{fingerprint:x}"))
-        .chain(signature.signature.issuer_key_id().iter().map(|id| id.to_string()))
+        .chain(signature.signature.issuer_key_id().iter().map(ToString::to_string))
         .collect();
     let name = issuers.first().cloned().unwrap_or_else(|| "an unnamed key".to_owned());
     is_strong(&signature.signature)?;
@@ -139,7 +139,7 @@ fn self_signatures(key: &SignedPublicKey) -> Vec<&Signature> {
 }
 
 fn newest<'a>(signatures: &[&'a Signature]) -> Option<&'a Signature> {
-    signatures.iter().max_by_key(|one| one.created().map(|time| time.as_secs())).copied()
+    signatures.iter().max_by_key(|one| one.created().map(pgp::types::Timestamp::as_secs)).copied()
 }
 
 /// The newest signature that binds a subkey for signing, checked in both directions.
