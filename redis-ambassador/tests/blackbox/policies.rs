@@ -106,8 +106,7 @@ fn nobody_but_the_primary_or_nobody_but_replicas() {
     let addresses = servers.addresses();
     let ambassador = servers.ambassador(&addresses, &["--read-policy", "primary-only"]);
     assert_eq!(shares(&ambassador, &addresses, 50), [0.0]);
-    let flags = ["--read-policy", "replica-only", "--failover-wait", "500ms"];
-    let ambassador = servers.ambassador(&addresses, &flags);
+    let ambassador = servers.ambassador(&addresses, &["--read-policy", "replica-only"]);
     let mut client = ambassador.client();
     // What was written is read back, from the replica, once it is there.
     for round in 0..20 {
@@ -121,6 +120,9 @@ fn nobody_but_the_primary_or_nobody_but_replicas() {
     let primary = servers.primary.address();
     eventually("all are counted", || read_by(&ambassador, &addresses[0]) == 40.0);
     assert_eq!(read_by(&ambassador, &primary), 0.0);
+    let flags = ["--read-policy", "replica-only", "--failover-wait", "300ms"];
+    let ambassador = servers.ambassador(&addresses, &flags);
+    let mut client = ambassador.client();
     servers.replicas[0].kill();
     eventually("it says so", || client.say("GET a").starts_with("NOREPLICA"));
     assert_eq!(client.say("SET a 1"), "OK");
