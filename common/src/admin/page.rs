@@ -84,7 +84,7 @@ pub(super) fn content(status: &Status) -> String {
 }
 
 fn write_content(html: &mut String, status: &Status) {
-    let (health, headline) = (class(status.health), escape(&status.headline));
+    let (health, headline) = (status.health.class(), escape(&status.headline));
     let _ = write!(html, "<p class=\"headline {health}\">{headline}</p>");
     for section in &status.sections {
         write_section(html, section);

@@ -230,8 +230,11 @@ mod tests {
         assert_eq!((counted.count(), family.all().count()), (0, 2));
         let page = family.collect().unwrap();
         let histogram = page.get_metric()[0].get_histogram();
-        let cumulative: Vec<u64> =
-            histogram.get_bucket().iter().map(|bucket| bucket.cumulative_count()).collect();
+        let cumulative: Vec<u64> = histogram
+            .get_bucket()
+            .iter()
+            .map(common::metrics::prometheus::proto::Bucket::cumulative_count)
+            .collect();
         assert_eq!((cumulative[0], cumulative[1], cumulative[BOUNDS - 1]), (0, 1, 1));
         assert_eq!(histogram.get_sample_count(), 2);
     }
