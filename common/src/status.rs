@@ -91,6 +91,18 @@ pub enum Content {
     },
     /// Small bar charts, each a series of recent values, newest last.
     Charts(Vec<Chart>),
+    /// A picture.
+    Drawing(Drawing),
+}
+
+/// A picture, and the same in words for those who cannot see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drawing {
+    /// An `svg` element, shown as it is: whoever makes it escapes what comes from elsewhere ([`escape`]).
+    #[serde(skip)]
+    pub svg: String,
+    /// What it shows.
+    pub summary: String,
 }
 
 /// One small chart.
@@ -102,6 +114,36 @@ pub struct Chart {
     pub unit: String,
     /// Values, oldest first; `None` draws a gap.
     pub values: Vec<Option<f64>>,
+}
+
+impl Health {
+    /// Its class in the page's style.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Warning => "warning",
+            Self::Bad => "bad",
+            Self::Neutral => "neutral",
+        }
+    }
+}
+
+/// Text as HTML and SVG want it.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// A value and how it is to be taken.
@@ -140,6 +182,11 @@ impl Section {
     pub fn table(title: impl Into<String>, columns: &[&str], rows: Vec<Vec<Cell>>) -> Self {
         let columns = columns.iter().map(|column| (*column).to_owned()).collect();
         Self { title: title.into(), content: Content::Table { columns, rows } }
+    }
+
+    /// A block with a picture.
+    pub fn drawing(title: impl Into<String>, drawing: Drawing) -> Self {
+        Self { title: title.into(), content: Content::Drawing(drawing) }
     }
 
     /// A block of small charts.

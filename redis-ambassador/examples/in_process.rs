@@ -4,6 +4,8 @@
 //! `cargo run -p redis-ambassador --example in_process -- 127.0.0.1:7001 127.0.0.1:7002`, a primary and its
 //! replicas; then `redis-cli -p 6379`.
 
+#![allow(clippy::disallowed_methods, reason = "a program of its own, which stops as it likes")]
+
 use redis_ambassador::{Config, Listen, ListenAddr, Shutdown, run};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -91,6 +91,7 @@ pub async fn run_reloading(
         access: Arc::clone(&reach.servers),
         users: reach.users.clone(),
         tuning: tuning.subscribe(),
+        latest: monitor.subscribe(),
         clustered: !config.cluster.is_empty(),
         fence,
         signal,
@@ -104,8 +105,21 @@ pub async fn run_reloading(
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::Thread)?;
     if let Some(listener) = admin_listener {
-        let page = status::page(Arc::clone(&monitor), counts.clone(), config.clone());
-        let routes = admin::routes(build, registry, readiness.clone(), page);
+        let history = status::History::default();
+        monitor.spawn(history.clone().follow(counts.clone()));
+        let sources = vec![status::Source {
+            name: String::new(),
+            monitor: Arc::clone(&monitor),
+            metrics: counts.clone(),
+            history,
+            config: config.clone(),
+        }];
+        let routes = admin::routes(build, registry, readiness.clone(), status::page(sources.clone()));
+        let routes = routes.route("/slowlog", move |request: server::Request| {
+            let refused = server::require_method(&request, &server::Method::GET);
+            let response = refused.unwrap_or_else(|| status::slow_log(&sources));
+            async move { response }
+        });
         shutdown.spawn(server::serve(
             listener,
             Arc::new(routes),
@@ -220,6 +234,7 @@ fn monitor(
         resolve: config.discover_interval,
         timeout: config.probe_timeout,
         max_lag: config.max_lag,
+        max_latency: config.max_latency,
         probe_now: Arc::default(),
     };
     let monitor = Monitor::new(settings, counts.clone(), fence, signal, shutdown.clone());

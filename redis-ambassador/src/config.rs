@@ -2,6 +2,7 @@
 
 use crate::address::ServerAddr;
 use crate::discovery::Discover;
+use crate::route::{Policy, ReadRules, Rule};
 use crate::tls::{ClientTls, UpstreamTls};
 use common::config::{App, ConfigError, FromSetting, ListenAddr, Setting, Settings};
 use std::path::PathBuf;
@@ -37,6 +38,42 @@ impl FromSetting for Consistency {
             "primary" => Ok(Self::Primary),
             _ => Err(format!("`{text}` is no consistency (eventual, session, pod, primary)")),
         }
+    }
+}
+
+impl FromSetting for Policy {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, policy)| *policy).ok_or_else(|| {
+            let names = Self::NAMES.map(|(name, _)| name).join(", ");
+            format!("`{text}` is no policy for reads ({names})")
+        })
+    }
+}
+
+/// How far behind its primary a replica may be and still get reads. Zero is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxLag {
+    /// For how long it may lack something.
+    pub time: Duration,
+    /// How many bytes it may lack.
+    pub bytes: u64,
+}
+
+impl FromSetting for MaxLag {
+    fn from_setting(text: &str) -> Result<Self, String> {
+        let mut limit = Self { time: Duration::ZERO, bytes: 0 };
+        for part in text.split(',').map(str::trim) {
+            if let Ok(time) = Duration::from_setting(part) {
+                limit.time = time;
+            } else {
+                let size = common::config::ByteSize::from_setting(part);
+                limit.bytes = size
+                    .map_err(|_| format!("`{part}` is no duration and no size (10s, 16MiB, or 10s,16MiB)"))?
+                    .0;
+            }
+        }
+        Ok(limit)
     }
 }
 
@@ -139,8 +176,23 @@ const SETTINGS: &[Setting] = &[
     Setting::text("consistency", "MODE", "What a read must have seen: eventual, session, pod, primary")
         .default("pod")
         .group("Reads"),
-    Setting::text("max-lag", "DURATION", "A replica further behind gets no reads; 0 is no limit")
+    Setting::text(
+        "read-policy",
+        "POLICY",
+        "Which replicas read: least-outstanding, round-robin, random, nearest, zone-first, primary-only, replica-only",
+    )
+    .default("least-outstanding")
+    .group("Reads"),
+    Setting::list("weight", "ADDR=N", "Share of the reads of a server, 0 to 100; * fits anything; repeatable")
+        .group("Reads"),
+    Setting::text("zone", "NAME", "The zone this ambassador is in").group("Reads"),
+    Setting::list("server-zone", "ADDR=NAME", "The zone a server is in; * fits anything; repeatable")
+        .group("Reads"),
+    Setting::text("max-lag", "LIMIT", "A replica further behind gets no reads: 10s, 16MiB or 10s,16MiB; 0 is no limit")
         .default("10s")
+        .group("Reads"),
+    Setting::text("max-latency", "DURATION", "A replica that takes longer to answer gets no reads for a while; 0 is no limit")
+        .default("250ms")
         .group("Reads"),
     Setting::text("failover-wait", "DURATION", "How long a command waits for a server that can take it")
         .default("10s")
@@ -188,6 +240,9 @@ const SETTINGS: &[Setting] = &[
         .group("Limits"),
     Setting::list("deny", "COMMAND", "A command to refuse, for example FLUSHALL or CONFIG|SET; repeatable")
         .group("Limits"),
+    Setting::text("slow-log", "DURATION", "Commands that take longer are listed at /slowlog; 0 is none")
+        .default("100ms")
+        .group("Process"),
     Setting::text("threads", "N", "Threads that move data").default("1").group("Process"),
     Setting::text("admin-listen", "ADDR", "Metrics, health and status page; empty switches them off")
         .default("127.0.0.1:9121")
@@ -239,8 +294,12 @@ pub struct Config {
     pub upstream_password_file: Option<PathBuf>,
     /// What a read must have seen.
     pub consistency: Consistency,
-    /// A replica further behind gets no reads; zero is no limit.
-    pub max_lag: Duration,
+    /// How reads are spread over the replicas.
+    pub reads: ReadRules,
+    /// A replica further behind gets no reads.
+    pub max_lag: MaxLag,
+    /// A replica that takes longer to answer gets no reads for a while; zero is no limit.
+    pub max_latency: Duration,
     /// How long a command waits for a server that can take it.
     pub failover_wait: Duration,
     /// Pause between two looks at each server's role.
@@ -265,6 +324,8 @@ pub struct Config {
     pub client_idle_timeout: Duration,
     /// Commands to refuse.
     pub deny: Vec<String>,
+    /// Commands that take longer are listed; zero is none.
+    pub slow_log: Duration,
     /// Threads that move data.
     pub threads: usize,
     /// Metrics, health and status page.
@@ -296,7 +357,9 @@ impl Config {
             upstream_user: None,
             upstream_password_file: None,
             consistency: Consistency::default(),
-            max_lag: Duration::from_secs(10),
+            reads: ReadRules::default(),
+            max_lag: MaxLag { time: Duration::from_secs(10), bytes: 0 },
+            max_latency: Duration::from_millis(250),
             failover_wait: Duration::from_secs(10),
             probe_interval: Duration::from_millis(500),
             probe_timeout: Duration::from_secs(1),
@@ -309,6 +372,7 @@ impl Config {
             client_write_timeout: Duration::from_secs(60),
             client_idle_timeout: Duration::ZERO,
             deny: Vec::new(),
+            slow_log: Duration::from_millis(100),
             threads: 1,
             admin_listen: None,
             drain: Duration::from_secs(5),
@@ -356,7 +420,14 @@ impl Config {
             upstream_user: settings.optional("upstream-user")?,
             upstream_password_file: settings.optional("upstream-password-file")?,
             consistency: settings.value("consistency")?,
+            reads: ReadRules {
+                policy: settings.value("read-policy")?,
+                zone: settings.optional("zone")?,
+                weights: settings.list::<Rule<u32>>("weight")?,
+                zones: settings.list::<Rule<String>>("server-zone")?,
+            },
             max_lag: settings.value("max-lag")?,
+            max_latency: settings.value("max-latency")?,
             failover_wait: settings.value("failover-wait")?,
             probe_interval: some_time("probe-interval")?,
             probe_timeout: some_time("probe-timeout")?,
@@ -369,6 +440,7 @@ impl Config {
             client_write_timeout: some_time("client-write-timeout")?,
             client_idle_timeout: settings.value("client-idle-timeout")?,
             deny: settings.list("deny")?,
+            slow_log: settings.value("slow-log")?,
             threads: positive("threads")?,
             admin_listen: settings.optional("admin-listen")?,
             drain: settings.value("drain")?,
@@ -384,6 +456,7 @@ impl Config {
         if self.threads > 64 {
             return Err(settings.invalid("threads", "more than 64 threads"));
         }
+        self.check_reads(settings)?;
         let tls = [&self.upstream_tls, &self.sentinel_tls].iter().all(|tls| tls.is_none());
         for name in ["upstream-tls-ca", "upstream-tls-cert", "upstream-tls-name"] {
             if tls && settings.optional::<String>(name)?.is_some() {
@@ -413,9 +486,6 @@ impl Config {
         {
             return Err(settings.missing("primary"));
         }
-        if self.max_lag > crate::topology::MAX_LAG {
-            return Err(settings.invalid("max-lag", "at most 5m; 0 is no limit"));
-        }
         let mut seen: Vec<&ServerAddr> = self.primary.iter().collect();
         for replica in &self.replicas {
             if seen.contains(&replica) {
@@ -428,6 +498,25 @@ impl Config {
         }
         if self.upstream_user.is_some() && self.upstream_password_file.is_none() {
             return Err(settings.invalid("upstream-user", "needs --upstream-password-file"));
+        }
+        Ok(())
+    }
+
+    fn check_reads(&self, settings: &Settings) -> Result<(), ConfigError> {
+        if self.max_lag.time > crate::topology::MAX_LAG {
+            return Err(settings.invalid("max-lag", "at most 5m; 0 is no limit"));
+        }
+        let ReadRules { policy, zone, zones, .. } = &self.reads;
+        if *policy == Policy::Zone && (zone.is_none() || zones.is_empty()) {
+            return Err(settings.invalid("read-policy", "zone-first needs --zone and --server-zone"));
+        }
+        if *policy == Policy::Replica && self.consistency == Consistency::Primary {
+            return Err(settings.invalid("read-policy", "replica-only contradicts --consistency primary"));
+        }
+        if *policy == Policy::Replica && !self.cluster.is_empty() {
+            let reason =
+                "replica-only is not possible with --cluster, where primaries know which keys are moving";
+            return Err(settings.invalid("read-policy", reason));
         }
         Ok(())
     }
@@ -470,5 +559,18 @@ mod tests {
         );
         assert!(parse(&[("primary", "a:1"), ("consistency", "x")]).unwrap_err().contains("no consistency"));
         assert!(parse(&[("primary", "a:1"), ("upstream-user", "u")]).unwrap_err().contains("password-file"));
+        assert!(parse(&[("primary", "a:1"), ("read-policy", "best")]).unwrap_err().contains("round-robin"));
+        assert!(parse(&[("primary", "a:1"), ("read-policy", "zone-first")]).unwrap_err().contains("--zone"));
+        assert!(parse(&[("primary", "a:1"), ("max-lag", "far")]).unwrap_err().contains("16MiB"));
+        assert!(parse(&[("primary", "a:1"), ("weight", "b=200")]).unwrap_err().contains("0 to 100"));
+    }
+
+    #[test]
+    fn lags_are_times_and_sizes() {
+        let lag = |text: &str| parse(&[("primary", "a:1"), ("max-lag", text)]).unwrap().max_lag;
+        assert_eq!(lag("0"), MaxLag { time: Duration::ZERO, bytes: 0 });
+        assert_eq!(lag("2s"), MaxLag { time: Duration::from_secs(2), bytes: 0 });
+        assert_eq!(lag("16MiB"), MaxLag { time: Duration::ZERO, bytes: 16 << 20 });
+        assert_eq!(lag("1s,1KiB"), MaxLag { time: Duration::from_secs(1), bytes: 1024 });
     }
 }

@@ -3,6 +3,7 @@
 use crate::command::{Effect, Kind, Request, Table, visit_keys};
 use crate::config::{Config, Consistency};
 use crate::resp::{RequestFramer, RequestLimits, write_multibulk};
+use crate::route::Policy;
 use crate::session::{Plan, Session};
 use std::fmt::Write;
 
@@ -40,11 +41,21 @@ pub fn explain(config: &Config, words: &[String]) -> String {
     let (target, why) = target(config, &plan, classified.kind);
     line("goes to", target);
     line("because", why);
+    if matches!(plan, Plan::Shared(Effect::Read)) {
+        line("policy", config.reads.policy.name());
+    }
     text
 }
 
 fn target(config: &Config, plan: &Plan<'_>, kind: Kind) -> (&'static str, &'static str) {
     match plan {
+        Plan::Shared(Effect::Read) if config.reads.policy == Policy::Primary => {
+            ("the primary", "the policy for reads is `primary-only`")
+        }
+        Plan::Shared(Effect::Read) if config.reads.policy == Policy::Replica => (
+            "a replica that has what the consistency asks for; it waits for one",
+            "it only reads the keys it names, and the policy for reads is `replica-only`",
+        ),
         Plan::Shared(Effect::Read) => match config.consistency {
             Consistency::Primary => ("the primary", "consistency is `primary`"),
             Consistency::Eventual => ("a replica", "it only reads the keys it names"),
@@ -97,6 +108,10 @@ mod tests {
     fn it_says_where_and_why() {
         assert!(about("GET foo").contains("a replica that has every write"));
         assert!(about("GET foo").contains("keys      foo\n"));
+        assert!(
+            about("GET foo").contains("policy    least-outstanding\n")
+                && !about("SET a b").contains("policy")
+        );
         assert!(
             about("SORT l STORE d").contains("the primary")
                 && about("SORT l STORE d").contains("perhaps others")

@@ -52,7 +52,7 @@ pub use common::shutdown::Shutdown;
 
 pub use address::{InvalidAddr, ServerAddr};
 pub use app::{Listening, check, run, run_reloading, run_with};
-pub use config::{APP, Config, Consistency, Listen};
+pub use config::{APP, Config, Consistency, Listen, MaxLag};
 pub use discovery::Discover;
 pub use error::Error;
 pub use explain::explain;

@@ -54,6 +54,7 @@ fn needing_a_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         upstream_password_file => "upstream-password-file",
         consistency => "consistency",
         max_lag => "max-lag",
+        max_latency => "max-latency",
         probe_interval => "probe-interval",
         probe_timeout => "probe-timeout",
         threads => "threads",

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::Build;
-use crate::status::{Cell, Chart, Content, Health, Section, Status};
+use crate::status::{Cell, Chart, Content, Health, Section, Status, escape};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#fbfbfa;--fg:#1c1c1a;--dim:#63635e;--line:#dddcd6;--card:#fff;\
@@ -24,7 +24,9 @@ td{white-space:pre-wrap}input{font:inherit;width:100%;margin:0 0 1rem;padding:.2
 background:var(--card);border:1px solid var(--line);border-radius:.5rem}\
 th{color:var(--dim);font-weight:500}.good{color:var(--good)}.warning{color:var(--warning)}.bad{color:var(--bad)}\
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:1rem}figure{margin:0}\
-figcaption{color:var(--dim);font-size:.9rem}svg{width:100%;height:3rem;display:block}rect{fill:var(--bar)}";
+figcaption{color:var(--dim);font-size:.9rem}svg{width:100%;height:3rem;display:block}rect{fill:var(--bar)}\
+.drawing svg{height:auto;max-width:48rem}.drawing rect{fill:var(--card);stroke:currentColor}\
+.drawing text{fill:var(--fg);font-size:12px}.wire{fill:none;stroke:currentColor}";
 
 const SCRIPT: &str = "\
 const find=document.getElementById('find');function sift(){if(!find)return;const t=find.value.toLowerCase();\
@@ -51,7 +53,7 @@ const SEARCH: &str =
 /// Whether there is so much in tables and charts that people want to search it.
 fn is_long(status: &Status) -> bool {
     let parts = |section: &Section| match &section.content {
-        Content::Facts(_) => 0,
+        Content::Facts(_) | Content::Drawing(_) => 0,
         Content::Table { rows, .. } => rows.len(),
         Content::Charts(charts) => charts.len(),
     };
@@ -101,7 +103,7 @@ pub(super) fn content(status: &Status) -> String {
 }
 
 fn write_content(html: &mut String, status: &Status) {
-    let (health, headline) = (class(status.health), escape(&status.headline));
+    let (health, headline) = (status.health.class(), escape(&status.headline));
     let _ = write!(html, "<p class=\"headline {health}\">{headline}</p>");
     for section in &status.sections {
         write_section(html, section);
@@ -140,6 +142,9 @@ fn write_section(html: &mut String, section: &Section) {
             }
             html.push_str("</div>");
         }
+        Content::Drawing(drawing) => {
+            let _ = write!(html, "<div class=\"drawing\">{}</div>", drawing.svg);
+        }
     }
     html.push_str("</section>");
 }
@@ -173,30 +178,6 @@ fn write_chart(html: &mut String, chart: &Chart) {
 fn span(cell: &Cell) -> String {
     match cell.health {
         Health::Neutral => escape(&cell.text),
-        health => format!("<span class=\"{}\">{}</span>", class(health), escape(&cell.text)),
+        health => format!("<span class=\"{}\">{}</span>", health.class(), escape(&cell.text)),
     }
-}
-
-fn class(health: Health) -> &'static str {
-    match health {
-        Health::Good => "good",
-        Health::Warning => "warning",
-        Health::Bad => "bad",
-        Health::Neutral => "neutral",
-    }
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -99,6 +99,8 @@ pub(super) struct ClientState {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(super) id: u64,
+    /// Hub clock when it connected.
+    pub(super) since: u64,
     pub(super) socket: Socket,
     pub(super) state: RefCell<ClientState>,
 }
@@ -138,7 +140,7 @@ impl Client {
             feeder: None,
             waker: None,
         };
-        Rc::new(Self { id, socket, state: RefCell::new(state) })
+        Rc::new(Self { id, since: now, socket, state: RefCell::new(state) })
     }
 
     /// Serves the connection to its end.

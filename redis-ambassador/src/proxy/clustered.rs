@@ -11,6 +11,7 @@ use crate::cluster::{
 use crate::command::{Classified, Effect, Request, visit_keys};
 use crate::proxy::process::Outcome;
 use crate::resp::{parse_integer, write_multibulk};
+use crate::route::{Candidate, Chooser, Policy};
 use crate::topology::Topology;
 use crate::upstream::{Link, Part, Waiter};
 use std::cell::RefCell;
@@ -32,22 +33,23 @@ pub(super) struct Cluster {
     /// As published; `map` is that, and what nodes have said since.
     published: Option<Arc<SlotMap>>,
     map: Option<SlotMap>,
-    /// Fit replicas by primary.
-    fit: Vec<Vec<usize>>,
+    /// Among the fit replicas, by primary.
+    fit: Vec<Chooser>,
     unsettled_until: u64,
 }
 
 impl Cluster {
     /// Sorts the fit replicas by whom they follow.
-    pub(super) fn choose(&mut self, candidates: &[usize], _home: Option<usize>) {
+    pub(super) fn choose(&mut self, candidates: &[Candidate], policy: Policy) {
         self.fit.clear();
         let Some(map) = &self.map else { return };
         for primary in map.primaries() {
             if self.fit.len() <= *primary {
-                self.fit.resize(*primary + 1, Vec::new());
+                self.fit.resize(*primary + 1, Chooser::default());
             }
-            let fit = map.replicas(*primary).iter().filter(|replica| candidates.contains(replica));
-            self.fit[*primary] = fit.copied().collect();
+            let replicas = map.replicas(*primary);
+            let fit = candidates.iter().filter(|candidate| replicas.contains(&candidate.server));
+            self.fit[*primary] = Chooser::new(policy, &fit.copied().collect::<Vec<_>>());
         }
     }
 }
@@ -104,18 +106,9 @@ impl Hub {
     fn slot_replica(&self, lane: usize, slot: u16, needed: u64, last: Option<usize>) -> Option<usize> {
         let cluster = self.cluster.borrow();
         let fit = cluster.fit.get(cluster.map.as_ref()?.owner(slot)?)?;
-        let last = last.filter(|last| fit.contains(last));
-        let server = match last {
+        let server = match last.filter(|last| fit.servers().contains(last)) {
             Some(last) => last,
-            None => {
-                self.picked.set(true);
-                let lanes = self.lanes.borrow();
-                let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
-                let outstanding = |server: usize| {
-                    links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
-                };
-                crate::route::least_outstanding(fit, outstanding, self.turn.get())?
-            }
+            None => self.pick(fit, lane)?,
         };
         self.is_fresh(server, needed).then_some(server)
     }
@@ -214,6 +207,7 @@ impl Hub {
             seq,
             len: 0,
             since: self.clock(),
+            delay: 0,
             epoch,
             read: !writes,
             anywhere,

@@ -55,6 +55,8 @@ impl Hub {
         match self.settings.consistency {
             Consistency::Eventual => 0,
             Consistency::Session => state.last_write,
+            // Asked only where no replica could answer otherwise.
+            Consistency::Pod if !keys.complete => self.settings.fence.last_write(),
             Consistency::Pod => self.settings.fence.needed(keys.iter()),
             Consistency::Primary => u64::MAX,
         }

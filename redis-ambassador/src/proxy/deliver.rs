@@ -118,14 +118,16 @@ impl Hub {
                 aftermath.healed.push(Healed { waiter, request, error: Vec::new() });
                 continue;
             }
-            let succeeded = data[0] != b'-';
+            let succeeded = !fresh || data[0] != b'-';
             self.answer(link, waiter, data, chunk.done, fresh && succeeded, aftermath);
             if chunk.done
                 && let Some(waiter) = state.waiters.pop_front()
             {
                 self.fence_done(&waiter);
+                if !waiter.abandoned {
+                    self.measure(link, state, &waiter, now, succeeded);
+                }
                 self.consumed(link, state, waiter.len);
-                self.metrics.answered(link.server.get(), now.saturating_sub(waiter.since));
                 aftermath.released |= link.own.get() && state.waiters.is_empty();
             }
         }
@@ -147,6 +149,17 @@ impl Hub {
                 }
                 doubtful
             }
+        }
+    }
+
+    /// Counts an answer, and remembers it when it took long.
+    #[inline]
+    fn measure(&self, link: &Link, state: &LinkState, waiter: &Waiter, now: u64, ok: bool) {
+        let total = now.saturating_sub(waiter.since);
+        let upstream = total.saturating_sub(u64::from(waiter.delay));
+        self.metrics.answered(link.server.get(), waiter.class(), ok, upstream, total);
+        if total >= self.slow_from.get() {
+            self.note_slow(link, state, waiter, upstream, total, ok);
         }
     }
 

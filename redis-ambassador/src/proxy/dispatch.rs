@@ -31,6 +31,7 @@ impl Hub {
     #[inline]
     pub(super) fn send(&self, link: &Rc<Link>, request: &[u8], mut waiter: Waiter) {
         waiter.len = request.len() as u32;
+        waiter.delay = u32::try_from(self.clock().saturating_sub(waiter.since)).unwrap_or(u32::MAX);
         link.outstanding.set(link.outstanding.get() + 1);
         let mut state = link.state.borrow_mut();
         state.out.extend(request);
@@ -56,10 +57,11 @@ impl Hub {
             true => self
                 .replica(lane)
                 .filter(fresh)
-                .or_else(|| self.candidates.borrow().iter().copied().find(fresh)),
+                .or_else(|| self.chooser.borrow().servers().iter().copied().find(fresh)),
             false => None,
         };
-        match replica.or_else(|| self.primary()) {
+        let waits = waiter.anywhere && self.only_replicas();
+        match replica.or_else(|| self.primary().filter(|_| !waits)) {
             Some(server) => {
                 let link = self.link(lane, server);
                 self.send(&link, &request, waiter);
@@ -149,7 +151,10 @@ impl Hub {
             tracing::warn!(server = %address, %error, unanswered = waiters.len(), "connection to server lost");
         }
         self.metrics.lost(was_up);
-        self.suspend(server);
+        // A user that it does not know says nothing about the server.
+        if !matches!(error, LinkError::Refused(line) if !is_crowded(line)) {
+            self.suspend(server);
+        }
         if let Some(owner) = &owner
             && self.clustered.get()
             && !matches!(error, LinkError::Refused(_))
@@ -196,7 +201,11 @@ impl Hub {
             self.kick(&waiter.client, "connection to the server was lost in the middle of an answer");
             return self.fence_done(&waiter);
         }
-        if let LinkError::Refused(line) = error {
+        if let LinkError::Refused(line) = error
+            && (!waiter.anywhere
+                || self.primary() == Some(link.server.get())
+                || waiter.attempts >= MAX_ATTEMPTS)
+        {
             self.finish(&waiter, line);
         } else if link.own.get() && unsent {
             self.metrics.refused.inc();
@@ -205,12 +214,16 @@ impl Hub {
                 format!("-NOPRIMARY no connection to {address}: {error}; this command was not run\r\n");
             self.finish(&waiter, line.as_bytes());
         } else if link.own.get() {
-            self.metrics.lost_replies.inc();
+            self.metrics.unanswered(link.server.get(), waiter.class());
             self.finish(&waiter, &self.lost_answer(link));
         } else if waiter.read && waiter.attempts < MAX_ATTEMPTS {
             waiter.attempts += 1;
             self.metrics.retried.inc();
-            if waiter.anywhere {
+            if matches!(error, LinkError::Refused(line) if !is_crowded(line)) && !self.only_replicas() {
+                // Users are not replicated: the primary is the one to ask.
+                waiter.anywhere = false;
+            }
+            if waiter.anywhere || !self.in_limbo() {
                 self.send_again(waiter, request.to_vec(), None);
             } else {
                 self.hold(waiter, request.to_vec(), None);
@@ -218,7 +231,7 @@ impl Hub {
         } else if unsent {
             self.hold(waiter, request.to_vec(), None);
         } else {
-            self.metrics.lost_replies.inc();
+            self.metrics.unanswered(link.server.get(), waiter.class());
             self.finish(&waiter, &self.lost_answer(link));
         }
     }
@@ -268,6 +281,11 @@ impl Hub {
         state.input = Vec::new();
         self.mark_client(client, &mut state.dirty);
     }
+}
+
+/// Whether a server refuses a connection because it has too many.
+fn is_crowded(line: &[u8]) -> bool {
+    line.starts_with(b"-ERR max number of clients")
 }
 
 impl Client {

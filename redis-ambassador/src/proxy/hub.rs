@@ -3,10 +3,12 @@
 use super::client::Client;
 use super::clustered::Cluster;
 use super::limbo::Limbo;
+use super::reads::Health;
+use super::stock::slow_from;
 use super::worker::{Live, WorkerSettings};
 use crate::command::Table;
 use crate::metrics::WorkerMetrics;
-use crate::route::{View, least_outstanding};
+use crate::route::{Chooser, Policy, ReadRules, View};
 use crate::session::Profile;
 use crate::topology::Topology;
 use crate::upstream::{Credentials, Link, Phase, Waiter};
@@ -27,8 +29,12 @@ pub(super) struct Lane {
 pub(super) type Users = Vec<Option<Credentials>>;
 
 pub(crate) struct Hub {
+    /// Number of the worker.
+    pub(super) index: usize,
     pub(super) settings: WorkerSettings,
     pub(super) live: Cell<Live>,
+    /// Commands that take this many microseconds are slow.
+    pub(super) slow_from: Cell<u64>,
     pub(super) metrics: WorkerMetrics,
     pub(super) table: RefCell<Arc<Table>>,
     pub(super) topology: RefCell<Arc<Topology>>,
@@ -37,10 +43,13 @@ pub(crate) struct Hub {
     /// The servers are nodes of a Redis Cluster.
     pub(super) clustered: Cell<bool>,
     pub(super) cluster: RefCell<Cluster>,
-    /// Fit replicas; rebuilt with the view.
-    pub(super) candidates: RefCell<Vec<usize>>,
-    /// Hub clock until which a server gets no reads.
-    pub(super) suspended: RefCell<Vec<u64>>,
+    /// Among the fit replicas; rebuilt with the view, and now and then.
+    pub(super) chooser: RefCell<Chooser>,
+    /// By server number.
+    pub(super) health: RefCell<Vec<Health>>,
+    pub(super) reads: RefCell<ReadRules>,
+    pub(super) replicas_only: Cell<bool>,
+    pub(super) dice: Cell<u64>,
     pub(super) lanes: RefCell<Vec<Lane>>,
     pub(super) users: RefCell<Users>,
     pub(super) dirty_links: RefCell<Vec<Rc<Link>>>,
@@ -67,26 +76,33 @@ pub(crate) struct Hub {
 
 /// Profiles with connections at one time; one that nobody uses any more makes room.
 const MAX_LANES: usize = 1024;
-/// How long a server that has just failed gets no reads, in microseconds, unless the topology clears it.
-const SUSPENSION: u64 = 250_000;
 
 impl Hub {
     pub(super) fn new(
+        index: usize,
         settings: WorkerSettings,
         metrics: WorkerMetrics,
         credentials: Option<Credentials>,
     ) -> Rc<Self> {
         let read_buffer = 64 << 10;
-        let live = settings.tuning.borrow().live;
+        let (live, reads) = {
+            let tuning = settings.tuning.borrow();
+            (tuning.live, tuning.reads.clone())
+        };
         Rc::new(Self {
+            index,
             metrics,
+            slow_from: Cell::new(slow_from(live.slow_log)),
             table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
             topology: RefCell::default(),
             view: RefCell::default(),
             clustered: Cell::new(false),
             cluster: RefCell::default(),
-            candidates: RefCell::default(),
-            suspended: RefCell::default(),
+            chooser: RefCell::default(),
+            health: RefCell::default(),
+            replicas_only: Cell::new(reads.policy == Policy::Replica),
+            reads: RefCell::new(reads),
+            dice: Cell::new(0x9e37_79b9_7f4a_7c15),
             lanes: RefCell::new(vec![Lane { profile: Profile::default(), links: Vec::new() }]),
             users: RefCell::new(vec![credentials]),
             dirty_links: RefCell::default(),
@@ -184,49 +200,6 @@ impl Hub {
         self.view.borrow().primary
     }
 
-    /// The replica for the next read of a lane.
-    #[inline]
-    pub(super) fn replica(&self, lane: usize) -> Option<usize> {
-        let candidates = self.candidates.borrow();
-        match candidates.as_slice() {
-            [] => None,
-            [only] => Some(*only),
-            several => {
-                let turn = self.turn.get();
-                self.picked.set(true);
-                let lanes = self.lanes.borrow();
-                let links = lanes.get(lane).map_or(&[][..], |lane| &lane.links);
-                let outstanding = |server: usize| {
-                    links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
-                };
-                least_outstanding(several, outstanding, turn)
-            }
-        }
-    }
-
-    /// Gives a server no reads for a moment.
-    pub(super) fn suspend(&self, server: usize) {
-        {
-            let mut suspended = self.suspended.borrow_mut();
-            if suspended.len() <= server {
-                suspended.resize(server + 1, 0);
-            }
-            suspended[server] = self.now() + SUSPENSION;
-        }
-        self.refresh_candidates();
-    }
-
-    pub(super) fn refresh_candidates(&self) {
-        let now = self.now();
-        let suspended = self.suspended.borrow();
-        let view = self.view.borrow();
-        let fit = view.replicas().filter(|server| suspended.get(*server).is_none_or(|until| *until <= now));
-        *self.candidates.borrow_mut() = fit.collect();
-        if self.clustered.get() {
-            self.cluster.borrow_mut().choose(&self.candidates.borrow(), view.primary);
-        }
-    }
-
     /// Takes over a new topology.
     pub(super) fn update(self: &Rc<Self>, topology: &Arc<Topology>) {
         let promoted = topology
@@ -236,7 +209,7 @@ impl Hub {
             .filter(|primary| self.primary() != Some(*primary));
         let before = self.topology.replace(Arc::clone(topology));
         *self.view.borrow_mut() = topology.view.clone();
-        self.suspended.borrow_mut().clear();
+        self.forgive();
         self.update_cluster(topology);
         self.refresh_candidates();
         self.metrics.name_servers(topology.servers.iter().map(ToString::to_string));
@@ -247,6 +220,7 @@ impl Hub {
         for (server, (now, before)) in topology.servers.iter().zip(&before.servers).enumerate() {
             if !Arc::ptr_eq(now, before) {
                 self.metrics.rename_server(server, &now.to_string());
+                self.forget_health(server);
                 self.renew_links(server);
             }
         }

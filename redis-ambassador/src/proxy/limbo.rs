@@ -18,6 +18,8 @@ pub(super) struct Limbo {
     strays: VecDeque<Stray>,
     /// Writes in it, by slot.
     writes: HashMap<u16, usize>,
+    /// Reads in it that only a replica may answer.
+    choosy: usize,
     /// Bytes of the requests in it.
     bytes: usize,
     /// Hub clock before which no new attempt is made.
@@ -28,10 +30,27 @@ pub(super) struct Limbo {
 const PAUSE: u64 = 20_000;
 
 impl Hub {
-    /// Whether writes have to queue behind others that wait for a primary.
+    /// Whether requests to the primary have to queue behind others that wait for one.
     #[inline]
     pub(super) fn in_limbo(&self) -> bool {
+        let limbo = self.limbo.borrow();
+        limbo.strays.len() > limbo.choosy
+    }
+
+    /// Whether anything waits for a server.
+    pub(super) fn has_strays(&self) -> bool {
         !self.limbo.borrow().strays.is_empty()
+    }
+
+    /// Requests that wait for a server, and their bytes.
+    pub(super) fn waiting(&self) -> [usize; 2] {
+        let limbo = self.limbo.borrow();
+        [limbo.strays.len(), limbo.bytes]
+    }
+
+    /// Whether a request waits for a replica and nobody else.
+    fn is_choosy(&self, waiter: &Waiter) -> bool {
+        waiter.anywhere && self.only_replicas()
     }
 
     /// Whether writes to a slot have to queue behind others that wait for its owner.
@@ -56,6 +75,7 @@ impl Hub {
         if !waiter.read {
             *limbo.writes.entry(waiter.slot).or_default() += 1;
         }
+        limbo.choosy += usize::from(self.is_choosy(&waiter));
         limbo.strays.push_back(Stray { waiter, request, last_error });
     }
 
@@ -74,6 +94,7 @@ impl Hub {
         let strays = {
             let mut limbo = self.limbo.borrow_mut();
             limbo.bytes = 0;
+            limbo.choosy = 0;
             limbo.writes.clear();
             std::mem::take(&mut limbo.strays)
         };
@@ -98,6 +119,8 @@ impl Hub {
                     Some(stray) if due(stray) => {
                         let expired = limbo.strays.pop_front();
                         limbo.bytes -= expired.as_ref().map_or(0, |stray| stray.request.len());
+                        let choosy = expired.as_ref().is_some_and(|stray| self.is_choosy(&stray.waiter));
+                        limbo.choosy = limbo.choosy.saturating_sub(usize::from(choosy));
                         if let Some(stray) = &expired
                             && let Some(count) = limbo.writes.get_mut(&stray.waiter.slot)
                         {
@@ -114,8 +137,11 @@ impl Hub {
             let Some(stray) = expired else { break };
             let error = stray.last_error.unwrap_or_else(|| {
                 let waited = common::config::format_duration(self.live.get().failover_wait);
-                format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n")
-                    .into_bytes()
+                let line = match self.is_choosy(&stray.waiter) {
+                    true => format!("-NOREPLICA no replica could answer this within {waited}, and --read-policy is replica-only\r\n"),
+                    false => format!("-NOPRIMARY no server could take this command within {waited}; it was not run\r\n"),
+                };
+                line.into_bytes()
             });
             self.metrics.refused.inc();
             self.finish(&stray.waiter, &error);

@@ -18,8 +18,10 @@ mod limbo;
 mod link_task;
 mod process;
 mod profile;
+mod reads;
 mod spare;
 mod stall;
+mod stock;
 mod stream;
 mod worker;
 

@@ -287,9 +287,18 @@ impl Hub {
     ) -> Outcome {
         let keys = self.keys(request, classified, effect);
         let needed = if effect == Effect::Read { self.fence_needed(state, &keys) } else { 0 };
+        let mut alone = false;
         let (mode, server) = match effect {
             Effect::Read => match self.replica_for(state, &keys, needed) {
                 Some(server) => (Mode::ReplicaRead, Some(server)),
+                None if self.only_replicas() => {
+                    // It waits for the client's own write, and then for a replica that has it.
+                    if state.writes > 0 && state.conflicts(keys.single, Mode::Write) {
+                        return Outcome::Later;
+                    }
+                    alone = true;
+                    (Mode::ReplicaRead, None)
+                }
                 None => (Mode::Neutral, self.primary()),
             },
             Effect::PrimaryRead => (Mode::Neutral, self.primary()),
@@ -311,6 +320,7 @@ impl Hub {
             seq,
             len: 0,
             since: self.clock(),
+            delay: 0,
             epoch,
             read: effect != Effect::Write,
             anywhere: effect == Effect::Read,
@@ -323,7 +333,7 @@ impl Hub {
         };
         self.metrics.sent(mode == Mode::ReplicaRead, effect);
         match server {
-            Some(server) if mode == Mode::ReplicaRead || !self.in_limbo() => {
+            Some(server) if !alone && (mode == Mode::ReplicaRead || !self.in_limbo()) => {
                 let link = self.link(state.lane, server);
                 if mode != Mode::ReplicaRead {
                     state.last_primary = link.id;
@@ -338,13 +348,15 @@ impl Hub {
     /// The replica that may answer a read of these keys for this client, if any.
     #[inline]
     fn replica_for(&self, state: &mut ClientState, keys: &Keys, needed: u64) -> Option<usize> {
-        if !keys.complete || (state.writes > 0 && state.conflicts(keys.single, Mode::Write)) {
+        if (!keys.complete && !self.only_replicas())
+            || (state.writes > 0 && state.conflicts(keys.single, Mode::Write))
+        {
             return None;
         }
         // One client's reads in flight stay together: its answers then come back in order, in one piece.
         let server = match state.replica_reads {
             0 => self.replica(state.lane)?,
-            _ if self.candidates.borrow().contains(&state.last_replica) => state.last_replica,
+            _ if self.chooser.borrow().servers().contains(&state.last_replica) => state.last_replica,
             _ => self.replica(state.lane)?,
         };
         if !self.is_fresh(server, needed) {

@@ -73,6 +73,7 @@ impl Hub {
             seq,
             len: 0,
             since: self.clock(),
+            delay: 0,
             epoch: 0,
             read: true,
             anywhere: false,

@@ -86,6 +86,17 @@ impl Hub {
         self.fence_own(state, request, classified);
         self.metrics.sent(false, classified.effect);
         self.send_own_plain(client, state, frame);
+        self.name_own(state, classified);
+    }
+
+    /// Notes what a client's own connection is busy with, for the slow log.
+    fn name_own(&self, state: &ClientState, classified: &Classified<'_>) {
+        let Some(link) = &state.own else { return };
+        let mut link = link.state.borrow_mut();
+        let (name, waits) = &mut link.last;
+        name.clear();
+        name.push_str(classified.command.map_or("(unknown)", |command| &command.name));
+        *waits = classified.blocks || classified.kind == Kind::Wait;
     }
 
     pub(super) fn send_own_plain(
@@ -109,6 +120,7 @@ impl Hub {
             seq,
             len: 0,
             since: self.clock(),
+            delay: 0,
             epoch: 0,
             read: false,
             anywhere: false,

@@ -2,11 +2,12 @@
 
 use super::client::Client;
 use super::hub::Hub;
+use super::stock::slow_from;
 use crate::command::Table;
 use crate::config::{Config, Consistency};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::resp::RequestLimits;
-use crate::route::Fence;
+use crate::route::{Fence, Policy, ReadRules};
 use crate::topology::{Topology, WriteSignal};
 use crate::upstream::{Access, Socket, TlsSocket};
 use crate::users::ClientUsers;
@@ -35,6 +36,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) drain: Duration,
     /// What may change while it runs.
     pub(crate) tuning: watch::Receiver<Arc<Tuning>>,
+    /// The topology, changed or not.
+    pub(crate) latest: watch::Receiver<Arc<Topology>>,
 }
 
 /// What may change while it runs.
@@ -42,6 +45,7 @@ pub(crate) struct WorkerSettings {
 pub(crate) struct Tuning {
     pub(crate) live: Live,
     pub(crate) deny: Vec<String>,
+    pub(crate) reads: ReadRules,
 }
 
 /// Times and limits that may change while it runs.
@@ -57,6 +61,10 @@ pub(crate) struct Live {
     pub(crate) client_write_timeout: Duration,
     /// Most bytes of requests that wait for a server.
     pub(crate) max_queued: usize,
+    /// A replica that takes longer gets no reads for a while; zero: no limit.
+    pub(crate) max_latency: Duration,
+    /// Commands that take longer are remembered; zero: none.
+    pub(crate) slow_log: Duration,
 }
 
 impl Tuning {
@@ -75,8 +83,10 @@ impl Tuning {
             client_idle_timeout: config.client_idle_timeout,
             client_write_timeout: config.client_write_timeout,
             max_queued: config.max_queued,
+            max_latency: config.max_latency,
+            slow_log: config.slow_log,
         };
-        Arc::new(Self { live, deny: config.deny.clone() })
+        Arc::new(Self { live, deny: config.deny.clone(), reads: config.reads.clone() })
     }
 }
 
@@ -137,7 +147,9 @@ impl Worker {
                 .event_interval(TURN)
                 .build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(settings, metrics, topology, incoming, shutdown)),
+                Ok(runtime) => {
+                    runtime.block_on(serve(index, settings, metrics, topology, incoming, shutdown));
+                }
                 Err(error) => tracing::error!(%error, "cannot start a worker's runtime"),
             }
             let _ = end.send(());
@@ -147,6 +159,7 @@ impl Worker {
 }
 
 async fn serve(
+    index: usize,
     settings: WorkerSettings,
     metrics: Metrics,
     mut topology: watch::Receiver<Arc<Topology>>,
@@ -155,7 +168,7 @@ async fn serve(
 ) {
     let credentials = settings.access.credentials();
     let mut tuning = settings.tuning.clone();
-    let hub = Hub::new(settings, WorkerMetrics::new(metrics), credentials);
+    let hub = Hub::new(index, settings, WorkerMetrics::new(metrics), credentials);
     hub.update(&Arc::clone(&topology.borrow_and_update()));
     let flusher = Rc::clone(&hub);
     tokio::task::spawn_local(poll_fn(move |cx| flusher.poll_flush(cx)));
@@ -188,6 +201,10 @@ impl Hub {
     /// Takes over changed settings; connections stay.
     fn tune(&self, tuning: &Tuning) {
         self.live.set(tuning.live);
+        self.slow_from.set(slow_from(tuning.live.slow_log));
+        self.replicas_only.set(tuning.reads.policy == Policy::Replica);
+        *self.reads.borrow_mut() = tuning.reads.clone();
+        self.refresh_candidates();
         let told = self.topology.borrow().table.clone();
         let table = told.unwrap_or_else(|| Arc::new(Table::builtin()));
         *self.table.borrow_mut() = self.settings.restrict(&table);
@@ -230,12 +247,13 @@ impl Hub {
             tokio::time::sleep(TICK).await;
             ticks = ticks.wrapping_add(1);
             self.bypass_stalled();
-            if self.in_limbo() || !self.crowded.borrow().is_empty() {
+            if self.has_strays() || !self.crowded.borrow().is_empty() {
                 self.retry_limbo(false);
             }
             if ticks.is_multiple_of(5) {
                 self.metrics.publish();
-                self.refresh_candidates();
+                self.weigh_servers();
+                self.take_stock(ticks.is_multiple_of(50));
                 self.expire_links();
                 self.expire_clients();
             }

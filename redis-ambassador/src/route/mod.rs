@@ -1,10 +1,14 @@
 //! Which server gets a request. Pure: the state of the servers comes in, a choice goes out.
 
 mod fence;
+mod policy;
+mod rules;
 
 use crate::cluster::SlotMap;
 
 pub use fence::{Fence, Milestones};
+pub use policy::{Candidate, Chooser, Policy};
+pub use rules::{ReadRules, Rule};
 
 /// What the topology says of one server. Servers are known by a small number that never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,23 +63,6 @@ impl View {
     }
 }
 
-/// Requests outstanding on one server count in steps of this size: those of one turn of the loop stay together, and
-/// are written and answered together, unless they are many.
-const STEP: u32 = 16;
-
-/// Picks the candidate with the least outstanding requests, in steps of 16; `turn` says who is first among
-/// equals, so that they take turns.
-pub fn least_outstanding(
-    candidates: &[usize],
-    outstanding: impl Fn(usize) -> u32,
-    turn: usize,
-) -> Option<usize> {
-    let count = candidates.len();
-    (0..count)
-        .map(|offset| candidates[(turn + offset) % count])
-        .min_by_key(|&server| outstanding(server) / STEP)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,15 +73,5 @@ mod tests {
         let down = Standing::default();
         let view = View { primary: Some(0), servers: vec![up, up, down, up], ..View::default() };
         assert_eq!(view.replicas().collect::<Vec<_>>(), [1, 3]);
-    }
-
-    #[test]
-    fn the_least_busy_wins_and_equals_take_turns() {
-        let busy = |server: usize| [70, 20, 31][server];
-        assert_eq!(least_outstanding(&[0, 1, 2], busy, 0), Some(1));
-        assert_eq!(least_outstanding(&[0, 1, 2], busy, 2), Some(2));
-        assert_eq!(least_outstanding(&[], busy, 0), None);
-        let turns: Vec<_> = (0..4).filter_map(|turn| least_outstanding(&[1, 2], |_| 0, turn)).collect();
-        assert_eq!(turns, [1, 2, 1, 2]);
     }
 }

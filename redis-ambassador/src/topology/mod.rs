@@ -5,6 +5,7 @@
 mod cluster;
 mod commands;
 mod decide;
+mod distance;
 mod lag;
 mod monitor;
 mod name;
@@ -66,6 +67,10 @@ pub struct Topology {
     pub observations: Vec<Observation>,
     /// For how long each server has lacked something that the primary had, by server number.
     pub lags: Vec<std::time::Duration>,
+    /// How long each server takes to answer a probe, by server number.
+    pub distances: Vec<Option<std::time::Duration>>,
+    /// Why a server that answers gets no reads as a replica, by server number.
+    pub unfit: Vec<Option<&'static str>>,
     /// What the nodes of a cluster call each other, by host and port.
     pub aliases: Arc<HashMap<(String, u16), usize>>,
     /// The primary's command table, when it told it.

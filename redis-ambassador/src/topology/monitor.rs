@@ -2,13 +2,15 @@
 
 use super::cluster::Views;
 use super::decide::Evidence;
+use super::distance::Distance;
 use super::lag::LagClock;
 use super::name::Name;
 use super::observation::{carry_over, describe, is_promotion, role_changed};
 use super::observe::{self, refusal};
 use super::{Observation, Topology, commands, decide, prober};
 use crate::address::ServerAddr;
-use crate::metrics::Metrics;
+use crate::config::MaxLag;
+use crate::metrics::{Failover, Metrics, now};
 use crate::route::Fence;
 use crate::upstream::Access;
 use common::shutdown::Shutdown;
@@ -44,8 +46,10 @@ pub(crate) struct MonitorSettings {
     /// Pause between two look-ups of a server's name.
     pub(crate) resolve: Duration,
     pub(crate) timeout: Duration,
-    /// A replica further behind than this gets no reads; zero is no limit.
-    pub(crate) max_lag: Duration,
+    /// A replica further behind than this gets no reads.
+    pub(crate) max_lag: MaxLag,
+    /// A replica that takes longer to answer gets no reads; zero is no limit.
+    pub(crate) max_latency: Duration,
     /// Asks at once instead of at the next interval.
     pub(crate) probe_now: Arc<Notify>,
 }
@@ -80,6 +84,10 @@ pub(super) struct State {
     clocks: HashMap<usize, LagClock>,
     pub(super) cluster: Views,
     lags: Vec<Duration>,
+    /// Round trips of the probes.
+    distances: Vec<Distance>,
+    /// Replicas that take too long to answer.
+    slow: Vec<bool>,
     /// Replicas that are too far behind to serve reads.
     lagging: Vec<bool>,
     pub(super) evidence: Evidence,
@@ -101,6 +109,20 @@ impl State {
         !self.retired[server] && Arc::ptr_eq(&self.servers[server], address)
     }
 
+    /// Why a server that answers gets no reads as a replica, by server number.
+    fn unfit(&self) -> Vec<Option<&'static str>> {
+        let why = |server: usize| match (&self.observations[server], self.lagging[server], self.slow[server])
+        {
+            (Observation::Loading, ..) => Some("loading"),
+            (Observation::Replica { link, .. }, ..) if link == "sync" => Some("being synchronised"),
+            (Observation::Replica { link, .. }, ..) if link != "connected" => Some("without its primary"),
+            (Observation::Replica { .. }, true, _) => Some("too far behind"),
+            (Observation::Replica { .. }, _, true) => Some("too slow"),
+            _ => None,
+        };
+        (0..self.servers.len()).map(why).collect()
+    }
+
     /// Gives a number to a server about which nothing is known.
     fn place(&mut self, server: usize, address: &Arc<ServerAddr>) {
         if server == self.servers.len() {
@@ -111,6 +133,8 @@ impl State {
             self.replica_offsets.push(None);
             self.lags.push(Duration::ZERO);
             self.lagging.push(false);
+            self.distances.push(Distance::default());
+            self.slow.push(false);
             return;
         }
         self.servers[server] = Arc::clone(address);
@@ -119,6 +143,8 @@ impl State {
         self.replica_offsets[server] = None;
         self.lags[server] = Duration::ZERO;
         self.lagging[server] = false;
+        self.distances[server] = Distance::default();
+        self.slow[server] = false;
         if self.table_from == Some(server) {
             self.table_from = None;
         }
@@ -148,6 +174,8 @@ impl Monitor {
             clocks: HashMap::new(),
             cluster: Views::default(),
             lags: Vec::new(),
+            distances: Vec::new(),
+            slow: Vec::new(),
             lagging: Vec::new(),
             evidence: Evidence { configured, ..Evidence::default() },
             opinions: Vec::new(),
@@ -325,6 +353,7 @@ impl Monitor {
                 self.moved(server, &mut address);
             }
             let limit = self.settings.timeout;
+            let (open, asked) = (connection.is_some(), Instant::now());
             let observation = match tokio::time::timeout(limit, self.ask(&address, &mut connection)).await {
                 Ok(observation) => observation,
                 Err(_) => {
@@ -338,6 +367,9 @@ impl Monitor {
             if self.settings.cluster {
                 self.learn_nodes(server, &address, &mut connection).await;
             }
+            // A hand-shake says nothing about how long an answer takes.
+            let trip = (open && connection.is_some()).then(|| asked.elapsed());
+            self.measure_distance(server, &address, trip);
             if self.learn(server, &address, observation, connection.clone())
                 && let Some(connection) = &mut connection
             {
@@ -421,6 +453,7 @@ impl Monitor {
         } else if !is_primary && state.evidence.promoted == Some(server) {
             state.evidence.promoted = None;
         }
+        state.slow[server] &= !is_primary;
         state.replica_offsets[server] = match &observation {
             Observation::Replica { offset, .. } => *offset,
             Observation::Primary { .. } => None,
@@ -430,6 +463,29 @@ impl Monitor {
         state.observations[server] = observation;
         self.decide(&mut state);
         self.publish.borrow().view.primary == Some(server) && state.table_from != Some(server)
+    }
+
+    /// A replica that takes long to answer every time gets no reads until it is clearly quicker again.
+    fn measure_distance(&self, server: usize, address: &Arc<ServerAddr>, trip: Option<Duration>) {
+        let mut state = self.lock();
+        let Some(trip) = trip.filter(|_| state.is_current(server, address)) else { return };
+        state.distances[server].add(trip);
+        let followed = match &state.cluster.map {
+            Some(map) => map.followed(server),
+            None => state.evidence.previous,
+        };
+        if followed == Some(server) {
+            return;
+        }
+        let primary = followed.and_then(|primary| state.distances.get(primary)?.get());
+        let slow = state.distances[server].judge(self.settings.max_latency, primary);
+        if slow != state.slow[server] {
+            state.slow[server] = slow;
+            tracing::warn!(server = %address, ?trip, slow, "time a replica takes to answer");
+            if slow {
+                self.metrics.ejected(&address.to_string(), "slow");
+            }
+        }
     }
 
     /// A replica that is too far behind gets no reads until it is clearly nearer again.
@@ -449,15 +505,25 @@ impl Monitor {
                 };
                 let clock = followed.and_then(|primary| state.clocks.get(&primary));
                 let lag = clock.map_or(Duration::ZERO, |clock| clock.lag(now, *offset));
-                let limit = self.settings.max_lag;
-                let limit = if state.lagging[server] { limit / 2 } else { limit };
-                let lagging = !limit.is_zero() && lag > limit;
+                let ahead = followed.and_then(|primary| state.observations.get(primary));
+                let bytes = match ahead {
+                    Some(Observation::Primary { offset: primary, .. }) => primary.saturating_sub(*offset),
+                    _ => 0,
+                };
+                let MaxLag { time: limit, bytes: most } = self.settings.max_lag;
+                let half = if state.lagging[server] { 2 } else { 1 };
+                let lagging =
+                    (!limit.is_zero() && lag > limit / half) || (most != 0 && bytes > most / u64::from(half));
+                let address = state.servers[server].to_string();
                 if lagging != state.lagging[server] {
-                    tracing::warn!(server = %state.servers[server], ?lag, lagging, "replication lag");
+                    tracing::warn!(server = address, ?lag, bytes, lagging, "replication lag");
+                    if lagging {
+                        self.metrics.ejected(&address, "lagging");
+                    }
                 }
                 state.lags[server] = lag;
                 state.lagging[server] = lagging;
-                self.metrics.lag(&state.servers[server].to_string(), lag);
+                self.metrics.lag(&address, lag, bytes);
             }
             _ => {}
         }
@@ -476,9 +542,12 @@ impl Monitor {
         };
         // Without a primary there is nothing fresher to turn to.
         if view.primary.is_some() {
-            for (standing, lagging) in view.servers.iter_mut().zip(&state.lagging) {
-                standing.fit &= !lagging;
+            for (server, standing) in view.servers.iter_mut().enumerate() {
+                standing.fit &= !state.lagging[server] && !state.slow[server];
             }
+        }
+        for (standing, address) in view.servers.iter().zip(&state.servers) {
+            self.metrics.fit(&address.to_string(), standing.fit);
         }
         match view.primary {
             Some(primary) if state.evidence.previous != Some(primary) => self.change_primary(state, primary),
@@ -492,6 +561,8 @@ impl Monitor {
             servers: state.servers.clone(),
             observations: state.observations.clone(),
             lags: state.lags.clone(),
+            distances: state.distances.iter().map(Distance::get).collect(),
+            unfit: state.unfit(),
             table: state.table.clone(),
             aliases: Arc::clone(&state.cluster.aliases),
             view,
@@ -519,6 +590,12 @@ impl Monitor {
             let (from, to) = (&state.servers[previous], &state.servers[primary]);
             tracing::warn!(%from, %to, "primary changed");
             self.metrics.failovers.inc();
+            self.metrics.journal.failover(Failover {
+                at: now(),
+                from: from.to_string(),
+                to: to.to_string(),
+                outage: state.lost_at.map_or(0.0, |lost| lost.elapsed().as_secs_f64()),
+            });
         }
         self.regained(state);
         state.switching_until = None;

@@ -74,8 +74,10 @@ pub(super) async fn role(connection: &mut MultiplexedConnection) -> Result<Obser
 
 /// What an error says about a server that did answer; `None` when it did not.
 pub(super) fn refusal(error: &RedisError) -> Option<Observation> {
+    let crowded = || error.detail().is_some_and(|detail| detail.contains("max number of clients"));
     match error.code()? {
         "LOADING" => Some(Observation::Loading),
+        "ERR" if crowded() => Some(Observation::Unreachable("it has too many clients".to_owned())),
         code => Some(Observation::Silent(code.to_owned())),
     }
 }

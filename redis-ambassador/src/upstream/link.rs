@@ -2,6 +2,7 @@
 
 use super::{Buffer, Socket};
 use crate::cluster::{Joined, NO_SLOT};
+use crate::command::Effect;
 use crate::proxy::Client;
 use crate::resp::{ReplyError, ReplyFramer};
 use crate::session::Profile;
@@ -47,6 +48,8 @@ pub(crate) struct Waiter {
     pub(crate) len: u32,
     /// Hub clock in microseconds when it was accepted.
     pub(crate) since: u64,
+    /// Microseconds until it was sent to where it is now.
+    pub(crate) delay: u32,
     /// Writes: the epoch they belong to, 0 for none. Reads: the epoch that a replica must have caught up with.
     pub(crate) epoch: u64,
     /// It changes nothing, so it may be sent again.
@@ -75,6 +78,16 @@ pub(crate) struct Part {
 }
 
 impl Waiter {
+    /// What it does, for the metrics.
+    #[inline]
+    pub(crate) fn class(&self) -> Effect {
+        match (self.read, self.anywhere) {
+            (false, _) => Effect::Write,
+            (true, true) => Effect::Read,
+            (true, false) => Effect::PrimaryRead,
+        }
+    }
+
     /// The same request once more.
     pub(crate) fn copy(&self) -> Self {
         Self { client: Rc::clone(&self.client), part: self.part.clone(), ..*self }
@@ -92,6 +105,7 @@ impl Waiter {
             seq: 0,
             len: 0,
             since,
+            delay: 0,
             epoch: 0,
             read: true,
             anywhere: false,
@@ -133,6 +147,8 @@ pub(crate) struct LinkState {
     pub(crate) waker: Option<Waker>,
     /// Own connections: whose.
     pub(crate) owner: Option<Rc<Client>>,
+    /// Own connections: the command sent last, and whether it waits for others.
+    pub(crate) last: (String, bool),
     /// A stream: nothing is matched to requests.
     pub(crate) raw: bool,
     /// Own connections: what the server was told besides the profile, see [`crate::session::Session::replay`].
@@ -187,6 +203,7 @@ impl Link {
                 dirty: false,
                 waker: None,
                 owner,
+                last: (String::new(), false),
                 raw: false,
                 told: Vec::new(),
             }),

@@ -28,6 +28,16 @@ macro_rules! each {
 }
 
 impl Socket {
+    /// Who is at the other end, as far as that has a name.
+    pub(crate) fn peer(&self) -> String {
+        let at = match self {
+            Self::Tcp(stream) => stream.peer_addr(),
+            Self::Unix(_) => return "unix".to_owned(),
+            Self::Tls(stream) => stream.peer(),
+        };
+        at.map_or_else(|_| "gone".to_owned(), |at| at.to_string())
+    }
+
     /// Reads what is there; 0 is the end of the stream.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {

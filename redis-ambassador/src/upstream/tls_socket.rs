@@ -58,6 +58,11 @@ impl TlsSocket {
         Ok(Self::new(stream, Connection::Server(session)))
     }
 
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> io::Result<std::net::SocketAddr> {
+        self.stream.peer_addr()
+    }
+
     fn new(stream: TcpStream, mut session: Connection) -> Self {
         session.set_buffer_limit(Some(BUFFERED));
         Self { stream, session: RefCell::new(session) }

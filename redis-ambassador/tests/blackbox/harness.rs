@@ -333,11 +333,19 @@ impl Ambassador {
         answer
     }
 
-    /// The value of a metric's sample, 0 when absent.
+    /// The sum of a metric's samples that have these labels, and perhaps others; 0 when there are none.
     pub(crate) fn metric(&self, sample: &str) -> f64 {
+        let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+        let wanted: Vec<&str> =
+            labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
         let page = self.get("/metrics");
-        let line = page.lines().find(|line| line.starts_with(&format!("{sample} ")));
-        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+        let matching = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, labels) = series.split_once('{').unwrap_or((series, ""));
+            let fits = found == name && wanted.iter().all(|label| labels.contains(label));
+            fits.then(|| value.parse::<f64>().unwrap())
+        });
+        matching.sum()
     }
 
     /// Resident memory in bytes.

@@ -1,24 +1,41 @@
 //! What the ambassador counts.
 
-use crate::command::Effect;
+mod journal;
+mod latency;
+mod worker;
+
+pub(crate) use journal::{ClientLine, Failover, Journal, MAX_CLIENTS, Slow, now};
+pub(crate) use latency::Latencies;
+pub(crate) use worker::{Levels, WorkerMetrics};
+
 use crate::topology::Observation;
-use common::metrics::prometheus::local::LocalHistogram;
 use common::metrics::prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
-use common::metrics::{LATENCY_SECONDS, WORK_SECONDS, register};
-use std::cell::{Cell, RefCell};
+use common::metrics::{FromFn, WORK_SECONDS, register};
+use latency::Family;
 
 /// Handles on all families. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub(crate) commands: IntCounterVec,
     answers: IntCounterVec,
-    latency: HistogramVec,
+    pub(crate) answer_seconds: Family,
+    pub(crate) command_seconds: Family,
     role: IntGaugeVec,
     offset: IntGaugeVec,
     lag: GaugeVec,
+    lag_bytes: IntGaugeVec,
+    fit: IntGaugeVec,
+    ejections: IntCounterVec,
+    pool: IntGaugeVec,
+    buffers: IntGaugeVec,
+    queued_commands: IntGauge,
+    queued_bytes: IntGauge,
+    pub(crate) replica_share: Gauge,
+    pub(crate) slow: IntCounter,
+    pub(crate) journal: Journal,
     pub(crate) clients: IntGauge,
     pub(crate) accepted: IntCounter,
     pub(crate) rejected: IntCounter,
@@ -64,9 +81,8 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
 }
 
 #[expect(clippy::unwrap_used, reason = "constant names, checked by every test that makes a Metrics")]
-fn histograms(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    let opts = HistogramOpts::new(format!("{PREFIX}_{name}"), help).buckets(LATENCY_SECONDS.to_vec());
-    HistogramVec::new(opts, labels).unwrap()
+fn share(name: &str, help: &str) -> Gauge {
+    Gauge::new(format!("{PREFIX}_{name}"), help).unwrap()
 }
 
 #[expect(clippy::unwrap_used, reason = "constant names, checked by every test that makes a Metrics")]
@@ -88,11 +104,20 @@ impl Default for Metrics {
                 "Commands taken on, by what they do and where they went.",
                 &["class", "target"],
             ),
-            answers: counters("answers_total", "Answers by the server that gave them.", &["server"]),
-            latency: histograms(
+            answers: counters(
+                "answers_total",
+                "What became of commands, by what they do, how it ended (ok, error, lost) and the server.",
+                &["class", "outcome", "server"],
+            ),
+            answer_seconds: Family::new(
                 "answer_seconds",
-                "Time from taking a command on to its answer.",
-                &["server"],
+                "Upstream: time from sending a command to a server to its answer.",
+                "server",
+            ),
+            command_seconds: Family::new(
+                "command_seconds",
+                "Downstream: time from a command's arrival to its answer, waiting included.",
+                "class",
             ),
             role: gauges(
                 "server_role",
@@ -105,6 +130,35 @@ impl Default for Metrics {
                 "For how long a replica has lacked something.",
                 &["server"],
             ),
+            lag_bytes: gauges(
+                "server_lag_bytes",
+                "How many bytes of its primary a replica lacks.",
+                &["server"],
+            ),
+            fit: gauges("server_fit", "Whether a server may answer reads as a replica.", &["server"]),
+            ejections: counters(
+                "ejections_total",
+                "Times a replica was taken out of use for reads, by reason: lagging, slow, failing.",
+                &["reason", "server"],
+            ),
+            pool: gauges(
+                "upstream_pool",
+                "Connections to servers: shared, own (of one client), spare (ready for one), going (no new commands).",
+                &["kind"],
+            ),
+            buffers: gauges(
+                "buffered_bytes",
+                "Bytes held: client_input (not yet carried out), client_output (not yet taken), server_requests (not yet answered).",
+                &["side"],
+            ),
+            queued_commands: gauge("queued_commands", "Commands that wait for a server that can take them."),
+            queued_bytes: gauge("queued_bytes", "Bytes of those commands."),
+            replica_share: share(
+                "replica_read_share",
+                "Share of the reads of the last minute that replicas answered.",
+            ),
+            slow: counter("slow_commands_total", "Commands that took longer than --slow-log."),
+            journal: Journal::default(),
             clients: gauge("clients", "Client connections."),
             accepted: counter("clients_accepted_total", "Client connections accepted."),
             rejected: counter("clients_rejected_total", "Client connections refused for --max-clients."),
@@ -159,15 +213,23 @@ impl Metrics {
             &self.protocol_errors,
             &self.error_replies,
             &self.failovers,
+            &self.slow,
         ];
         counters.into_iter().for_each(|counter| register(registry, counter.clone()));
-        [&self.clients, &self.upstreams, &self.primary_known]
+        [&self.clients, &self.upstreams, &self.primary_known, &self.queued_commands, &self.queued_bytes]
             .into_iter()
             .for_each(|gauge| register(registry, gauge.clone()));
         register(registry, self.outage.clone());
         register(registry, self.commands.clone());
         register(registry, self.answers.clone());
-        register(registry, self.latency.clone());
+        let latencies = [self.answer_seconds.clone(), self.command_seconds.clone()];
+        let collect = move || latencies.iter().filter_map(Family::collect).collect();
+        register(registry, FromFn::new(collect));
+        [&self.lag_bytes, &self.fit, &self.pool, &self.buffers]
+            .into_iter()
+            .for_each(|gauges| register(registry, gauges.clone()));
+        register(registry, self.ejections.clone());
+        register(registry, self.replica_share.clone());
         register(registry, self.role.clone());
         register(registry, self.offset.clone());
         register(registry, self.lag.clone());
@@ -190,103 +252,36 @@ impl Metrics {
     }
 
     /// Notes how far a replica is behind.
-    pub(crate) fn lag(&self, server: &str, lag: std::time::Duration) {
+    pub(crate) fn lag(&self, server: &str, lag: std::time::Duration, bytes: u64) {
         self.lag.with_label_values(&[server]).set(lag.as_secs_f64());
+        self.lag_bytes.with_label_values(&[server]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Answers a server has given.
-    pub(crate) fn answers_of(&self, server: &str) -> u64 {
-        self.answers.with_label_values(&[server]).get()
-    }
-}
-
-/// One worker's counts: plain numbers on the data path, added to the shared families now and then.
-#[derive(Debug)]
-pub(crate) struct WorkerMetrics {
-    shared: Metrics,
-    sent: [[Cell<u64>; 2]; 3],
-    servers: RefCell<Vec<ServerCounts>>,
-}
-
-#[derive(Debug)]
-struct ServerCounts {
-    answers: u64,
-    total: IntCounter,
-    latency: LocalHistogram,
-}
-
-impl std::ops::Deref for WorkerMetrics {
-    type Target = Metrics;
-
-    fn deref(&self) -> &Metrics {
-        &self.shared
-    }
-}
-
-impl WorkerMetrics {
-    pub(crate) fn new(shared: Metrics) -> Self {
-        Self { shared, sent: Default::default(), servers: RefCell::default() }
+    /// Notes whether a server may answer reads.
+    pub(crate) fn fit(&self, server: &str, fit: bool) {
+        self.fit.with_label_values(&[server]).set(i64::from(fit));
     }
 
-    /// Names the servers, by number.
-    pub(crate) fn name_servers(&self, names: impl Iterator<Item = String>) {
-        let known = self.servers.borrow().len();
-        let fresh = names.skip(known).map(|name| self.counts(&name));
-        self.servers.borrow_mut().extend(fresh);
+    /// A replica gets no more reads, for a reason of ours.
+    pub(crate) fn ejected(&self, server: &str, reason: &str) {
+        self.ejections.with_label_values(&[reason, server]).inc();
     }
 
-    /// A number means another server now.
-    pub(crate) fn rename_server(&self, server: usize, name: &str) {
-        self.publish();
-        if let Some(counts) = self.servers.borrow_mut().get_mut(server) {
-            *counts = self.counts(name);
+    /// Answers a server has given: to reads, and in all.
+    pub(crate) fn answers_of(&self, server: &str) -> (u64, u64) {
+        let mut counts = [0; 3];
+        for (count, class) in counts.iter_mut().zip(worker::CLASSES) {
+            *count = ["ok", "error"]
+                .map(|end| self.answers.with_label_values(&[class, end, server]).get())
+                .iter()
+                .sum();
         }
+        (counts[0], counts.iter().sum())
     }
 
-    fn counts(&self, name: &str) -> ServerCounts {
-        ServerCounts {
-            answers: 0,
-            total: self.shared.answers.with_label_values(&[name]),
-            latency: self.shared.latency.with_label_values(&[name]).local(),
-        }
-    }
-
-    /// A command was taken on.
-    #[inline]
-    pub(crate) fn sent(&self, to_replica: bool, effect: Effect) {
-        let count = &self.sent[effect as usize][usize::from(to_replica)];
-        count.set(count.get() + 1);
-    }
-
-    /// A command was answered after so many microseconds.
-    #[inline]
-    pub(crate) fn answered(&self, server: usize, micros: u64) {
-        if let Some(server) = self.servers.borrow_mut().get_mut(server) {
-            server.answers += 1;
-            server.latency.observe(micros as f64 / 1e6);
-        }
-    }
-
-    /// A connection ended by itself.
-    pub(crate) fn lost(&self, was_up: bool) {
-        if was_up {
-            self.shared.connections_lost.inc();
-        }
-    }
-
-    /// Adds what was counted to the shared families.
-    pub(crate) fn publish(&self) {
-        for (counts, class) in self.sent.iter().zip(["read", "primary_read", "write"]) {
-            for (count, target) in counts.iter().zip(["primary", "replica"]) {
-                let count = count.take();
-                if count > 0 {
-                    self.shared.commands.with_label_values(&[class, target]).inc_by(count);
-                }
-            }
-        }
-        for server in self.servers.borrow_mut().iter_mut() {
-            server.total.inc_by(std::mem::take(&mut server.answers));
-            server.latency.flush();
-        }
+    /// Reads that went to the primary, and to replicas.
+    pub(crate) fn reads(&self) -> (u64, u64) {
+        let of = |target| self.commands.with_label_values(&["read", target]).get();
+        (of("primary"), of("replica"))
     }
 }
