@@ -119,6 +119,9 @@ impl Hub {
                 continue;
             }
             let succeeded = data[0] != b'-';
+            if fresh && waiter.scan != 0 {
+                self.note_cursor(waiter.scan, data, link.server.get());
+            }
             self.answer(link, waiter, data, chunk.done, fresh && succeeded, aftermath);
             if chunk.done
                 && let Some(waiter) = state.waiters.pop_front()
@@ -203,7 +206,7 @@ impl Hub {
                     state.framer.set_limits(self.live.get().limits);
                 }
                 state.session.profile = profile;
-                state.lane = self.lane(profile);
+                self.enter_lane(state);
             }
         }
         self.mark_client(client, &mut state.dirty);

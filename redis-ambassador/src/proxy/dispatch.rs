@@ -22,6 +22,9 @@ impl Hub {
             lane.links.resize(server + 1, None);
         }
         let link = Link::new(server, lane.profile, None);
+        if let Some(name) = &lane.name {
+            link.state.borrow_mut().told = vec![vec![b"CLIENT".to_vec(), b"SETNAME".to_vec(), name.to_vec()]];
+        }
         lane.links[server] = Some(Rc::clone(&link));
         tokio::task::spawn_local(link_task::run(Rc::clone(self), Rc::clone(&link)));
         link
@@ -43,7 +46,7 @@ impl Hub {
     }
 
     /// Sends a request that came back unanswered to wherever it may go now.
-    pub(super) fn send_again(self: &Rc<Self>, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
+    pub(super) fn send_again(self: &Rc<Self>, waiter: Waiter, mut request: Vec<u8>, last_error: Option<Vec<u8>>) {
         if waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
@@ -61,6 +64,11 @@ impl Hub {
         };
         match replica.or_else(|| self.primary()) {
             Some(server) => {
+                if waiter.scan != 0
+                    && let Some(anew) = self.rescan(waiter.scan, &request, server)
+                {
+                    request = anew;
+                }
                 let link = self.link(lane, server);
                 self.send(&link, &request, waiter);
             }
@@ -149,6 +157,9 @@ impl Hub {
             tracing::warn!(server = %address, %error, unanswered = waiters.len(), "connection to server lost");
         }
         self.metrics.lost(was_up);
+        if !link.own.get() {
+            self.cursors.borrow_mut().begin_life(server);
+        }
         self.suspend(server);
         if let Some(owner) = &owner
             && self.clustered.get()
