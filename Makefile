@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test images push manual bench fmt lint doc clean setup \
-	check-fmt check-lint check-scripts check-units check-manual check-browser check-doc check-features check-deny \
+	check-fmt check-lint check-scripts check-units check-manual check-browser check-guides check-doc check-features check-deny \
 	check-manifests check-images check-reproducible check-e2e check-demo build app-images down
 
 help: ## this list
@@ -66,12 +66,16 @@ check-scripts: ## shellcheck
 
 check-units: ## unit, property, process and documentation tests
 	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
+	cargo test --locked --package gitsync --features openpgp --test verify -- --include-ignored
 
 check-manual: build ## manual pages and completions
 	@.ci/manual
 
 check-browser: build ## the status pages in Chromium; screenshots in target/screenshots
 	@.ci/browser
+
+check-guides: build ## every command and configuration of the guides, as printed
+	@.ci/guides
 
 check-doc: doc
 

@@ -34,9 +34,12 @@ needs() {
       'chromium|chromium-browser=chromium' 'chromedriver|chromium.chromedriver=chromium-driver' \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
       /usr/share/java/jolokia-core.jar=libjolokia-core-java \
-      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client \
+      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client gpg=gnupg '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
       apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
-      memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java
+      memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java rabbitmqctl=rabbitmq-server \
+        /usr/share/activemq/bin/activemq.jar=activemq prometheus-nginx-exporter=prometheus-nginx-exporter \
+        prometheus-apache-exporter=prometheus-apache-exporter prometheus-haproxy-exporter=prometheus-haproxy-exporter \
+        prometheus-redis-exporter=prometheus-redis-exporter
       python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
     bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
@@ -95,7 +98,8 @@ disable_new_services() {
     case $unit in
       redis-server.service | redis-sentinel.service | nginx.service | fcgiwrap.service | \
         prometheus.service | haproxy.service | nutcracker.service | memcached.service | php*-fpm.service | \
-        ssh.service | docker-registry.service)
+        ssh.service | docker-registry.service | rabbitmq-server.service | epmd.service | activemq.service | \
+        prometheus-*-exporter.service)
         as_root systemctl disable --quiet "$unit" 2>/dev/null || true ;;
     esac
   done

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, SyncError};
 use crate::hook::Hooks;
 use crate::metrics::{Metrics, Status};
+use crate::orders::Orders;
 use crate::repo::{Layout, RepoError};
 use crate::sync::{Next, Outcome, Policy, Schedule, spread};
 use crate::trigger::{Api, Control, Progress};
@@ -46,6 +47,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 /// As [`run`].
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
     let mut config = config;
+    for reason in &config.passed_over {
+        tracing::warn!(reason, "a setting is left out of account");
+    }
     for key in config.apply_git_settings().map_err(Error::Setup)? {
         tracing::warn!(key, "this git setting means nothing here; it is ignored");
     }
@@ -57,14 +61,16 @@ pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown)
     let view = View::new(&config.repo, &config.reference, &link);
     let workers = shutdown.child();
     let hooks = Hooks::start(&config, &layout, &metrics, &workers).map_err(Error::Setup)?;
-    let engine =
-        Engine::new(Arc::clone(&config), layout.clone(), hooks, metrics.clone()).map_err(Error::Remote)?;
+    let orders = Orders::load(&layout);
+    let view = view.with_orders(orders.clone());
+    let engine = Engine::new(Arc::clone(&config), layout.clone(), hooks, orders.clone(), metrics.clone())
+        .map_err(Error::Remote)?;
     if let Some(commit) = engine.serving() {
         tracing::info!(hash = %commit, "an earlier run's tree is published");
         view.found(commit);
     }
     let (progress, control) = Progress::new(&trigger);
-    serve(&config, registry, &view, &metrics, control, &workers).await?;
+    serve(&config, registry, &view, &metrics, (control, orders), &workers).await?;
     let errors = ErrorFile::new(layout.root(), config.error_file.as_deref());
     let schedule = Schedule::new(policy(&config));
     let mut looping = Loop { schedule, config, engine, metrics, view, errors, trigger, progress };
@@ -79,13 +85,12 @@ async fn serve(
     registry: common::metrics::Registry,
     view: &View,
     metrics: &Metrics,
-    control: Control,
+    (control, orders): (Control, Orders),
     workers: &Shutdown,
 ) -> Result<(), Error> {
-    let api = config
-        .triggers
-        .is_on()
-        .then(|| Api::new(config, config.sync_timeout + config.sync_timeout, control, metrics.clone()));
+    let api = config.triggers.is_on().then(|| {
+        Api::new(config, config.sync_timeout + config.sync_timeout, control, orders, metrics.clone())
+    });
     let apart = config.triggers.listen.as_ref();
     if let Some(http) = &config.http {
         endpoint::start(http, registry, view, api.as_ref().filter(|_| apart.is_none()), workers).await?;
@@ -113,7 +118,8 @@ fn open_root(config: &Config) -> Result<Layout, RepoError> {
     let root = &config.root;
     fs::create_dir_all(root).map_err(RepoError::io("creating", root))?;
     let root = root.canonicalize().map_err(RepoError::io("resolving", root))?;
-    Ok(Layout::new(root))
+    let layout = Layout::new(root);
+    Ok(if config.publish == crate::publish::Mode::Symlink { layout } else { layout.sparing(&config.link) })
 }
 
 /// A number from 0 to 1; nothing depends on its quality.
@@ -223,7 +229,12 @@ impl Loop {
             }
             Err(error) => {
                 let serving = self.engine.serving().is_some();
-                let next = self.schedule.after(Outcome::Failure { serving });
+                let is_known = error.is_held() && !self.config.one_time;
+                let next = if is_known {
+                    Next::Wait(self.config.period)
+                } else {
+                    self.schedule.after(Outcome::Failure { serving })
+                };
                 let (failures, text) = (self.schedule.failures(), error.to_string());
                 let message = match next {
                     Next::GiveUp => "too many failures, aborting",
@@ -232,6 +243,10 @@ impl Loop {
                 self.metrics.sync(Status::Error, took, failures);
                 self.view.failure(&text, failures, took);
                 self.errors.write(message, &text, failures);
+                if is_known {
+                    tracing::debug!(error = %text, "nothing new");
+                    return next;
+                }
                 tracing::error!(error = %text, repo = redact::url(&self.config.repo), failures, "{message}");
                 next
             }

@@ -29,6 +29,12 @@ pub struct Config {
     pub root: PathBuf,
     /// The published symlink, relative to the root or absolute.
     pub link: PathBuf,
+    /// What is at the published path.
+    pub publish: crate::publish::Mode,
+    /// The folder of the repository that is published; `None`: all of it.
+    pub subpath: Option<PathBuf>,
+    /// How what is published differs from the checkout.
+    pub web: crate::publish::Web,
     /// Touched after each change.
     pub touch_file: Option<PathBuf>,
     /// Holds the last error.
@@ -60,6 +66,12 @@ pub struct Config {
     pub sync_on_signal: Option<i32>,
     /// Programs and requests around publication.
     pub hooks: Hooks,
+    /// Which signatures are asked for, and whose.
+    pub verification: crate::verify::Verification,
+    /// Asked after publication whether to keep it.
+    pub probe: Option<Probe>,
+    /// Replaced checkouts that stay whatever their age.
+    pub keep: usize,
     /// How to log in.
     pub credentials: Credentials,
     /// Where to serve HTTP, if anywhere.
@@ -70,6 +82,8 @@ pub struct Config {
     pub transport: crate::transport::HttpOptions,
     /// Keys and known hosts of SSH remotes.
     pub ssh: crate::ssh::Options,
+    /// Settings that were given and left out of account, with the reason; logged at start.
+    pub passed_over: Vec<String>,
 }
 
 /// What to do about submodules.
@@ -143,6 +157,17 @@ pub struct WebHook {
     pub backoff: Duration,
 }
 
+/// A neighbour that is asked after publication.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// http or https.
+    pub url: String,
+    /// Time for a good answer (200 to 399).
+    pub timeout: Duration,
+    /// Pause before the first question.
+    pub delay: Duration,
+}
+
 /// How to log in.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
@@ -152,6 +177,8 @@ pub struct Credentials {
     pub askpass_url: Option<String>,
     /// Cookies in the Netscape format.
     pub cookie_file: Option<PathBuf>,
+    /// Files in the format of `git credential-store`, read before every attempt; may be missing.
+    pub stores: Vec<PathBuf>,
     /// A GitHub App.
     pub github_app: Option<App>,
 }
@@ -182,6 +209,9 @@ impl Config {
             git: GitConfig::default(),
             sparse_checkout_file: None,
             root: root.into(),
+            publish: crate::publish::Mode::Symlink,
+            subpath: None,
+            web: crate::publish::Web::default(),
             touch_file: None,
             error_file: None,
             stale_worktree_timeout: Duration::ZERO,
@@ -197,11 +227,15 @@ impl Config {
             triggers: crate::trigger::Triggers::default(),
             sync_on_signal: None,
             hooks: Hooks::default(),
+            verification: crate::verify::Verification::default(),
+            probe: None,
+            keep: 0,
             credentials: Credentials::default(),
             http: None,
             tidy: Tidy::WhenDue,
             transport: crate::transport::HttpOptions::default(),
             ssh: crate::ssh::Options::default(),
+            passed_over: Vec::new(),
         }
     }
 }

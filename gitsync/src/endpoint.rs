@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use common::admin::{Readiness, routes, status_page};
+use common::admin::{Readiness, StatusPage, routes};
 use common::config::ListenAddr;
 use common::metrics::Registry;
-use common::server::{Limits, Request, Response, Router, bind, respond, serve, text};
+use common::server::{Limits, Request, Response, Router, bind, is_endless, respond, serve, text};
 use common::shutdown::Shutdown;
 use hyper::StatusCode;
 
@@ -66,15 +66,17 @@ pub(crate) async fn start_triggers(
 fn router(http: &Http, registry: Registry, view: &View) -> Router {
     let for_status = view.clone();
     let mut router = routes(BUILD, registry, Readiness::new(), move || for_status.status());
+    let for_page = view.clone();
+    let page = StatusPage::new(BUILD, move || for_page.status());
     let (top, ready, rest) = (view.clone(), view.clone(), view.clone());
     router = router
         // Probes of kubernetes/git-sync's users ask for this path.
-        .route("/", move |_: Request| {
-            let mut page = status_page(&BUILD, &top.status());
-            if !top.is_serving() {
-                *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        .route("/", move |request: Request| {
+            let mut answer = page.answer(&request);
+            if !top.is_serving() && !is_endless(&answer) {
+                *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             }
-            async move { page }
+            async move { answer }
         })
         .route("/readyz", move |_: Request| {
             let answer = match (ready.is_serving(), ready.stale()) {

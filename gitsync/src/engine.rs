@@ -14,6 +14,8 @@ use crate::hook::Hooks;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::news::News;
+use crate::orders::Orders;
+use crate::probe::Probe;
 use crate::protocol::{ObjectId, ref_prefixes, resolve};
 use crate::publish::Link;
 use crate::repo::{
@@ -44,13 +46,23 @@ pub(crate) struct Engine {
     layout: Layout,
     link: Link,
     source: Source,
+    /// Of the TLS files that `source` was made with.
+    tls: Option<u64>,
     fetcher: Fetcher,
     keyring: Keyring,
     hooks: Hooks,
+    orders: Orders,
+    probe: Option<Probe>,
+    /// What the ref means, in the running attempt.
+    followed: ObjectId,
+    /// The annotated tag that names that commit, where its signature is asked for.
+    tag: Option<(ObjectId, ObjectId)>,
     metrics: Metrics,
     lock: Option<RootLock>,
     /// Set while the published checkout is known to be good.
     patrol: Option<Patrol>,
+    /// The same for a published copy.
+    copy: Option<Patrol>,
     /// The packs as they were when all was well.
     packs: u64,
     first: bool,
@@ -68,23 +80,37 @@ impl Engine {
         config: Arc<Config>,
         layout: Layout,
         hooks: Hooks,
+        orders: Orders,
         metrics: Metrics,
     ) -> Result<Self, SyncError> {
         let fetcher = Fetcher::new(Arc::clone(&config), metrics.clone());
+        let tls = fetcher.tls_state(&config.repo);
         let source = fetcher.source(&config.repo)?;
-        let link = Link::new(&layout, &config.link);
+        let link = Link::new(&layout, &config.link).shaped(
+            config.publish,
+            config.subpath.clone(),
+            !config.stale_worktree_timeout.is_zero(),
+        );
+        let link = link.for_web(config.web.clone());
+        let probe = config.probe.clone().map(Probe::new).transpose().map_err(SyncError::Internal)?;
         let keyring = Keyring::new(&config, &metrics)?;
         let engine = Self {
             config,
             layout,
             link,
             source,
+            tls,
             fetcher,
             keyring,
             hooks,
+            orders,
+            probe,
+            followed: ObjectId::ZERO,
+            tag: None,
             metrics,
             lock: None,
             patrol: None,
+            copy: None,
             packs: 0,
             first: true,
             made: Vec::new(),
@@ -111,19 +137,33 @@ impl Engine {
         if self.lock.is_none() {
             self.lock = Some(RootLock::take(&self.layout)?);
         }
+        if self.link.is_once()
+            && let Some(commit) = self.link.current()
+        {
+            return Ok(Report { commit, news: None, changed: false, settled: true });
+        }
         self.keyring.refresh(cancel).await?;
+        self.trust_anew();
         self.source.log_in(&self.keyring, &self.config.repo);
-        let wanted = self.resolve(cancel).await?;
-        if !self.first && self.is_current(wanted, cancel).await? {
+        self.followed = self.resolve(cancel).await?;
+        let (wanted, held) = self.orders.decide(self.followed);
+        self.metrics.not_followed(self.orders.reason().is_some());
+        let failed = held.filter(|held| held.failed);
+        let held = move || match &failed {
+            Some(held) => Err(SyncError::Held(held.reason.clone())),
+            None => Ok(()),
+        };
+        if !self.first && !self.orders.is_on_trial(wanted) && self.is_current(wanted, cancel).await? {
+            held()?;
             return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
-        let mut result = self.update(wanted, false, cancel).await;
+        let mut result = Box::pin(self.update(wanted, false, cancel)).await;
         if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
             if let Err(error) = &result {
                 tracing::warn!(%error, "the object store is damaged; fetching everything afresh");
             }
             self.metrics.rebuilt();
-            result = self.update(wanted, true, cancel).await;
+            result = Box::pin(self.update(wanted, true, cancel)).await;
         }
         if let Err(SyncError::Repo(error)) = &result
             && error.is_disk_full()
@@ -132,7 +172,26 @@ impl Engine {
         }
         let updated = result?;
         self.after(&updated);
+        held()?;
         Ok(self.report(&updated))
+    }
+
+    /// Takes in certificates and keys that changed. While new ones can't be read, the old ones count.
+    fn trust_anew(&mut self) {
+        let now = self.fetcher.tls_state(&self.config.repo);
+        if now == self.tls {
+            return;
+        }
+        match self.fetcher.source(&self.config.repo) {
+            Ok(source) => {
+                tracing::info!("certificates changed on disk; using the new ones");
+                self.source = source;
+                self.tls = now;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "changed certificates can't be used; the old ones count until they can");
+            }
+        }
     }
 
     fn report(&self, updated: &Updated) -> Report {
@@ -142,12 +201,22 @@ impl Engine {
 
     /// Which object the configured ref means now.
     async fn resolve(&mut self, cancel: &CancellationToken) -> Result<ObjectId, SyncError> {
+        if let Some(known) = self.orders.pinned() {
+            return Ok(known);
+        }
+        if let Some(known) = self.orders.take_pending() {
+            self.metrics.rolled_back("call");
+            return Ok(known);
+        }
         let name = self.config.reference.clone();
         if let Ok(hash) = name.parse() {
             return Ok(hash);
         }
         let refs = self.source.refs(ref_prefixes(&name), cancel).await?;
-        resolve(&name, &refs).map(crate::protocol::RemoteRef::target).ok_or(SyncError::UnknownRef { name })
+        let found = resolve(&name, &refs).ok_or(SyncError::UnknownRef { name })?;
+        let is_asked = self.config.verification.mode != crate::verify::Verify::Off;
+        self.tag = found.peeled.filter(|_| is_asked).map(|commit| (commit, found.id));
+        Ok(found.target())
     }
 
     /// Whether `wanted` is published and, as far as this poll looks, as it was written.
@@ -160,9 +229,10 @@ impl Engine {
         let Some(mut patrol) = self.patrol.take() else { return Ok(false) };
         let layout = self.layout.clone();
         let timeout = self.config.stale_worktree_timeout;
+        let keep = self.orders.kept(self.config.keep, wanted);
         let (patrol, sighting, packs, stale) = blocking(move || {
             let sighting = patrol.step(PATROL_FILES);
-            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout)))
+            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout, &keep)))
         })
         .await?;
         if sighting.lost || packs != self.packs {
@@ -182,7 +252,30 @@ impl Engine {
             self.patrol = None;
             return Ok(false);
         }
+        self.renew_copy(wanted, PATROL_FILES).await?;
         Ok(true)
+    }
+
+    /// Exchanges a published copy that isn't as it was made for a new one.
+    async fn renew_copy(&mut self, commit: ObjectId, limit: usize) -> Result<(), SyncError> {
+        let (link, copy) = (self.link.clone(), self.copy.take());
+        let known = copy.filter(|copy| copy.commit() == commit);
+        let (copy, clean) = blocking(move || {
+            let mut copy = known.or_else(|| link.patrol());
+            let clean = copy.as_mut().is_none_or(|copy| copy.step(limit).is_clean());
+            Ok((copy, clean))
+        })
+        .await?;
+        self.copy = copy;
+        if !clean {
+            tracing::warn!(hash = %commit, "somebody changed the published copy; exchanging it for a new one");
+            self.metrics.restored(1);
+            let (layout, link) = (self.layout.clone(), self.link.clone());
+            blocking(move || link.publish(&layout, commit)).await?;
+            let link = self.link.clone();
+            self.copy = blocking(move || Ok(link.patrol())).await?;
+        }
+        Ok(())
     }
 
     async fn repair(&mut self, commit: ObjectId, sighting: Sighting) -> Result<(), SyncError> {
@@ -211,12 +304,19 @@ impl Engine {
         let old = self.link.current();
         let store = self.prepare(afresh, cancel).await?;
         let (source, keyring) = (&mut self.source, &self.keyring);
-        let store = self.fetcher.fetch(source, store, wanted, keyring, &self.config.repo, cancel).await?;
+        // A tag brings its commit along.
+        let object = self.tag.filter(|(commit, _)| *commit == wanted).map_or(wanted, |(_, tag)| tag);
+        let store = self.fetcher.fetch(source, store, object, keyring, &self.config.repo, cancel).await?;
+        // What a roll-back leads to was looked at when it was published.
+        let known = wanted != self.followed && self.orders.was_published(wanted);
+        let store = if known { store } else { self.verify(store, object, old, cancel).await? };
         let mut made = self.check_out(store, wanted, cancel).await?;
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
         let published = self.link.leads_to(&self.layout, commit);
-        let changed = made.stats.is_some() || !published;
+        let on_trial = self.probe.is_some() && (!published || self.orders.is_on_trial(commit));
+        let old = if on_trial { self.orders.begin_trial(commit, old) } else { old };
+        let changed = made.stats.is_some() || !published || on_trial;
         let mut news = None;
         if changed && self.hooks.has_gate() {
             let known;
@@ -226,6 +326,11 @@ impl Engine {
         }
         if !published {
             self.publish(commit, old).await?;
+        } else if made.restored > 0 || self.first {
+            self.renew_copy(commit, usize::MAX).await?;
+        }
+        if on_trial {
+            self.try_out(commit, old, cancel).await?;
         }
         // What nobody waits for before publication comes after it.
         let news = match news {
@@ -236,10 +341,63 @@ impl Engine {
                 known
             }
         };
+        self.orders.published(self.followed, commit, self.config.keep);
         self.tidy(made.store, commit, cancel).await;
+        let link = self.link.clone();
+        self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.layout.pack_state();
         Ok(Updated { commit, changed, news: Some(news) })
+    }
+
+    /// Looks at signatures, before anything of the commit is written.
+    async fn verify(
+        &self,
+        store: Store,
+        wanted: ObjectId,
+        old: Option<ObjectId>,
+        cancel: &CancellationToken,
+    ) -> Result<Store, SyncError> {
+        if self.config.verification.mode == crate::verify::Verify::Off {
+            return Ok(store);
+        }
+        let (config, cancel) = (Arc::clone(&self.config), cancel.clone());
+        let (store, verdict) = blocking(move || {
+            let verdict = config.verification.check(store.objects(), wanted, old, &cancel)?;
+            Ok((store, verdict))
+        })
+        .await?;
+        self.metrics
+            .signature_check(verdict.as_ref().map_or_else(crate::verify::Unverified::outcome, |()| "good"));
+        verdict.map_err(SyncError::Unverified)?;
+        Ok(store)
+    }
+
+    /// Asks the neighbour; when it says no, what was published before comes back.
+    async fn try_out(
+        &mut self,
+        commit: ObjectId,
+        before: Option<ObjectId>,
+        cancel: &CancellationToken,
+    ) -> Result<(), SyncError> {
+        let Some(probe) = &self.probe else { return Ok(()) };
+        let Err(reason) = probe.run(cancel).await.ok_or(RepoError::Cancelled)? else {
+            self.orders.end_trial();
+            return Ok(());
+        };
+        let back = before.filter(|before| *before != commit && self.layout.worktree(*before).is_dir());
+        self.patrol = None;
+        if let Some(back) = back {
+            self.publish(back, Some(commit)).await?;
+            self.metrics.rolled_back("probe");
+        }
+        let serve = back.unwrap_or(commit);
+        let text = match back {
+            Some(_) => format!("its probe failed: {reason}"),
+            None => format!("its probe failed, but there is nothing to go back to: {reason}"),
+        };
+        self.orders.refuse(self.followed, serve, text);
+        Err(SyncError::Probe { commit, reason })
     }
 
     /// What differs between the tree that was published and the new one. Gives the store back.
@@ -346,6 +504,7 @@ impl Engine {
             }
             let reused = match options.sparse {
                 Some(_) => None,
+                None if store.endings().links_as_files => None,
                 None => store.reuse_checkout(commit, base, how, &cancel).transpose(),
             };
             let stats = match reused.unwrap_or_else(|| store.make_checkout(commit, &options, &cancel)) {
@@ -402,8 +561,9 @@ impl Engine {
         let (mode, cancel) = (self.config.tidy, cancel.clone());
         let timeout = self.config.stale_worktree_timeout;
         let (how, made) = (self.config.reuse, self.made.clone());
+        let keep = self.orders.kept(self.config.keep, commit);
         let tidied = blocking(move || {
-            let removed = store.clear_stale(commit, timeout, how, &made)?;
+            let removed = store.clear_stale(commit, timeout, how, &made, &keep)?;
             if store.tidy(commit, &removed, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }
@@ -481,7 +641,7 @@ fn reclaim(store: &Store, published: Option<ObjectId>) {
     if let Err(error) = store.drop_spare() {
         tracing::warn!(%error, "can't make room");
     }
-    let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO));
+    let removed = published.map_or(Ok(Vec::new()), |commit| store.remove_stale(commit, Duration::ZERO, &[]));
     if let Err(error) = removed {
         tracing::warn!(%error, "can't make room");
     }

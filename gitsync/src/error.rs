@@ -69,6 +69,20 @@ pub enum SyncError {
     /// The pre-publish hook said no.
     #[error("not published: {0}")]
     Vetoed(HookError),
+    /// A signature that is missing or doesn't count.
+    #[error("not published: {0}")]
+    Unverified(crate::verify::Unverified),
+    /// The neighbour didn't like what was published.
+    #[error("{commit} was taken back, its probe failed: {reason}")]
+    Probe {
+        /// The commit.
+        commit: crate::protocol::ObjectId,
+        /// What the probe saw.
+        reason: String,
+    },
+    /// What the ref means failed before; nothing was tried.
+    #[error("{0}")]
+    Held(String),
     /// The time limit of an attempt passed.
     #[error("the attempt took longer than {}", common::config::format_duration(*.0))]
     TimedOut(Duration),
@@ -81,6 +95,11 @@ impl SyncError {
     /// Whether it was the shutdown and not a failure.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Repo(RepoError::Cancelled))
+    }
+
+    /// Whether this attempt only found what an earlier one had reported.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self, Self::Held(_))
     }
 
     /// Whether fetching everything afresh can help.

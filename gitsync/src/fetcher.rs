@@ -1,5 +1,7 @@
 //! Getting objects from a remote of any kind into a store.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -86,6 +88,21 @@ impl Fetcher {
             RemoteUrl::Ssh(target) => Remote::Ssh(SshRemote::new(target, self.config.ssh.clone())),
         };
         Ok(Source::Network(remote))
+    }
+
+    /// The state of the TLS files that a connection to `url` uses, as one number; `None` where none is.
+    pub(crate) fn tls_state(&self, url: &str) -> Option<u64> {
+        let Ok(RemoteUrl::Http(url)) = RemoteUrl::parse(&self.config.git.rewrite(url)) else { return None };
+        let tls = self.config.git.http_options(Some(&url)).ok()?.tls;
+        let pair = tls.identity.into_iter().flat_map(|(chain, key)| [chain, key]);
+        let mut hasher = DefaultHasher::new();
+        let mut any = false;
+        for path in tls.ca_file.into_iter().chain(pair) {
+            any = true;
+            let meta = std::fs::metadata(path).ok();
+            meta.map(|meta| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())).hash(&mut hasher);
+        }
+        any.then(|| hasher.finish())
     }
 
     /// Makes sure that `wanted` is in the store, as deep as configured. Asks the remote only if it

@@ -1,22 +1,26 @@
 //! From the settings of all layers to the validated [`Config`].
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
-use common::config::{ConfigError, ListenAddr, Settings};
+use common::config::{ConfigError, ListenAddr, Origin, Settings};
 use common::secret::SecretString;
 
 use crate::auth::git_config;
 use crate::auth::github_app::{App, PrivateKey};
 use crate::auth::store::{self, Credential, Password};
-use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
+use crate::config::{Config, Credentials, ExecHook, Hooks, Http, Probe, Submodules, Tidy, WebHook};
+use crate::publish::{Codec, Mode, Strip};
 use crate::redact;
 use crate::repo::Reuse;
 use crate::ssh::HostKeys;
+use crate::verify::{Verification, Verify};
 
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 /// Where kubernetes/git-sync expects it.
 const COOKIE_FILE: &str = "/etc/git-secret/cookie_file";
+/// Each takes the disk space of a checkout.
+const MOST_KEPT: usize = 1_000;
 const SHORTEST_HOOK: Duration = Duration::from_secs(1);
 
 impl Config {
@@ -51,15 +55,29 @@ impl Config {
         if let Some(link) = path(settings, "dest").or_else(|| path(settings, "link")) {
             config.link = link;
         }
+        shape(settings, &mut config)?;
         config.touch_file = path(settings, "touch-file");
         config.error_file = path(settings, "error-file");
         config.stale_worktree_timeout = settings.value("stale-worktree-timeout")?;
         times(settings, &mut config)?;
         config.one_time = settings.value("one-time")?;
+        // Used before there is a configuration, but to be refused like the others.
+        settings.value::<i64>("verbose")?;
+        settings.value::<i64>("v")?;
         failures(settings, &mut config)?;
         config.sync_on_signal = signal(settings)?;
         config.hooks = hooks(settings)?;
-        config.credentials = credentials(settings, &config.repo, from_url)?;
+        config.credentials = credentials(settings, &config.repo, from_url, &mut config.passed_over)?;
+        if let Some(filter) = text(settings, "filter") {
+            config.passed_over.push(format!("--filter={filter}: everything is fetched, see the manual"));
+        }
+        config.verification = verification(settings, config.depth)?;
+        config.probe = probe(settings, config.sync_timeout)?;
+        let keep: i64 = settings.value("keep")?;
+        config.keep = usize::try_from(keep)
+            .ok()
+            .filter(|keep| *keep <= MOST_KEPT)
+            .ok_or_else(|| settings.invalid("keep", "must be 0 to 1000"))?;
         config.http = http(settings)?;
         config.triggers = crate::trigger::Triggers::from_settings(settings)?;
         config.reuse = match settings.text("reuse").unwrap_or_default() {
@@ -100,6 +118,105 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+fn verification(settings: &Settings, depth: u32) -> Result<Verification, ConfigError> {
+    let mode = match settings.text("verify").unwrap_or_default() {
+        "off" => Verify::Off,
+        "head" => Verify::Head,
+        "all-new" => Verify::AllNew,
+        other => return Err(settings.invalid("verify", &format!("`{other}` is none of off, head, all-new"))),
+    };
+    let verification = Verification {
+        mode,
+        allowed_signers: path(settings, "verify-allowed-signers-file"),
+        keyring: path(settings, "verify-openpgp-keyring"),
+    };
+    if verification.keyring.is_some() && !cfg!(feature = "openpgp") {
+        let reason =
+            "can't be used: this build has no OpenPGP (cargo feature `openpgp`); SSH signatures work";
+        return Err(settings.invalid("verify-openpgp-keyring", reason));
+    }
+    let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
+    let has_keys = verification.allowed_signers.is_some() || verification.keyring.is_some();
+    match (mode, has_keys) {
+        (Verify::Off, true) => conflict("keys for signatures need --verify=head or --verify=all-new"),
+        (Verify::Head | Verify::AllNew, false) => {
+            conflict("--verify needs --verify-allowed-signers-file or --verify-openpgp-keyring")
+        }
+        (Verify::AllNew, _) if depth == 1 => {
+            conflict("--verify=all-new needs the commits in between: --depth=0, or deep enough for any push")
+        }
+        _ => Ok(verification),
+    }
+}
+
+fn probe(settings: &Settings, limit: Duration) -> Result<Option<Probe>, ConfigError> {
+    let Some(url) = text(settings, "probe-url") else { return Ok(None) };
+    let is_http =
+        url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if !is_http {
+        return Err(settings.invalid("probe-url", "must be an http or https URL"));
+    }
+    let probe = Probe {
+        url: url.to_owned(),
+        timeout: settings.value("probe-timeout")?,
+        delay: settings.value("probe-delay")?,
+    };
+    if probe.timeout.is_zero() || probe.timeout + probe.delay >= limit {
+        return Err(
+            settings.invalid("probe-timeout", "must be above 0, and with --probe-delay below --sync-timeout")
+        );
+    }
+    Ok(Some(probe))
+}
+
+/// What is published, and as what.
+fn shape(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
+    config.publish = match settings.text("publish").unwrap_or_default() {
+        "symlink" => Mode::Symlink,
+        "exchange" => Mode::Exchange,
+        "copy-once" => Mode::CopyOnce,
+        other => {
+            let reason = format!("`{other}` is none of symlink, exchange, copy-once");
+            return Err(settings.invalid("publish", &reason));
+        }
+    };
+    if let Some(given) = path(settings, "subpath") {
+        let plain = |part: &Component<'_>| matches!(part, Component::Normal(name) if *name != ".git");
+        let parts = given.components().filter(|part| *part != Component::CurDir);
+        if !parts.clone().all(|part| plain(&part)) {
+            return Err(settings.invalid("subpath", "must be a folder in the repository, without .."));
+        }
+        config.subpath = Some(parts.collect::<PathBuf>()).filter(|path| !path.as_os_str().is_empty());
+    }
+    config.web.strip = match settings.text("strip").unwrap_or_default() {
+        "none" => Strip::Nothing,
+        "git" => Strip::Git,
+        "dotfiles" => Strip::Dotfiles,
+        other => {
+            return Err(settings.invalid("strip", &format!("`{other}` is none of none, git, dotfiles")));
+        }
+    };
+    config.web.commit_times = match settings.text("file-times").unwrap_or_default() {
+        "checkout" => false,
+        "commit" => true,
+        other => {
+            return Err(settings.invalid("file-times", &format!("`{other}` is none of checkout, commit")));
+        }
+    };
+    for name in settings.list::<String>("precompress")?.iter().flat_map(|text| text.split(',')).map(str::trim)
+    {
+        let codec = Codec::from_name(name)
+            .ok_or_else(|| settings.invalid("precompress", &format!("`{name}` is none of gz, br, zst")))?;
+        if !config.web.codecs.contains(&codec) {
+            config.web.codecs.push(codec);
+        }
+    }
+    if config.publish != Mode::Symlink && config.link.file_name().is_none() {
+        return Err(settings.invalid("link", "must name the directory itself"));
+    }
+    Ok(())
 }
 
 fn git_settings(settings: &Settings, config: &mut Config) -> Result<(), ConfigError> {
@@ -291,6 +408,7 @@ fn credentials(
     settings: &Settings,
     repo: &str,
     from_url: Option<(String, SecretString)>,
+    passed_over: &mut Vec<String>,
 ) -> Result<Credentials, ConfigError> {
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     let username = text(settings, "username");
@@ -316,15 +434,21 @@ fn credentials(
         by_url.push(credential(repo, &user, Password::Value(password)));
     }
     for text in settings.list::<String>("credential")? {
-        let parsed =
-            store::parse(&text).map_err(|error| settings.invalid("credential", &error.to_string()))?;
-        by_url.extend(parsed);
+        match store::parse(&text) {
+            Ok(parsed) => by_url.extend(parsed),
+            // kubernetes/git-sync goes on without it, so a pod that runs there must start here.
+            Err(error) if matches!(settings.origin("credential"), Some(Origin::Environment(_))) => {
+                passed_over.push(format!("GITSYNC_CREDENTIAL: {error}"));
+            }
+            Err(error) => return Err(settings.invalid("credential", &error.to_string())),
+        }
     }
     Ok(Credentials {
         by_url,
         askpass_url: text(settings, "askpass-url").map(str::to_owned),
         cookie_file: settings.value::<bool>("cookie-file")?.then(|| PathBuf::from(COOKIE_FILE)),
         github_app: github_app(settings, username.is_some())?,
+        stores: Vec::new(),
     })
 }
 
@@ -379,7 +503,11 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, Co
 fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
     let (metrics, pprof) = (settings.value("http-metrics")?, settings.value("http-pprof")?);
     let events = settings.value("http-events")?;
-    match settings.optional::<ListenAddr>("http-bind")? {
+    let bind = settings.optional::<ListenAddr>("http-bind").map_err(|error| match error {
+        ConfigError::Value { place, reason } => ConfigError::Conflict(format!("{place}: {reason}")),
+        other => other,
+    })?;
+    match bind {
         Some(bind) => Ok(Some(Http { bind, metrics, pprof, events })),
         None if metrics => Err(ConfigError::Conflict("--http-metrics needs --http-bind".to_owned())),
         None if events => Err(ConfigError::Conflict("--http-events needs --http-bind".to_owned())),

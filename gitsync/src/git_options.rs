@@ -1,6 +1,8 @@
 //! What git's settings (`--git-config`) mean here.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -14,7 +16,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "core.bigfilethreshold",
     "core.checkstat",
     "core.compression",
-    "core.filemode",
     "core.fsync",
     "core.fsyncmethod",
     "core.loosecompression",
@@ -30,6 +31,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "http.minsessions",
     "http.postbuffer",
     "http.sslbackend",
+    "http.maxrequestbuffer",
     "http.sslkey",
     "http.version",
     "init.defaultbranch",
@@ -38,6 +40,8 @@ const WITHOUT_EFFECT: &[&str] = &[
     "submodule.fetchjobs",
     "submodule.recurse",
 ];
+/// A longer `http.lowSpeedTime` is no limit.
+const MAX_LOW_SPEED_TIME: u64 = 86_400;
 /// Sections of which the same is true.
 const SECTIONS: &[&str] = &["advice.", "color.", "fetch.", "gc.", "index.", "maintenance.", "pack.", "user."];
 
@@ -51,6 +55,13 @@ impl Config {
         if self.credentials.cookie_file.is_none() {
             self.credentials.cookie_file = self.git.value("http.cookiefile").map(Into::into);
         }
+        for key in ["core.symlinks", "core.filemode"] {
+            if let Some(Err(reason)) = self.git.boolean(key) {
+                return Err(format!("--git-config: {reason}"));
+            }
+        }
+        let helpers = helpers(&self.git);
+        self.credentials.stores.extend(helpers.stores);
         for (key, value) in self.git.pairs() {
             let choices: &[&str] = match key.as_str() {
                 "core.eol" => &["lf", "crlf", "native"],
@@ -65,7 +76,8 @@ impl Config {
             }
         }
         let keys = self.git.pairs().iter().map(|(key, _)| key.as_str());
-        Ok(keys.filter(|key| !is_known(key)).map(str::to_owned).collect())
+        let unknown = keys.filter(|key| !is_known(key)).map(str::to_owned);
+        Ok(unknown.chain(helpers.others).collect())
     }
 
     /// Whether a protocol may be used: by the configured repository, or by a submodule, whose address
@@ -86,8 +98,11 @@ impl Config {
     }
 
     /// Those settings that change what a checkout holds, for the repository's own configuration.
-    pub(crate) fn checkout_settings(&self) -> [(&'static str, Option<&str>); 2] {
-        ["core.autocrlf", "core.eol"].map(|key| (key, self.git.value(key)))
+    pub(crate) fn checkout_settings(&self) -> [(&'static str, Option<&str>); 4] {
+        let [crlf, eol, symlinks] =
+            ["core.autocrlf", "core.eol", "core.symlinks"].map(|key| (key, self.git.value(key)));
+        // A new repository says true.
+        [crlf, eol, symlinks, ("core.filemode", Some(self.git.value("core.filemode").unwrap_or("true")))]
     }
 
     /// The settings in the form in which a git that a hook runs takes them.
@@ -115,9 +130,14 @@ fn is_known(key: &str) -> bool {
             key,
             "core.autocrlf"
                 | "core.eol"
+                | "core.filemode"
+                | "core.symlinks"
+                | "credential.helper"
                 | "http.cookiefile"
                 | "http.extraheader"
                 | "http.followredirects"
+                | "http.lowspeedlimit"
+                | "http.lowspeedtime"
                 | "http.proxy"
                 | "http.sslcainfo"
                 | "http.sslcert"
@@ -125,7 +145,58 @@ fn is_known(key: &str) -> bool {
                 | "http.useragent"
         )
         || (key.starts_with("protocol.") && key.ends_with(".allow"))
-        || (key.starts_with("url.") && key.ends_with(".insteadof"))
+        // Nothing is pushed.
+        || (key.starts_with("url.") && (key.ends_with(".insteadof") || key.ends_with(".pushinsteadof")))
+}
+
+/// What `credential.helper` asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Helpers {
+    /// Files of `store`.
+    stores: Vec<PathBuf>,
+    /// Those that would need another program.
+    others: Vec<String>,
+}
+
+/// As in git, an empty value takes back those before it. `cache` needs nothing: what is known stays in
+/// memory anyway.
+fn helpers(git: &GitConfig) -> Helpers {
+    let mut found = Helpers::default();
+    for (_, value) in git.pairs().iter().filter(|(key, _)| key == "credential.helper") {
+        let mut words = value.split_ascii_whitespace();
+        match words.next() {
+            None => found = Helpers::default(),
+            Some("cache") => {}
+            Some("store") => match store_files(words) {
+                Some(files) => found.stores.extend(files),
+                None => found.others.push(format!("credential.helper ({value})")),
+            },
+            // Arguments may be secrets.
+            Some(name) => found.others.push(format!("credential.helper ({name})")),
+        }
+    }
+    found
+}
+
+/// The files of `store`: the one named, else git's usual ones.
+fn store_files<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Vec<PathBuf>> {
+    let home = || std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let expand = |path: &str| match path.strip_prefix("~/") {
+        Some(rest) => home().map(|home| home.join(rest)),
+        None => Some(PathBuf::from(path)),
+    };
+    let file = match words.next() {
+        Some("--file") => expand(words.next()?)?,
+        Some(word) => expand(word.strip_prefix("--file=")?)?,
+        None => {
+            let xdg = std::env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+            let xdg = xdg.or_else(|| home().map(|home| home.join(".config")));
+            let usual = home().map(|home| home.join(".git-credentials"));
+            // The last one that fits counts, and git asks the first of these first.
+            return Some(xdg.map(|path| path.join("git/credentials")).into_iter().chain(usual).collect());
+        }
+    };
+    words.next().is_none().then(|| vec![file])
 }
 
 /// The URL a `http.<url>.<name>` is for, and the name.
@@ -149,6 +220,7 @@ impl GitConfig {
         let mut options = HttpOptions::default();
         let mut closest: HashMap<&str, (usize, usize)> = HashMap::new();
         let (mut chain, mut key_file) = (None, None);
+        let (mut limit, mut time) = (0, 0);
         for (key, value) in self.pairs() {
             let Some((pattern, name)) = http_key(key) else { continue };
             let fit = match (pattern, url) {
@@ -172,15 +244,23 @@ impl GitConfig {
                 "sslkey" => key_file = Some(value),
                 "sslverify" => options.tls.trust_anyone = !truth(key, value)?,
                 "proxy" => options.proxy = Some(value.clone()),
+                "lowspeedlimit" => limit = number(key, value)?,
+                "lowspeedtime" => time = number(key, value)?,
                 "useragent" => options.user_agent = Some(value.clone()),
                 "followredirects" if value == "initial" => options.refuse_redirects = false,
                 "followredirects" => options.refuse_redirects = !truth(key, value)?,
                 _ => {}
             }
         }
+        options.low_speed =
+            (limit > 0 && time > 0).then(|| (limit, Duration::from_secs(time.min(MAX_LOW_SPEED_TIME))));
         options.tls.identity = chain.map(|chain| (chain.into(), key_file.unwrap_or(chain).into()));
         Ok(options)
     }
+}
+
+fn number(key: &str, value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("--git-config: {key} takes a whole number, not `{value}`"))
 }
 
 fn truth(key: &str, value: &str) -> Result<bool, String> {

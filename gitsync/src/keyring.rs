@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::client::{Client, Proxies};
-use common::secret::SecretString;
+use common::secret::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::github_app::{self, Token};
-use crate::auth::store::{Credential, Password, Store};
+use crate::auth::store::{self, Credential, Password, Store};
 use crate::auth::{askpass, cookie};
 use crate::config::Config;
 use crate::error::SyncError;
@@ -66,7 +66,8 @@ impl Keyring {
 
     async fn refresh_all(&mut self) -> Result<(), SyncError> {
         let credentials = &self.config.credentials;
-        if !credentials.by_url.is_empty() || credentials.cookie_file.is_some() {
+        let files = credentials.cookie_file.is_some() || !credentials.stores.is_empty();
+        if !credentials.by_url.is_empty() || files {
             let config = Arc::clone(&self.config);
             let read = move || Ok::<_, SyncError>((read_all(&config)?, cookies(&config)?));
             let read = tokio::task::spawn_blocking(read).await;
@@ -117,6 +118,14 @@ impl Keyring {
 
 fn read_all(config: &Config) -> Result<Store, SyncError> {
     let mut store = Store::default();
+    // First, so that what was given outright wins.
+    for path in &config.credentials.stores {
+        match common::secret::read(path) {
+            Ok(text) => store::stored(text.expose_secret()).into_iter().for_each(|one| store.insert(one)),
+            // git goes on without it, too.
+            Err(error) => tracing::debug!(path = %path.display(), %error, "no stored credentials"),
+        }
+    }
     for credential in &config.credentials.by_url {
         let password = Password::Value(credential.password.read().map_err(|e| failure(&e))?);
         store.insert(Credential { password, ..credential.clone() });
@@ -127,8 +136,7 @@ fn read_all(config: &Config) -> Result<Store, SyncError> {
 fn cookies(config: &Config) -> Result<cookie::Jar, SyncError> {
     let Some(path) = &config.credentials.cookie_file else { return Ok(cookie::Jar::default()) };
     let text = common::secret::read(path).map_err(|e| failure(&e))?;
-    let jar =
-        cookie::Jar::parse(common::secret::ExposeSecret::expose_secret(&text)).map_err(|e| failure(&e))?;
+    let jar = cookie::Jar::parse(text.expose_secret()).map_err(|e| failure(&e))?;
     if let Some((line, reason)) = jar.rejected().first() {
         tracing::warn!(path = %path.display(), line, reason, "passed over a line that is no cookie");
     }

@@ -41,6 +41,8 @@ mod hook;
 mod keyring;
 mod metrics;
 mod news;
+mod orders;
+mod probe;
 pub mod protocol;
 pub mod publish;
 mod redact;
@@ -51,17 +53,19 @@ mod submodule;
 pub mod sync;
 pub mod transport;
 mod trigger;
+mod verify;
 mod view;
 
 pub use common::shutdown::Shutdown;
 
 pub use app::{Trigger, run, run_triggered};
-pub use config::{Config, Credentials, ExecHook, Hooks, Http, Submodules, Tidy, WebHook};
+pub use config::{Config, Credentials, ExecHook, Hooks, Http, Probe, Submodules, Tidy, WebHook};
 pub use error::{Error, SyncError};
 pub use hook::HookError;
 pub use redact::url as redact_url;
 pub use settings::{APP, DEPRECATED};
 pub use trigger::Triggers;
+pub use verify::{Unverified, Verification, Verify};
 
 /// Version and revision of this build.
 pub const BUILD: common::Build = common::build!();

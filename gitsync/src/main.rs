@@ -1,5 +1,7 @@
 //! The `gitsync` binary: flags, logging, signals, exit status.
 
+mod variables;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +19,12 @@ const MAX_WORDS: usize = 64;
 const MANUAL: &str = include_str!("../README.md");
 
 fn main() -> ExitCode {
+    give_memory_back();
+    // Before the flags, even `--version`, as kubernetes/git-sync does.
+    if let Some(error) = variables::unreadable() {
+        eprintln!("gitsync: error: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = std::env::args_os().map(|word| if word == "-?" { "--help".into() } else { word });
     let shared = Shared { words: Some(("IGNORED", MAX_WORDS)), ..Shared::default() };
     let invocation = match parse(&BUILD, &APP, shared, arguments) {
@@ -38,6 +46,21 @@ fn main() -> ExitCode {
     }
     start(&invocation, config)
 }
+
+/// Without these, glibc keeps what an update needed, a few megabytes, for the next one: most of what an
+/// idle process of this size would then hold.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)]
+fn give_memory_back() {
+    // SAFETY: sets two numbers of the allocator, before there is a second thread.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_memory_back() {}
 
 /// What git reads from the environment, where it means something here.
 fn git_environment() -> Vec<(String, String)> {
@@ -158,7 +181,9 @@ fn log_level(invocation: &Invocation) -> LogLevel {
 
 /// A setting's value for the start-up line.
 fn shown(name: &str, text: &str) -> String {
-    let is_secret = name.contains("password") && name != "password-file" || name.contains("PRIVATE_KEY");
+    let lower = name.to_ascii_lowercase().replace('_', "-");
+    let is_secret =
+        (lower.contains("password") || lower.contains("private-key")) && !lower.ends_with("-file");
     match name {
         _ if is_secret => "REDACTED".to_owned(),
         // A header in there may be a token.

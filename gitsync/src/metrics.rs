@@ -30,6 +30,9 @@ enum Family {
     Calls,
     ReusedFiles,
     WrittenFiles,
+    SignatureChecks,
+    Rollbacks,
+    NotFollowed,
 }
 
 impl Family {
@@ -67,6 +70,19 @@ impl Family {
                 ("git_sync_reused_files_total", COUNTER, "Files taken over from an earlier checkout.")
             }
             Self::WrittenFiles => ("git_sync_written_files_total", COUNTER, "Files written from commits."),
+            Self::SignatureChecks => (
+                "git_sync_signature_checks_total",
+                COUNTER,
+                "Updates whose signatures were checked, by outcome.",
+            ),
+            Self::Rollbacks => {
+                ("git_sync_rollbacks_total", COUNTER, "Returns to an earlier commit, by cause: probe, call.")
+            }
+            Self::NotFollowed => (
+                "git_sync_not_followed",
+                GAUGE,
+                "1 while a pin, roll-back or failed probe overrules the ref.",
+            ),
             Self::Published => {
                 ("git_sync_published_info", GAUGE, "Always 1; the label is the published commit.")
             }
@@ -167,6 +183,18 @@ impl Metrics {
     pub(crate) fn published(&self, commit: ObjectId) {
         self.lock().retain(|(family, _), _| *family != Family::Published);
         self.set(Family::Published, vec![("hash", commit.to_string())], 1.0);
+    }
+
+    pub(crate) fn signature_check(&self, outcome: &str) {
+        self.add(Family::SignatureChecks, vec![("outcome", outcome.to_owned())], 1.0);
+    }
+
+    pub(crate) fn rolled_back(&self, cause: &str) {
+        self.add(Family::Rollbacks, vec![("cause", cause.to_owned())], 1.0);
+    }
+
+    pub(crate) fn not_followed(&self, overruled: bool) {
+        self.set(Family::NotFollowed, vec![], f64::from(u8::from(overruled)));
     }
 
     pub(crate) fn webhook(&self, outcome: &str) {

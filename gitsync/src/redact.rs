@@ -1,17 +1,25 @@
 //! URLs as text: keeping passwords out of what people see.
 
-/// A URL with the password in its user part masked.
+/// A URL with the password in its user part masked, and a lone user of an `http` URL and a query, which
+/// may be tokens.
 pub fn url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) => (rest, "?REDACTED"),
+        None => (rest, ""),
+    };
     let end = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:REDACTED"));
-            format!("{scheme}://{user}@{host}{path}")
-        }
-        None => text.to_owned(),
-    }
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{name}:REDACTED@{host}"),
+            None if is_http => format!("REDACTED@{host}"),
+            None => authority.to_owned(),
+        },
+        None => authority.to_owned(),
+    };
+    format!("{scheme}://{authority}{path}{query}")
 }
 
 /// `%41` as `A`. What decodes to no UTF-8 stays as it is.
@@ -42,5 +50,7 @@ mod tests {
         assert_eq!(super::url("https://u:p@ss@h/x"), "https://u:REDACTED@h/x");
         assert_eq!(super::url("https://h/x@y"), "https://h/x@y");
         assert_eq!(super::url("git@h:x"), "git@h:x");
+        assert_eq!(super::url("https://token@h/x?key=1"), "https://REDACTED@h/x?REDACTED");
+        assert_eq!(super::url("ssh://git@h/x"), "ssh://git@h/x");
     }
 }

@@ -40,7 +40,7 @@ const SETTINGS: &[Setting] = &[
         .default("1")
         .extra_env(&["GIT_SYNC_DEPTH"])
         .group(WHAT),
-    text("filter", "SPEC", "Partial-clone filter; a hint, the published tree is the same")
+    text("filter", "SPEC", "Partial-clone filter; accepted, but everything is fetched")
         .default("")
         .group(WHAT),
     text("submodules", "MODE", "recursive, shallow (first level only) or off")
@@ -61,6 +61,19 @@ const SETTINGS: &[Setting] = &[
     )
     .extra_env(&["GIT_SYNC_LINK"])
     .group(WHERE),
+    text("publish", "MODE", "symlink, exchange (a real directory, exchanged in one step) or copy-once")
+        .default("symlink")
+        .group(WHERE),
+    text("subpath", "DIR", "Publish only this folder of the repository").default("").group(WHERE),
+    text("strip", "WHAT", "Leave out of the published tree: none, git or dotfiles (but for .well-known)")
+        .default("none")
+        .group(WHERE),
+    text("file-times", "WHICH", "Times of published files: checkout, or commit (the same everywhere)")
+        .default("checkout")
+        .group(WHERE),
+    Setting::list("precompress", "KINDS", "Make compressed siblings for web servers: gz, br, zst")
+        .env_separator(Some(','))
+        .group(WHERE),
     text("touch-file", "FILE", "Touched after each change and the first success")
         .default("")
         .extra_env(&["GIT_SYNC_TOUCH_FILE"])
@@ -74,6 +87,9 @@ const SETTINGS: &[Setting] = &[
         .group(WHERE),
     text("stale-worktree-timeout", "DURATION", "How long a replaced checkout stays")
         .default("0s")
+        .group(WHERE),
+    text("keep", "N", "Replaced checkouts that stay whatever their age, to roll back to")
+        .default("0")
         .group(WHERE),
     text("reuse", "MODE", "Reuse unchanged files of the last checkout: auto, reflink, hardlink or off")
         .default("off")
@@ -123,9 +139,13 @@ const SETTINGS: &[Setting] = &[
     text("push-webhook-window", "DURATION", "Age of a signed time, and memory for repeated deliveries")
         .default("5m")
         .group(PUSH),
-    text("api-token-file", "FILE", "Take POST /sync with such a bearer token; one per line, read each time")
-        .default("")
-        .group(PUSH),
+    text(
+        "api-token-file",
+        "FILE",
+        "Take POST /sync, /rollback, /pin with such a bearer token; one per line, read each time",
+    )
+    .default("")
+    .group(PUSH),
     text("exechook-command", "PROGRAM", "Program run after publication")
         .default("")
         .extra_env(&["GIT_SYNC_EXECHOOK_COMMAND"])
@@ -147,6 +167,22 @@ const SETTINGS: &[Setting] = &[
         .group(HOOKS),
     switch("pre-publish-exechook-async", "Don't wait for that program, as kubernetes/git-sync does")
         .group(HOOKS),
+    text("verify", "WHICH", "Publish only what is signed: off, head or all-new").default("off").group(HOOKS),
+    text(
+        "verify-allowed-signers-file",
+        "FILE",
+        "SSH keys whose signatures count (ssh-keygen's ALLOWED SIGNERS)",
+    )
+    .default("")
+    .group(HOOKS),
+    text("verify-openpgp-keyring", "FILE", "OpenPGP keys whose signatures count, armored or not")
+        .default("")
+        .group(HOOKS),
+    text("probe-url", "URL", "Asked after publication; without a good answer the commit before comes back")
+        .default("")
+        .group(HOOKS),
+    text("probe-timeout", "DURATION", "Time for a good answer (200 to 399)").default("10s").group(HOOKS),
+    text("probe-delay", "DURATION", "Pause before the first question").default("0s").group(HOOKS),
     text("webhook-url", "URL", "Request sent after publication")
         .default("")
         .extra_env(&["GIT_SYNC_WEBHOOK_URL"])
@@ -186,7 +222,7 @@ const SETTINGS: &[Setting] = &[
         .extra_env(&["GIT_SYNC_PASSWORD"])
         .hidden()
         .group(LOGIN),
-    text("__env__GITSYNC_PASSWORD", "PASSWORD", "Same as the variable").default("").hidden(),
+    text("__env__GITSYNC_PASSWORD", "PASSWORD", "Same as the variable").default("").hidden().only_extra_env(),
     text("password-file", "FILE", "File with the password, read before every attempt")
         .default("")
         .extra_env(&["GIT_SYNC_PASSWORD_FILE"])
@@ -197,6 +233,7 @@ const SETTINGS: &[Setting] = &[
         "Credentials for other URLs: url, username, password or password-file",
     )
     .env_separator(None)
+    .gathers()
     .group(LOGIN),
     Setting::list(
         "ssh-key-file",
@@ -226,7 +263,10 @@ const SETTINGS: &[Setting] = &[
         .default("https://api.github.com/")
         .group(LOGIN),
     text("github-app-private-key", "PEM", "Private key of the GitHub App").default("").secret().group(LOGIN),
-    text("__env__GITSYNC_GITHUB_APP_PRIVATE_KEY", "PEM", "Same as the variable").default("").hidden(),
+    text("__env__GITSYNC_GITHUB_APP_PRIVATE_KEY", "PEM", "Same as the variable")
+        .default("")
+        .hidden()
+        .only_extra_env(),
     text("github-app-private-key-file", "FILE", "File with that key").default("").group(LOGIN),
     text("github-app-application-id", "N", "Application id").default("0").group(LOGIN),
     text("github-app-client-id", "ID", "Client id, instead of the application id").default("").group(LOGIN),
@@ -242,7 +282,10 @@ const SETTINGS: &[Setting] = &[
         .default("")
         .extra_env(&["GIT_SYNC_GIT_CONFIG"])
         .group(OTHER),
-    Setting::list("git-config-add", "PAIR", "One more setting as key:value").env_separator(None).group(OTHER),
+    Setting::list("git-config-add", "PAIR", "One more setting as key:value")
+        .env_separator(None)
+        .only_extra_env()
+        .group(OTHER),
     text("git-gc", "MODE", "Tidying of the object store: always, auto, aggressive or off")
         .default("always")
         .extra_env(&["GIT_SYNC_GIT_GC"])
@@ -265,22 +308,40 @@ const SETTINGS: &[Setting] = &[
         .group(OTHER),
     switch("man", "Print the manual and leave").group(OTHER),
     // Deprecated ones.
-    text("branch", "BRANCH", "Use --ref").default("").extra_env(&["GIT_SYNC_BRANCH"]).hidden(),
-    text("rev", "REV", "Use --ref").default("").extra_env(&["GIT_SYNC_REV"]).hidden(),
-    text("dest", "PATH", "Use --link").default("").extra_env(&["GIT_SYNC_DEST"]).hidden(),
-    text("wait", "SECONDS", "Use --period").default("0").extra_env(&["GIT_SYNC_WAIT"]).hidden(),
-    text("timeout", "SECONDS", "Use --sync-timeout").default("0").extra_env(&["GIT_SYNC_TIMEOUT"]).hidden(),
+    text("branch", "BRANCH", "Use --ref")
+        .default("")
+        .extra_env(&["GIT_SYNC_BRANCH"])
+        .hidden()
+        .only_extra_env(),
+    text("rev", "REV", "Use --ref").default("").extra_env(&["GIT_SYNC_REV"]).hidden().only_extra_env(),
+    text("dest", "PATH", "Use --link").default("").extra_env(&["GIT_SYNC_DEST"]).hidden().only_extra_env(),
+    text("wait", "SECONDS", "Use --period")
+        .default("0")
+        .extra_env(&["GIT_SYNC_WAIT"])
+        .hidden()
+        .only_extra_env(),
+    text("timeout", "SECONDS", "Use --sync-timeout")
+        .default("0")
+        .extra_env(&["GIT_SYNC_TIMEOUT"])
+        .hidden()
+        .only_extra_env(),
     text("max-sync-failures", "N", "Use --max-failures")
         .default("0")
         .extra_env(&["GIT_SYNC_MAX_SYNC_FAILURES"])
-        .hidden(),
+        .hidden()
+        .only_extra_env(),
     text("sync-hook-command", "PROGRAM", "Use --exechook-command")
         .default("")
         .extra_env(&["GIT_SYNC_HOOK_COMMAND"])
-        .hidden(),
-    text("change-permissions", "N", "Gone").default("0").extra_env(&["GIT_SYNC_PERMISSIONS"]).hidden(),
-    switch("ssh", "No effect").hidden(),
-    text("v", "N", "Use --verbose").default("-1").hidden(),
+        .hidden()
+        .only_extra_env(),
+    text("change-permissions", "N", "Gone")
+        .default("0")
+        .extra_env(&["GIT_SYNC_PERMISSIONS"])
+        .hidden()
+        .only_extra_env(),
+    switch("ssh", "No effect").hidden().only_extra_env(),
+    text("v", "N", "Use --verbose").default("-1").hidden().only_extra_env(),
 ];
 
 /// Deprecated flags and what to say instead.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::metrics::Status;
 use crate::news::News;
+use crate::orders::Orders;
 use crate::protocol::ObjectId;
 use crate::redact;
 
@@ -32,6 +33,7 @@ struct State {
     error: Option<String>,
     succeeded: bool,
     serving: bool,
+    orders: Option<Orders>,
 }
 
 #[derive(Debug)]
@@ -56,9 +58,16 @@ impl View {
                 error: None,
                 succeeded: false,
                 serving: false,
+                orders: None,
             })),
             Arc::default(),
         )
+    }
+
+    /// Shows also what overrules the ref.
+    pub(crate) fn with_orders(self, orders: Orders) -> Self {
+        self.lock().orders = Some(orders);
+        self
     }
 
     /// Publications as they come.
@@ -142,6 +151,9 @@ impl View {
             if let Some(changes) = &news.changes {
                 facts.push(("Changed files", changes.total.to_string().into()));
             }
+        }
+        if let Some(reason) = state.orders.as_ref().and_then(Orders::reason) {
+            facts.push(("Ref not followed", Cell::new(Health::Warning, reason)));
         }
         if let Some(last) = state.last_success {
             facts.push(("Last success", ago(last).into()));

@@ -326,3 +326,348 @@ fn as_the_first_process_it_buries_orphans_and_obeys() {
     run(Command::new("kill").args(["-TERM", &inside]));
     assert_eq!(outside.wait(Duration::from_secs(10)), Some(0));
 }
+
+#[test]
+fn a_bad_variable_ends_it_before_anything_else() {
+    let status = |variables: &[(&str, &str)], flags: &[&str]| {
+        let mut command = Command::new(support::BINARY);
+        let output = finish(command.args(flags).envs(variables.iter().copied()));
+        (output.status.code(), text(&output))
+    };
+    for (name, value) in [
+        ("GITSYNC_DEPTH", "x"),
+        ("GITSYNC_DEPTH", ""),
+        ("GIT_SYNC_DEPTH", "1.5"),
+        ("GITSYNC_PERIOD", "5"),
+        ("GITSYNC_ONE_TIME", "yes"),
+        ("GIT_SYNC_WAIT", "5s"),
+        ("GIT_SYNC_TIMEOUT", "5s"),
+        ("GITSYNC_VERBOSE", "much"),
+        ("GIT_KNOWN_HOSTS", "off"),
+        ("GITSYNC_GITHUB_APP_INSTALLATION_ID", "me"),
+    ] {
+        for flags in [&["--version"][..], &["--help"], &["--man"], &["--no-such-flag"], &["--depth=1"]] {
+            let (code, said) = status(&[(name, value)], flags);
+            assert_eq!(code, Some(1), "{name}={value} {flags:?}: {said}");
+            assert!(said.contains(name) && said.lines().count() == 1, "{said}");
+        }
+    }
+    // The older one wins, so only it has to be readable; names that never were any are passed over.
+    let good =
+        [("GIT_SYNC_DEPTH", "0x1"), ("GITSYNC_DEPTH", "x"), ("GITSYNC_TIMEOUT", "x"), ("GITSYNC_SSH", "x")];
+    assert_eq!(status(&good, &["--version"]).0, Some(0));
+    assert_eq!(status(&[], &["-v", "x", "--repo=/x", "--root=/x"]).0, Some(2));
+}
+
+/// What airflow's chart sets, old names and new ones at once.
+#[test]
+fn doubled_variables_of_airflow() {
+    let site = Site::new();
+    let hash = site.push(&[("dags/a.py", "1")]);
+    git(&site.bare(), &["branch", "v2", "main"]);
+    site.push(&[("dags/a.py", "2")]);
+    let (url, root) = (site.url(), site.root().display().to_string());
+    let variables = [
+        ("GIT_SYNC_REV", "HEAD"),
+        ("GITSYNC_REF", "main"),
+        ("GIT_SYNC_BRANCH", "v2"),
+        ("GIT_SYNC_REPO", &url),
+        ("GITSYNC_REPO", "file:///nowhere"),
+        ("GIT_SYNC_DEPTH", "1"),
+        ("GITSYNC_DEPTH", "2"),
+        ("GIT_SYNC_ROOT", &root),
+        ("GITSYNC_ROOT", "/nowhere"),
+        ("GIT_SYNC_DEST", "link"),
+        ("GITSYNC_LINK", "other"),
+        ("GIT_SYNC_ADD_USER", "true"),
+        ("GITSYNC_ADD_USER", "true"),
+        ("GIT_SYNC_WAIT", "60"),
+        ("GITSYNC_PERIOD", "5s"),
+        ("GIT_SYNC_MAX_SYNC_FAILURES", "0"),
+        ("GITSYNC_MAX_FAILURES", "0"),
+        ("GIT_SYNC_SSH", "true"),
+        ("GITSYNC_SSH", "true"),
+        ("GIT_SYNC_SSH_KEY_FILE", "/etc/git-secret/ssh"),
+        ("GITSYNC_SSH_KEY_FILE", "/etc/git-secret/ssh"),
+        ("GIT_KNOWN_HOSTS", "false"),
+        ("GITSYNC_SSH_KNOWN_HOSTS", "false"),
+        ("GIT_SYNC_ONE_TIME", "true"),
+        ("GITSYNC_ONE_TIME", "true"),
+    ];
+    let output = finish(Command::new(support::BINARY).envs(variables));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!((site.published(), site.read("dags/a.py")), (hash, "1".to_owned()));
+    assert!(text(&output).contains("GIT_SYNC_DEPTH wins"), "{}", text(&output));
+}
+
+#[test]
+fn broken_credentials_in_the_variable_are_passed_over_with_a_warning() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let output = finish(site.sync(&["--one-time"]).env("GITSYNC_CREDENTIAL", "{bad"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("GITSYNC_CREDENTIAL"), "{}", text(&output));
+    assert_eq!(finish(&mut site.sync(&["--one-time", "--credential={bad"])).status.code(), Some(2));
+}
+
+#[test]
+#[ignore = "needs nginx and fcgiwrap"]
+fn credentials_from_a_store_file_and_from_variable_and_flag_together() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let http = Http::serve(&site, "auth_basic x; auth_basic_user_file htpasswd;");
+    let fresh = |flags: &[&str], variable: Option<&str>| {
+        let _ = fs::remove_dir_all(site.root());
+        let mut command = site.sync_from(&http.url(), &["--one-time"]);
+        command.args(flags).envs(variable.map(|text| ("GITSYNC_CREDENTIAL", text)));
+        finish(&mut command)
+    };
+    assert_eq!(fresh(&[], None).status.code(), Some(1));
+    let file = site.dir.path().join("credentials");
+    fs::write(&file, format!("https://x:y@h\nhttp://user:secret%20word@127.0.0.1:{}\n", http.port)).unwrap();
+    let helper = format!("--git-config=credential.helper:store --file={}", file.display());
+    let output = fresh(&[&helper], None);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(!text(&output).contains("secret"));
+    let credential = |url: &str| format!(r#"{{"url":"{url}","username":"user","password":"secret word"}}"#);
+    let other = format!("--credential={}", credential("https://other.example"));
+    assert_eq!(fresh(&[&other], Some(&credential(&http.url()))).status.code(), Some(0));
+    assert_eq!(site.published(), hash);
+    let added = helper.replace("-config", "-config-add");
+    let output = fresh(&["--git-config=credential.helper:manager --token=t0p", &added], None);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("credential.helper (manager)") && !text(&output).contains("t0p"));
+}
+
+#[test]
+fn symlinks_become_files_where_they_are_not_wanted() {
+    let site = Site::new();
+    std::os::unix::fs::symlink("a", site.work().join("l")).unwrap();
+    site.push(&[("a", "1")]);
+    let flags = ["--one-time", "--git-config=core.symlinks:false,core.fileMode:false"];
+    succeed(&mut site.sync(&["--one-time"]));
+    assert!(site.link().join("l").is_symlink());
+    for _ in 0..2 {
+        succeed(&mut site.sync(&flags));
+        assert!(!site.link().join("l").is_symlink());
+        assert_eq!(site.read("l"), "a");
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        // Drift in it is seen and mended.
+        fs::write(site.link().join("l"), "elsewhere").unwrap();
+    }
+    succeed(&mut site.sync(&flags));
+    assert_eq!(site.read("l"), "a");
+    succeed(&mut site.sync(&["--one-time"]));
+    assert_eq!(fs::read_link(site.link().join("l")).unwrap(), Path::new("a"));
+}
+
+#[test]
+#[ignore = "needs root for a small file system, nginx and fcgiwrap"]
+fn a_disk_that_fills_while_fetching_needs_no_hand() {
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        }
+    }
+    for over_http in [true, false] {
+        let site = Site::new();
+        fs::create_dir(site.root()).unwrap();
+        let mount = |options: &str| {
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(site.root()));
+        };
+        mount("size=6m");
+        let _unmount = Unmount(site.root());
+        let noise = |bytes: u32| {
+            let path = site.work().join("noise").display().to_string();
+            run(Command::new("sh").arg("-c").arg(format!("head -c {bytes} /dev/urandom > {path}")));
+            site.commit()
+        };
+        let free = || -> u64 {
+            let said = run(Command::new("df").args(["--output=avail", "-k"]).arg(site.root()));
+            said.lines().nth(1).unwrap().trim().parse().unwrap()
+        };
+        let good = noise(500_000);
+        let http = over_http.then(|| Http::serve(&site, ""));
+        let url = http.as_ref().map_or_else(|| site.url(), Http::url);
+        succeed(&mut site.sync_from(&url, &["--one-time"]));
+        let before = free();
+        // Doesn't fit even as a pack.
+        let large = noise(8_000_000);
+        for _ in 0..2 {
+            let output = finish(&mut site.sync_from(&url, &["--one-time"]));
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            assert!(text(&output).contains("No space left"), "{}", text(&output));
+            assert_eq!(site.published(), good);
+            assert!(free() + 100 > before, "{} of {before} kB are free", free());
+        }
+        // One that runs on succeeds by itself as soon as there is room.
+        let flags = ["--period=100ms", "--max-failures=-1", "--error-file=error.json"];
+        let _process = Running::start(&mut site.sync_from(&url, &flags));
+        eventually("a failure", || site.root().join("error.json").exists().then_some(()));
+        assert_eq!(site.published(), good);
+        mount("remount,size=40m");
+        eventually("room to be used", || (site.published() == large).then_some(()));
+        git(&site.link(), &["fsck"]);
+    }
+}
+
+#[test]
+fn secrets_show_nowhere() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let credential = r#"--credential={"url":"http://h","username":"u","password":"SECRET"}"#.to_owned();
+    for (repo, flags) in [
+        (format!("http://user:SECRET@{}/x", &nowhere[7..]), vec![]),
+        (format!("http://SECRET@{}/x", &nowhere[7..]), vec![]),
+        (
+            format!("{nowhere}/x"),
+            vec!["--username=u".to_owned(), "--__env__GITSYNC_PASSWORD=SECRET".to_owned()],
+        ),
+        (format!("{nowhere}/x"), vec!["--username=u".to_owned(), "--password=SECRET".to_owned()]),
+        (format!("{nowhere}/x"), vec![credential]),
+        ("ssh://user:SECRET@127.0.0.1:1/x".to_owned(), vec![]),
+        (site.url(), vec![format!("--webhook-url=http://u:SECRET@{}/?token=SECRET", &nowhere[7..])]),
+        (site.url(), vec![format!("--askpass-url=http://u:SECRET@{}/?token=SECRET", &nowhere[7..])]),
+        (format!("{nowhere}/x"), vec!["--git-config=http.extraHeader:Token SECRET".to_owned()]),
+        (format!("{nowhere}/x"), vec![format!("--git-config=http.proxy:http://u:SECRET@{}", &nowhere[7..])]),
+    ] {
+        let mut command = site.sync_from(&repo, &["--one-time", "-v=9", "--error-file=error"]);
+        let output = finish(command.args(&flags));
+        assert_eq!(output.status.code(), Some(1), "{flags:?}");
+        let written = fs::read_to_string(site.root().join("error")).unwrap_or_default();
+        assert!(!text(&output).contains("SECRET") && !written.contains("SECRET"), "{}", text(&output));
+    }
+}
+
+#[test]
+fn group_write_counts_for_all_that_is_written() {
+    let site = Site::new();
+    site.push(&[("a", "1"), ("d/b", "2")]);
+    succeed(&mut site.sync(&["--one-time", "--group-write"]));
+    // Packs are read-only, as git writes them.
+    let said = run(Command::new("find").arg(site.root()).args(["!", "-type", "l", "!", "-perm", "-g=w"]));
+    assert!(said.lines().all(|path| path.contains("/objects/pack/pack-")), "{said}");
+    fs::remove_dir_all(site.root()).unwrap();
+    succeed(&mut site.sync(&["--one-time"]));
+    let said = run(Command::new("find").arg(site.root()).args(["!", "-type", "l", "-perm", "-g=w"]));
+    assert_eq!(said, "");
+}
+
+/// As Go's client does, which kubernetes/git-sync uses.
+#[test]
+fn user_and_password_of_the_webhook_address_are_sent() {
+    use std::io::{Read as _, Write as _};
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8(head).unwrap().to_lowercase()
+    });
+    succeed(&mut site.sync(&["--one-time", &format!("--webhook-url=http://us%40er:p%3Aw@{address}/x?k=1")]));
+    let head = server.join().unwrap();
+    assert!(head.starts_with("post /x?k=1 http/1.1\r\n") && head.contains("\r\ngitsync-hash: "), "{head}");
+    // us@er:p:w
+    assert!(head.contains("\r\nauthorization: basic dxnazxi6cdp3\r\n") && !head.contains("us%40"), "{head}");
+}
+
+/// The very commands kubernetes/git-sync gives to git, and what it leaves when it is killed: some of it keeps
+/// its own next start from working. A reader looks all the time.
+#[test]
+fn a_volume_of_the_peer_with_all_its_crumbs() {
+    for (v3, sparse) in [(false, false), (false, true), (true, false)] {
+        let (site, library) = (Site::new(), Site::new());
+        library.push(&[("l", "library")]);
+        let noise = "head -c 300000 /dev/urandom > noise";
+        run(Command::new("sh").args(["-c", noise]).current_dir(site.work()));
+        let local = ["-c", "protocol.file.allow=always"];
+        let add = ["submodule", "--quiet", "add", &library.url(), "sub"];
+        git(&site.work(), &[&local[..], &add].concat());
+        let old = site.push(&[("a", "1"), ("skipped/b", "2")]);
+        let (root, url) = (site.root(), site.url());
+        run(Command::new("git").args(["init", "-q", "-b", "git-sync"]).arg(&root));
+        let at = |place: &Path, line: &str| {
+            let line = line.replace("HASH", &old);
+            git(place, &[&local[..], &line.split(' ').collect::<Vec<_>>()].concat());
+        };
+        at(&root, &format!("remote add origin {url}"));
+        at(&root, "fetch -q --prune --no-auto-gc --depth 1 origin main");
+        at(&root, "reset -q --soft HASH --");
+        let place = if v3 { old.clone() } else { format!(".worktrees/{old}") };
+        let tree = root.join(&place);
+        at(&root, &format!("worktree add -q --force --detach {place} HASH --no-checkout"));
+        let up = if v3 { "../.git" } else { "../../.git" };
+        fs::write(tree.join(".git"), format!("gitdir: {up}/worktrees/{old}\n")).unwrap();
+        let admin = root.join(".git/worktrees").join(&old);
+        let patterns = site.dir.path().join("patterns");
+        fs::write(&patterns, "/*\n!/skipped\n").unwrap();
+        if sparse {
+            at(&tree, "sparse-checkout init");
+            fs::copy(&patterns, admin.join("info/sparse-checkout")).unwrap();
+        }
+        at(&tree, "reset -q --hard HASH --");
+        at(&tree, "submodule --quiet update --init --recursive --depth 1");
+        std::os::unix::fs::symlink(&place, site.link()).unwrap();
+        assert_eq!(
+            (site.read("sub/l"), site.link().join("skipped").exists()),
+            ("library".to_owned(), !sparse)
+        );
+        for lock in ["index.lock", "HEAD.lock"] {
+            fs::write(admin.join(lock), "").unwrap();
+            fs::write(root.join(".git").join(lock), "").unwrap();
+        }
+        std::os::unix::fs::symlink(&place, root.join("tmp-link")).unwrap();
+        let half = root.join(".worktrees").join("0".repeat(40));
+        fs::create_dir_all(half.join("d")).unwrap();
+        let objects = || -> Vec<(PathBuf, u64)> {
+            let said = run(Command::new("find")
+                .arg(root.join(".git/objects"))
+                .args(["-type", "f", "-printf", "%s %p\n"]));
+            said.lines()
+                .map(|l| l.split_once(' ').unwrap())
+                .map(|(s, p)| (p.into(), s.parse().unwrap()))
+                .collect()
+        };
+        let before = objects();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let mut flags = vec!["--one-time".to_owned(), "--git-gc=off".to_owned()];
+        flags.extend(sparse.then(|| format!("--sparse-checkout-file={}", patterns.display())));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let tree = site.link().canonicalize().expect("the link always leads somewhere");
+                    // v3's place is left for good in one step, so it is looked at through the link only.
+                    let read = fs::read_to_string(tree.join("a"));
+                    assert!(read.is_ok_and(|text| text == "1") || v3, "the tree is gone");
+                }
+            });
+            let output = finish(site.sync(&[]).args(&flags));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        });
+        assert_eq!(
+            (site.published(), site.read("a"), site.read("sub/l")),
+            (old.clone(), "1".to_owned(), "library".to_owned())
+        );
+        let fetched: u64 = objects().iter().filter(|file| !before.contains(file)).map(|file| file.1).sum();
+        assert!(fetched < 50_000 && before.iter().all(|file| file.0.exists()), "{fetched} bytes: a re-clone");
+        assert!(!half.exists() && !root.join("tmp-link").is_symlink() && !admin.join("index.lock").exists());
+        assert!(fs::read_link(site.link()).unwrap().starts_with(".worktrees") && !root.join(&old).exists());
+        assert_eq!(site.link().join("skipped").exists(), !sparse);
+        assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
+        let new = site.push(&[("a", "2")]);
+        succeed(site.sync(&[]).args(&flags));
+        assert_eq!((site.published(), site.read("a")), (new, "2".to_owned()));
+        git(&site.link(), &["fsck"]);
+    }
+}

@@ -112,3 +112,38 @@ fn keys_and_known_hosts_of_every_kind() {
     // Deeper, and the scp form, whose port is always 22, is at least understood.
     succeed(&mut site.sync_from(&url, &["--one-time", "--depth=0", &good[0].0, &good[5].1]));
 }
+
+#[test]
+fn keys_and_known_hosts_rotate_without_a_restart() {
+    let site = Site::new();
+    let old = site.push(&[("a", "1")]);
+    let sshd = Sshd::start();
+    let user = run(Command::new("id").arg("-un"));
+    let url = format!("ssh://{}@127.0.0.1:{}{}", user.trim(), sshd.port, site.bare().display());
+    let host = format!("[127.0.0.1]:{}", sshd.port);
+    let known = sshd.known("known", &format!("{host} {}", sshd.key("host_ed25519")));
+    let key = sshd.path("mine");
+    fs::copy(sshd.path("ed25519"), &key).unwrap();
+    let error = site.root().join("error.json");
+    let arguments =
+        [&format!("--ssh-key-file={}", key.display())[..], &known, "--period=50ms", "--max-failures=-1"];
+    let _running = Running::start(site.sync_from(&url, &arguments).arg("--error-file=error.json"));
+    eventually("the first tree", || site.link().exists().then(|| site.published()));
+    assert_eq!(site.published(), old);
+    // A key that the server doesn't know, then one that it does.
+    fs::copy(sshd.path("ca"), &key).unwrap();
+    eventually("a refusal", || {
+        fs::read_to_string(&error).ok().filter(|text| text.contains("accepts no key"))
+    });
+    let new = site.push(&[("a", "2")]);
+    fs::copy(sshd.path("ecdsa"), &key).unwrap();
+    eventually("the new tree", || (site.published() == new).then_some(()));
+    // The same for the server's key.
+    sshd.known("known", &format!("{host} {}", sshd.key("ca")));
+    eventually("a refusal", || {
+        fs::read_to_string(&error).ok().filter(|text| text.contains("by another key"))
+    });
+    let newest = site.push(&[("a", "3")]);
+    sshd.known("known", &format!("{host} {}", sshd.key("host_ecdsa")));
+    eventually("the newest tree", || (site.published() == newest).then_some(()));
+}

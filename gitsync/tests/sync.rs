@@ -742,6 +742,36 @@ fn tls_with_a_private_authority() {
     let authority = format!("--git-config=http.sslCAInfo:{}/ca.pem", dir.display());
     succeed(&mut site.sync_from(&url, &["--one-time", &authority]));
     assert_eq!(site.published(), hash);
+    // Another authority takes its place, and the server's certificate changes with it.
+    let bundle = dir.join("bundle.pem");
+    fs::copy(dir.join("ca.pem"), &bundle).unwrap();
+    let authority = format!("--git-config=http.sslCAInfo:{}", bundle.display());
+    let running = ["--period=50ms", "--max-failures=-1", "--error-file=error.json", &authority];
+    let _running = support::Running::start(&mut site.sync_from(&url, &running));
+    let new = site.push(&[("a", "2")]);
+    eventually("the new tree", || (site.published() == new).then_some(()));
+    let error = || fs::read_to_string(site.root().join("error.json")).ok();
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        "k",
+        "-out",
+        "other.pem",
+        "-subj",
+        "/CN=x",
+    ]);
+    fs::write(&bundle, "no certificate at all").unwrap();
+    let newer = site.push(&[("a", "3")]);
+    eventually("the newer tree", || (site.published() == newer).then_some(()));
+    fs::copy(dir.join("other.pem"), &bundle).unwrap();
+    eventually("a refusal", || error().filter(|text| text.to_lowercase().contains("certificate")));
+    let newest = site.push(&[("a", "4")]);
+    fs::copy(dir.join("ca.pem"), &bundle).unwrap();
+    eventually("the newest tree", || (site.published() == newest).then_some(()));
 }
 
 #[test]

@@ -4,12 +4,14 @@ by keyboard, named for a screen reader, and live without a reload. Screenshots g
 Usage: browser.py BINARIES FOLDER"""
 
 import contextlib
+import http.server
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 
 from selenium import webdriver
@@ -38,6 +40,7 @@ class Subject:
 
     def __init__(self, name, command, port, change):
         self.name, self.url, self.change = name, f"http://127.0.0.1:{port}/", change
+        self.pictures, self.more = name, None
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
 
@@ -82,8 +85,61 @@ def metrics_adapter(binaries, work):
                 sender.sendto(f"orders.of.kind.{at % 40}:1|c".encode(), ("127.0.0.1", lines))
 
     command = [binaries / "metrics-adapter", "statsd", f"--web.listen-address=127.0.0.1:{port}",
-               f"--statsd.listen-udp=127.0.0.1:{lines}", "--statsd.listen-tcp="]
+               f"--statsd.listen-udp=127.0.0.1:{lines}", "--statsd.listen-tcp=", "--web.enable-lifecycle"]
     return Subject("metrics-adapter", command, port, change)
+
+
+def many_sources(binaries, work):
+    """The run mode: a source that grows, one that cannot be reached, and one that disagrees with the first."""
+    port, closed, folder = free_port(), free_port(), work / "many"
+    folder.mkdir()
+    page = lambda count: "".join(f'orders_total{{kind="{at}"}} {at}\n' for at in range(count))
+    (folder / "orders.prom").write_text(page(5))
+    (folder / "other.prom").write_text('orders_total{kind="1"} 99\nstock 7\n')
+    (folder / "adapter.yaml").write_text(f"""
+interval: 300ms
+sources:
+- {{name: shop, type: file, path: orders.prom}}
+- {{name: twin, type: file, path: other.prom}}
+- {{name: gone, type: redis, address: '127.0.0.1:{closed}'}}
+""")
+
+    def change():
+        new = folder / "new"
+        new.write_text(page(60))
+        new.rename(folder / "orders.prom")
+        # Disagreements are found by pages.
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read()
+
+    command = [binaries / "metrics-adapter", "run", f"--web.listen-address=127.0.0.1:{port}", folder / "adapter.yaml"]
+    subject = Subject("metrics-adapter", command, port, change)
+    subject.pictures, subject.more = "metrics-adapter-run", sources
+    return subject
+
+
+def sources(driver, subject):
+    """State, last error, duration and series of every source, charts, and the search over all samples."""
+    rows = lambda: {row[0]: row for row in driver.execute_script(
+        "return [...document.querySelectorAll('table')[0].querySelectorAll('tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.innerText))")}
+    wait(driver, "the series of the source that grew", lambda: "60" in rows()["shop"])
+    demand("up" in rows()["shop"] and any(cell.endswith(" ms") for cell in rows()["shop"]), f"shop: {rows()['shop']}")
+    demand("down" in rows()["gone"] and "cannot connect" in rows()["gone"][-1], f"gone: {rows()['gone']}")
+    main = lambda: driver.execute_script("return document.querySelector('main').innerText")
+    wait(driver, "the disagreement", lambda: 'orders_total{kind="1"}' in main() and "earlier source" in main())
+    charts = driver.execute_script("return [...document.querySelectorAll('svg')].map(svg => svg.getAttribute('aria-label'))")
+    demand(any("shop: duration" in name for name in charts) and any("shop: series" in name for name in charts), f"charts: {charts}")
+    field = driver.find_element(By.ID, "find")
+    field.send_keys('kind="42"')
+    wait(driver, "one sample found", lambda: 'orders_total{kind="42"}' in main() and 'orders_total{kind="7"}' not in main())
+    # What is searched for stays while the page goes on.
+    driver.execute_script("window.texts = new Set()")
+    wait(driver, "the page lives", lambda: driver.execute_script(
+        "return window.texts.add(document.querySelector('main').innerHTML).size") > 2)
+    demand('orders_total{kind="7"}' not in main(), "an update undoes the search")
+    field.clear()
+    field.send_keys("x", Keys.BACKSPACE)
+    wait(driver, "everything again", lambda: 'orders_total{kind="7"}' in main())
 
 
 def wait(driver, what, condition):
@@ -132,7 +188,7 @@ def look(driver, subject, folder):
             demand(wide <= 0, f"{subject.name}: the page is {wide} px too wide for a {size_name}")
             seen[scheme] = brightness(driver)
             driver.execute_script("scrollTo(0, 0)")
-            driver.save_screenshot(str(folder / f"{subject.name}-{size_name}-{scheme}.png"))
+            driver.save_screenshot(str(folder / f"{subject.pictures}-{size_name}-{scheme}.png"))
     demand(seen["light"] > 600 > 200 > seen["dark"], f"{subject.name}: light and dark do not differ: {seen}")
 
 
@@ -174,6 +230,42 @@ def live(driver, subject):
     demand(driver.execute_script("return window.sameDocument === true"), f"{subject.name}: the page reloaded itself")
 
 
+class OtherSite(http.server.BaseHTTPRequestHandler):
+    """A page of another origin."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+    def log_message(self, *_):
+        pass
+
+
+def cross_site(driver, subject):
+    """A page of another origin can neither read anything nor make the browser change anything."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OtherSite) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        # Another name, so that it is another site and not only another port.
+        driver.get(f"http://localhost:{other.server_port}/")
+        read = driver.execute_async_script(
+            "const [url, done] = arguments; fetch(url).then(() => done('read'), () => done('refused'))", subject.url)
+        demand(read == "refused", f"{subject.name}: another site could read the page")
+        for path in ("-/quit", "-/reload", "sync", "rollback", "pin"):
+            driver.execute_async_script(
+                "const [url, done] = arguments; fetch(url, {method: 'POST', mode: 'no-cors'}).then(() => done(), () => done())",
+                subject.url + path)
+        framed = driver.execute_async_script(
+            "const [url, done] = arguments; const frame = document.createElement('iframe'); frame.src = url;"
+            "frame.onload = () => { try { done(frame.contentDocument === null ? 'opaque' : 'readable') } catch { done('opaque') } };"
+            "document.body.append(frame)", subject.url)
+        demand(framed == "opaque", f"{subject.name}: another site could look into a frame")
+        other.shutdown()
+    demand(subject.process.poll() is None and answers(subject.url), f"{subject.name}: another site ended the process")
+    driver.get_log("browser")
+
+
 def design(driver):
     return driver.execute_script("return document.querySelector('style').textContent")
 
@@ -185,9 +277,13 @@ def check(driver, subject, folder):
         driver.get(subject.url)
         live(driver, subject)
         structure(driver, subject)
+        if subject.more:
+            subject.more(driver, subject)
         look(driver, subject, folder)
         only_itself(driver, subject)
         style = design(driver)
+        cross_site(driver, subject)
+        driver.get(subject.url)
     finally:
         subject.stop()
     wait(driver, f"{subject.name}: the page does not say that the process is gone",
@@ -195,7 +291,7 @@ def check(driver, subject, folder):
     driver.get("about:blank")
     # What it says of the process that is gone is not about the next one.
     driver.get_log("browser")
-    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names", flush=True)
+    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names, closed to other sites", flush=True)
     return style
 
 
@@ -204,11 +300,11 @@ def main(binaries, folder):
     driver = browser()
     try:
         with tempfile.TemporaryDirectory() as work:
-            subjects = (make(binaries, pathlib.Path(work)) for make in (gitsync, redis_ambassador, metrics_adapter))
+            subjects = (make(binaries, pathlib.Path(work)) for make in (gitsync, redis_ambassador, metrics_adapter, many_sources))
             styles = {check(driver, subject, folder) for subject in subjects}
     finally:
         driver.quit()
-    demand(len(styles) == 1, "the three pages are not one design")
+    demand(len(styles) == 1, "the pages are not one design")
 
 
 main(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]))

@@ -1,12 +1,13 @@
 //! A program that serves a source of its own beside those of a configuration file.
 //!
-//! `cargo run -p metrics-adapter --example own_source -- [adapter.yaml]`, then look at
+//! `cargo run -p metrics-adapter --example own_source -- [ADDRESS [adapter.yaml]]`, then look at
 //! `http://127.0.0.1:9102/metrics`.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use common::config::{FromSetting as _, ListenAddr};
 use metrics_adapter::family::{Family, Kind};
 use metrics_adapter::source::app::{Config, Gather, Gathering, Options, Reading, SourceOptions};
 use metrics_adapter::{Shutdown, run};
@@ -29,11 +30,15 @@ impl Gather for Orders {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let config = match std::env::args().nth(1) {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| ":9102".to_owned());
+    let config = match arguments.next() {
         Some(path) => Config::load(Path::new(&path), Options::default())?,
         None => Config::new(),
     };
-    let config = config.with_source(SourceOptions::new("orders", "example"), Arc::new(Orders::default()));
+    let config = config
+        .listen(ListenAddr::from_setting(&address)?)
+        .with_source(SourceOptions::new("orders", "example"), Arc::new(Orders::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(metrics_adapter::Config::Run(Box::new(config)), Shutdown::new()))?;
     Ok(())

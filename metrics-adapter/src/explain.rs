@@ -46,8 +46,19 @@ pub fn explain(packet: &[u8], mapping: Mapping, options: Options) -> Told {
     told
 }
 
-/// The samples of a packet on an empty store; adds what the store refused to `steps`.
 fn samples(packet: &[u8], mapping: Arc<Mapping>, options: Options, steps: &mut Vec<String>) -> Vec<String> {
+    let text = page(&mut stored(packet, mapping, options, steps), Format::Text);
+    let text = String::from_utf8_lossy(&text);
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// A packet on an empty store; adds what the store refused to `steps`.
+pub(crate) fn stored(
+    packet: &[u8],
+    mapping: Arc<Mapping>,
+    options: Options,
+    steps: &mut Vec<String>,
+) -> StoreWalk {
     let limits = Limits { series: usize::MAX, bytes: usize::MAX };
     let store = Arc::new(Mutex::new(Store::new(limits, &[])));
     let mut ingest = Ingest::new(options, mapping);
@@ -71,10 +82,7 @@ fn samples(packet: &[u8], mapping: Arc<Mapping>, options: Options, steps: &mut V
         steps.extend((number > 0).then(|| what.to_owned()));
     }
     let entries = Index::default().refresh(&store);
-    let mut walk = StoreWalk::new(store, entries, 0, Arc::new(AtomicUsize::new(0)));
-    let text = page(&mut walk, Format::Text);
-    let text = String::from_utf8_lossy(&text);
-    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    StoreWalk::new(store, entries, 0, Arc::new(AtomicUsize::new(0)))
 }
 
 struct Teller<'a> {

@@ -1,10 +1,11 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, `/status.json` and the status page at `/`.
 
 mod page;
+mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{Method, StatusCode};
 use prometheus::Registry;
 
@@ -12,6 +13,8 @@ use crate::Build;
 use crate::metrics;
 use crate::server::{Request, Response, Router, json, require_method, respond, text};
 use crate::status::Status;
+
+pub use watch::StatusPage;
 
 /// What must be true before traffic may come. Clones share the conditions.
 ///
@@ -95,8 +98,8 @@ pub fn routes(
     readiness: Readiness,
     status: impl Fn() -> Status + Send + Sync + 'static,
 ) -> Router {
-    let status = Arc::new(status);
-    let for_json = Arc::clone(&status);
+    let page = StatusPage::new(build, status);
+    let for_json = page.clone();
     Router::new()
         .route("/livez", async |request: Request| get(&request, || text(StatusCode::OK, "ok\n")))
         .route("/readyz", move |request: Request| {
@@ -109,25 +112,13 @@ pub fn routes(
             async move { response }
         })
         .route("/status.json", move |request: Request| {
-            let response = get(&request, || no_store(json(StatusCode::OK, &for_json())));
+            let response = get(&request, || no_store(json(StatusCode::OK, &for_json.status())));
             async move { response }
         })
         .route("/", move |request: Request| {
-            let response = get(&request, || status_page(&build, &status()));
+            let response = get(&request, || page.answer(&request));
             async move { response }
         })
-}
-
-/// The rendered status page, with headers that forbid anything from outside.
-#[must_use]
-pub fn status_page(build: &Build, status: &Status) -> Response {
-    let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page::render(build, status));
-    let policy = HeaderValue::from_static(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    );
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    no_store(response)
 }
 
 fn ready(readiness: &Readiness) -> Response {
@@ -143,7 +134,7 @@ fn get(request: &Request, answer: impl FnOnce() -> Response) -> Response {
 }
 
 fn no_store(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
 

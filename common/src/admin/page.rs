@@ -1,5 +1,5 @@
-//! The status page: one self-contained document, readable on a phone, light and dark, that
-//! replaces its content every two seconds while it is looked at.
+//! The status page: one self-contained document, readable on a phone, light and dark, whose content
+//! is replaced by server-sent events of its own address while it is looked at.
 
 use std::fmt::Write as _;
 
@@ -30,11 +30,12 @@ const SCRIPT: &str = "\
 const find=document.getElementById('find');function sift(){if(!find)return;const t=find.value.toLowerCase();\
 for(const e of document.querySelectorAll('tbody tr,figure'))e.hidden=!e.textContent.toLowerCase().includes(t)}\
 if(find)find.addEventListener('input',sift);\
-let stop=false;async function tick(){if(!document.hidden&&!stop){try{const r=await fetch(location.pathname,\
-{cache:'no-store'});const d=new DOMParser().parseFromString(await r.text(),'text/html');\
-const m=d.querySelector('main');if(m){document.querySelector('main').replaceWith(m);sift()}\
-document.getElementById('live').textContent='live'}catch{document.getElementById('live').textContent='not reachable'}}\
-setTimeout(tick,2000)}setTimeout(tick,2000)";
+const main=document.querySelector('main'),live=document.getElementById('live');let source;\
+function watch(){source=new EventSource(location.pathname);\
+source.onopen=()=>{live.textContent='live'};source.onmessage=e=>{main.innerHTML=e.data;\
+document.title=document.querySelector('h1').textContent+': '+main.firstElementChild.textContent;sift()};\
+source.onerror=()=>{live.textContent='not reachable';if(source.readyState===2)setTimeout(watch,5000)}}\
+document.addEventListener('visibilitychange',()=>{source.close();if(!document.hidden)watch()});watch()";
 
 const SEARCH: &str =
     "<input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\">";
@@ -57,17 +58,13 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}: {headline}</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><link rel=\"icon\" href=\"data:,\">\
          <style>{STYLE}</style></head><body><header><h1>{name}</h1><p>{version} ({revision}) · \
-         <span id=\"live\" role=\"status\">live</span></p></header>{search}<main>\
-         <p class=\"headline {health}\">{headline}</p>",
+         <span id=\"live\" role=\"status\">live</span></p></header>{search}<main>",
         search = if is_long(status) { SEARCH } else { "" },
         headline = escape(&status.headline),
         version = escape(build.version),
         revision = escape(build.revision),
-        health = class(status.health),
     );
-    for section in &status.sections {
-        write_section(&mut html, section);
-    }
+    write_content(&mut html, status);
     let _ = write!(
         html,
         "</main><footer><a href=\"/metrics\">/metrics</a> · <a href=\"/readyz\">/readyz</a> · \
@@ -75,6 +72,21 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
          <script>{SCRIPT}</script></body></html>"
     );
     html
+}
+
+/// What changes while the page is looked at.
+pub(super) fn content(status: &Status) -> String {
+    let mut html = String::with_capacity(8 << 10);
+    write_content(&mut html, status);
+    html
+}
+
+fn write_content(html: &mut String, status: &Status) {
+    let (health, headline) = (class(status.health), escape(&status.headline));
+    let _ = write!(html, "<p class=\"headline {health}\">{headline}</p>");
+    for section in &status.sections {
+        write_section(html, section);
+    }
 }
 
 fn write_section(html: &mut String, section: &Section) {

@@ -56,3 +56,45 @@ async fn the_port_answers_and_drains() {
     server.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+/// Reads until `wanted` was seen.
+async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+    let mut seen = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let read = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read(&mut piece));
+        let count = read.await.unwrap_or_else(|_| panic!("no '{wanted}'")).unwrap();
+        seen.extend_from_slice(&piece[..count]);
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        if text.contains(wanted) {
+            return text;
+        }
+        assert!(count > 0, "no '{wanted}' in '{text}'");
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_gets_what_changes_and_is_let_go_at_shutdown() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let headline = Arc::new(Mutex::new("one\ntwo".to_owned()));
+    let for_page = Arc::clone(&headline);
+    let build = Build { name: "demo", version: "1", revision: "abc" };
+    let status = move || Status::new(Health::Good, for_page.lock().unwrap().clone());
+    let router = routes(build, metrics::registry(&build), Readiness::new(), status);
+    let shutdown = Shutdown::new();
+    let limits = Limits { drain: std::time::Duration::from_secs(600), ..Limits::default() };
+    let server = tokio::spawn(server::serve(listener, Arc::new(router), limits, shutdown.clone()));
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
+    let first = read_until(&mut stream, "two</p>\n\n").await;
+    assert!(first.contains("data: <p class=\"headline good\">one\ndata: two</p>\n\n"), "{first}");
+    *headline.lock().unwrap() = "three".to_owned();
+    read_until(&mut stream, "three</p>\n\n").await;
+
+    // The drain would be ten minutes if the stream were waited for.
+    shutdown.trigger();
+    read_until(&mut stream, "0\r\n\r\n").await;
+    server.await.unwrap();
+}

@@ -67,6 +67,10 @@ pub struct Setting {
     pub negatable: bool,
     /// Only settable by variable or file, so that it never shows in the process list.
     pub secret: bool,
+    /// `PREFIX_NAME` is not read; [`Setting::extra_env`] is.
+    pub only_extra_env: bool,
+    /// Values of a [`Kind::List`] from flags join those of the variable instead of replacing them.
+    pub gathers: bool,
 }
 
 impl Setting {
@@ -84,6 +88,8 @@ impl Setting {
             hidden: false,
             negatable: false,
             secret: false,
+            only_extra_env: false,
+            gathers: false,
         }
     }
 
@@ -158,6 +164,20 @@ impl Setting {
     #[must_use]
     pub const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    /// Takes its value from no variable but [`Setting::extra_env`].
+    #[must_use]
+    pub const fn only_extra_env(mut self) -> Self {
+        self.only_extra_env = true;
+        self
+    }
+
+    /// Lets flags add to what the variable holds.
+    #[must_use]
+    pub const fn gathers(mut self) -> Self {
+        self.gathers = true;
         self
     }
 }
@@ -335,10 +355,11 @@ impl Layers {
             seen.insert(name.as_ref().to_owned(), text.into());
         }
         for setting in self.app.settings {
-            let own = self.app.env_name(setting);
+            let own = (!setting.only_extra_env).then(|| self.app.env_name(setting));
+            let has_own = own.is_some();
             let extra = setting.extra_env.iter().map(|name| (*name).to_owned());
-            let mut names: Vec<String> = extra.chain([own]).collect();
-            if self.app.extra_env_wins {
+            let mut names: Vec<String> = extra.chain(own).collect();
+            if self.app.extra_env_wins && has_own {
                 names.rotate_right(1);
             }
             for name in names {
@@ -374,7 +395,11 @@ impl Layers {
                 nearest: self.app.nearest(name),
             });
         };
-        self.entries.insert(setting.name, Entry { texts, origin: Origin::Flag });
+        let earlier = self.entries.remove(setting.name).filter(|_| setting.gathers);
+        let from_variable = earlier.filter(|entry| matches!(entry.origin, Origin::Environment(_)));
+        let mut all = from_variable.map(|entry| entry.texts).unwrap_or_default();
+        all.extend(texts);
+        self.entries.insert(setting.name, Entry { texts: all, origin: Origin::Flag });
         Ok(())
     }
 

@@ -1,5 +1,7 @@
-//! The only HTTP server: HTTP/1.1 with limits, time-outs and a graceful end.
+//! The only HTTP server: HTTP/1.1 with limits, time-outs and a graceful end. What a browser sends from
+//! a page of another site is refused unless it only reads.
 
+mod site;
 mod stall;
 
 use std::future::Future;
@@ -9,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode, header};
@@ -220,9 +223,14 @@ pub async fn serve_connection<S>(stream: S, handler: Arc<dyn Handler>, limits: L
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let token = shutdown.clone();
     let service = service_fn(move |request| {
-        let answer = handler.call(request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let answer: ResponseFuture = match site::is_cross_site(&request) {
+            true => Box::pin(std::future::ready(text(StatusCode::FORBIDDEN, "not from another site\n"))),
+            false => handler.call(request),
+        };
+        let token = token.clone();
+        async move { Ok::<_, std::convert::Infallible>(end_at_shutdown(answer.await, token)) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -256,6 +264,41 @@ pub fn stream(pieces: mpsc::Receiver<Bytes>) -> Body {
         Some((Ok(Frame::data(piece)), pieces))
     });
     BodyExt::boxed(StreamBody::new(frames))
+}
+
+/// Marks a response whose body has no end of its own.
+#[derive(Clone, Copy)]
+struct Endless;
+
+/// A response that goes on until the client leaves or the server is shut down, piece by piece.
+/// Dropping it (the client is gone) drops `pieces`.
+pub fn endless<S>(content_type: &'static str, pieces: S) -> Response
+where
+    S: Stream<Item = Bytes> + Send + Sync + 'static,
+{
+    let frames = pieces.map(|piece| Ok(Frame::data(piece)));
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response.extensions_mut().insert(Endless);
+    response
+}
+
+/// Whether a response was made by [`endless`].
+#[must_use]
+pub fn is_endless(response: &Response) -> bool {
+    response.extensions().get::<Endless>().is_some()
+}
+
+/// Ends the body of an endless response when the server ends, so that it does not use up the time
+/// that other answers have for finishing.
+fn end_at_shutdown(response: Response, shutdown: Shutdown) -> Response {
+    if !is_endless(&response) {
+        return response;
+    }
+    response.map(|body| {
+        let ended = async move { shutdown.triggered().await };
+        BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(Box::pin(ended))))
+    })
 }
 
 /// A response with a content type.

@@ -108,6 +108,24 @@ pub fn parse(json: &str) -> Result<Vec<Credential>, CredentialError> {
     list.into_iter().enumerate().map(|(index, raw)| check(raw, index + 1)).collect()
 }
 
+/// Reads the lines of `git credential-store`: `https://user:password@host[:port]`.
+///
+/// Paths are left out, as git does for HTTP; a line that holds no credential is passed over, too. The first
+/// line for a host counts, so that one comes last.
+#[must_use]
+pub fn stored(text: &str) -> Vec<Credential> {
+    let read = |line: &str| {
+        let (url, user) = url::cut_credentials(line.trim_end_matches('\r')).ok()?;
+        let (user, parts) = (user?, url::split(&url)?);
+        let port = parts.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let host = if parts.host.contains(':') { format!("[{}]", parts.host) } else { parts.host.to_owned() };
+        let url = format!("{}://{host}{port}", parts.scheme);
+        let password = Password::Value(user.password?);
+        Some(Credential { url, username: user.username, password })
+    };
+    text.lines().rev().filter_map(read).collect()
+}
+
 fn check(raw: Raw, number: usize) -> Result<Credential, CredentialError> {
     let parts = url::split(&raw.url).filter(|parts| !parts.host.is_empty() || parts.scheme == "file");
     if parts.is_none() {
@@ -278,7 +296,27 @@ mod tests {
         assert_eq!(store.find("https://h/a").unwrap().password.read().unwrap().expose_secret(), "new");
     }
 
+    #[test]
+    fn lines_of_the_credential_store() {
+        let text =
+            "https://us%40er:p%3Aw@h:8443/a/b\nnonsense\nhttps://u@h\nhttps://a:1@g\r\nhttps://a:2@g\n";
+        let mut found = Store::default();
+        stored(text).into_iter().for_each(|one| found.insert(one));
+        let secret = |url: &str| {
+            let one = found.find(url)?;
+            Some((one.username.clone(), one.password.read().unwrap().expose_secret().to_owned()))
+        };
+        assert_eq!(secret("https://h:8443/x"), Some(("us@er".to_owned(), "p:w".to_owned())));
+        assert_eq!(secret("https://g/x"), Some(("a".to_owned(), "1".to_owned())));
+        assert_eq!(secret("https://h/x"), None);
+    }
+
     proptest! {
+        #[test]
+        fn stored_lines_never_panic(text in any::<String>()) {
+            let _ = stored(&text);
+        }
+
         #[test]
         fn garbage_never_panics(json in any::<String>(), url in any::<String>()) {
             let _ = parse(&json);

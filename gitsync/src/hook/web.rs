@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
 use bytes::Bytes;
 use common::client::{Client, Proxies, RequestBody, TlsOptions};
 use common::secret::ExposeSecret as _;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, header};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request};
 use url::Url;
 
 use super::{HookError, Runner};
@@ -28,7 +30,10 @@ struct Content {
 pub(crate) struct WebRunner {
     hook: WebHook,
     method: Method,
+    /// Without user and password.
     url: Url,
+    /// From what the address held of them.
+    authorization: Option<HeaderValue>,
     client: Client,
 }
 
@@ -37,7 +42,11 @@ impl WebRunner {
     /// When the address, the method or the TLS settings can't be used.
     pub(crate) fn new(hook: WebHook, url: &str) -> Result<Self, String> {
         let shown = redact::url(url);
-        let url = Url::parse(url).map_err(|e| format!("--webhook-url {shown}: {e}"))?;
+        let mut url = Url::parse(url).map_err(|e| format!("--webhook-url {shown}: {e}"))?;
+        let authorization = basic(&url);
+        // Neither can fail for http; what has no host fails when it is asked.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
         let method =
             hook.method.parse().map_err(|_| format!("--webhook-method: `{}` is no method", hook.method))?;
         let tls = common::client::tls(&TlsOptions::default()).map_err(|e| e.to_string())?;
@@ -46,6 +55,7 @@ impl WebRunner {
             hook,
             method,
             url,
+            authorization,
         })
     }
 
@@ -86,6 +96,9 @@ impl WebRunner {
             for (name, value) in vouching.iter().map(|(name, value)| (*name, &value[..])).chain(own) {
                 request = request.header(name, value);
             }
+            if let Some(value) = self.authorization.as_ref().filter(|_| same_host) {
+                request = request.header(header::AUTHORIZATION, value);
+            }
             let request =
                 request.header(header::CONTENT_LENGTH, length).body(body).map_err(|e| fail(e.to_string()))?;
             let response = self.client.request(request).await.map_err(|e| fail(e.to_string()))?;
@@ -106,6 +119,19 @@ impl WebRunner {
         }
         Err(HookError::Request { url: redact::url(url.as_str()), reason: "too many redirects".to_owned() })
     }
+}
+
+/// User and password of an address, for its server.
+fn basic(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let user = redact::percent_decode(url.username());
+    let password = redact::percent_decode(url.password().unwrap_or_default());
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::try_from(format!("Basic {pair}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl Runner for WebRunner {

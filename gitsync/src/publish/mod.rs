@@ -1,22 +1,88 @@
-//! The published link.
+//! What consumers open: a symlink that is moved, or a real directory that is exchanged.
+
+mod exchange;
+mod web;
 
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::protocol::ObjectId;
-use crate::repo::{Layout, RepoError, relative};
+pub use web::{Codec, Strip, Web};
 
-/// The symlink that consumers follow.
+use crate::protocol::ObjectId;
+use crate::repo::{Layout, Patrol, RepoError, folder, relative};
+
+/// What is at the published path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// A symlink to the checkout.
+    #[default]
+    Symlink,
+    /// A real directory, exchanged for the next one in one step.
+    Exchange,
+    /// A real directory that is made once and then left to its consumer.
+    CopyOnce,
+}
+
+/// What consumers open.
 #[derive(Debug, Clone)]
 pub struct Link {
+    layout: Layout,
     path: PathBuf,
+    mode: Mode,
+    subpath: Option<PathBuf>,
+    lingers: bool,
+    web: Web,
+}
+
+/// The commit that a link's target names: the element behind `.worktrees`, or the last one.
+fn commit_in(target: &Path) -> Option<ObjectId> {
+    let parts: Vec<_> = target.components().map(Component::as_os_str).collect();
+    let behind = parts.iter().position(|part| *part == ".worktrees").and_then(|at| parts.get(at + 1));
+    let name = behind.or(parts.last())?.to_str()?;
+    name.strip_suffix(".web").unwrap_or(name).parse().ok()
 }
 
 impl Link {
     /// `path`: absolute, or relative to the root.
     pub fn new(layout: &Layout, path: &Path) -> Self {
-        Self { path: layout.root().join(path) }
+        Self {
+            layout: layout.clone(),
+            path: layout.root().join(path),
+            mode: Mode::Symlink,
+            subpath: None,
+            lingers: false,
+            web: Web::default(),
+        }
+    }
+
+    /// Publishes in another way, and only the folder `subpath`. `lingers`: a replaced directory stays
+    /// for as long as a replaced checkout.
+    #[must_use]
+    pub fn shaped(self, mode: Mode, subpath: Option<PathBuf>, lingers: bool) -> Self {
+        Self { mode, subpath, lingers, ..self }
+    }
+
+    /// Publishes a copy that is shaped for web servers.
+    #[must_use]
+    pub fn for_web(self, web: Web) -> Self {
+        Self { web, ..self }
+    }
+
+    /// Whether what was published once is left alone.
+    pub fn is_once(&self) -> bool {
+        self.mode == Mode::CopyOnce
+    }
+
+    /// What watches over the copy that is published, where there is one.
+    pub(crate) fn patrol(&self) -> Option<Patrol> {
+        match self.mode {
+            Mode::Exchange => exchange::patrol(&self.layout, &self.path),
+            Mode::Symlink if self.web.is_on() => {
+                exchange::patrol(&self.layout, &self.layout.shaped(self.current()?))
+            }
+            _ => None,
+        }
     }
 
     /// Where the link is.
@@ -24,32 +90,62 @@ impl Link {
         &self.path
     }
 
-    /// Which commit is published: the last element of the link's target.
+    /// Which commit is published.
     pub fn current(&self) -> Option<ObjectId> {
-        fs::read_link(&self.path).ok()?.file_name()?.to_str()?.parse().ok()
+        match fs::read_link(&self.path) {
+            Ok(target) => commit_in(&target),
+            Err(_) => exchange::current(&self.layout, &self.path),
+        }
     }
 
     /// Whether the link leads to the checkout of `commit` under this layout.
     pub fn leads_to(&self, layout: &Layout, commit: ObjectId) -> bool {
+        if self.mode != Mode::Symlink {
+            return exchange::holds(layout, &self.path, self, commit);
+        }
+        if self.web.is_on() && !exchange::holds(layout, &layout.shaped(commit), self, commit) {
+            return false;
+        }
         let Ok(target) = fs::read_link(&self.path) else { return false };
         let directory = self.path.parent().unwrap_or(layout.root());
         let Ok(directory) = directory.canonicalize() else { return false };
-        normalise(&directory.join(target)) == layout.worktree(commit)
+        normalise(&directory.join(target)) == self.place(layout, commit)
     }
 
-    /// Moves the link to the checkout of `commit` in one step. The target is relative, so that
-    /// the volume can be mounted elsewhere.
+    fn place(&self, layout: &Layout, commit: ObjectId) -> PathBuf {
+        let top = layout.worktree(commit);
+        if self.web.is_on() {
+            return layout.shaped(commit);
+        }
+        self.subpath.as_ref().map_or(top.clone(), |sub| top.join(sub))
+    }
+
+    /// Moves the link to the checkout of `commit` in one step, or exchanges the directory. A link's
+    /// target is relative, so that the volume can be mounted elsewhere.
     ///
     /// # Errors
     /// When something that is no symlink is in the way, or the directory can't be written.
     pub fn publish(&self, layout: &Layout, commit: ObjectId) -> Result<(), RepoError> {
+        if self.mode != Mode::Symlink {
+            return exchange::publish(layout, &self.path, self, commit);
+        }
+        if self.web.is_on() {
+            exchange::publish(layout, &layout.shaped(commit), self, commit)?;
+        }
         let directory = self.path.parent().unwrap_or(layout.root());
+        if let Some(sub) = &self.subpath {
+            folder(&layout.worktree(commit), sub)?;
+        }
         let fail = |e| RepoError::Io { what: "publishing", path: self.path.clone(), source: e };
         fs::create_dir_all(directory).map_err(fail)?;
         let resolved = directory.canonicalize().map_err(fail)?;
-        let target = relative(&resolved, &layout.worktree(commit));
+        let target = relative(&resolved, &self.place(layout, commit));
         match fs::symlink_metadata(&self.path) {
             // What a mount or a careful hand may have prepared; an empty one is nobody's data.
+            Ok(meta) if meta.is_dir() && exchange::current(layout, &self.path).is_some() => {
+                // The mode was another one before.
+                fs::remove_dir_all(&self.path).map_err(fail)?;
+            }
             Ok(meta) if meta.is_dir() => {
                 fs::remove_dir(&self.path)
                     .map_err(|_| RepoError::LinkOccupied { path: self.path.clone() })?;
@@ -69,6 +165,7 @@ impl Link {
     /// When the directory can't be listed or a link can't be removed.
     pub fn heal(&self) -> Result<usize, RepoError> {
         let Some(directory) = self.path.parent() else { return Ok(0) };
+        let copies = exchange::heal(&self.path)?;
         let entries = match fs::read_dir(directory) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
             other => other.map_err(|source| RepoError::Io {
@@ -77,14 +174,12 @@ impl Link {
                 source,
             })?,
         };
-        let mut healed = 0;
+        let mut healed = copies;
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let temporary = name == "tmp-link" || common::fs::is_temporary_name(name);
-            let leads_to_a_commit = fs::read_link(entry.path()).is_ok_and(|t| {
-                t.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<ObjectId>().is_ok())
-            });
+            let leads_to_a_commit = fs::read_link(entry.path()).is_ok_and(|t| commit_in(&t).is_some());
             if temporary && leads_to_a_commit {
                 tracing::info!(path = %entry.path().display(), "removing a left-over link of an earlier run");
                 fs::remove_file(entry.path()).map_err(|source| RepoError::Io {

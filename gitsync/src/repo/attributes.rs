@@ -29,6 +29,8 @@ pub(crate) struct Endings {
     pub(crate) auto_crlf: bool,
     /// Files that are called text get CRLF.
     pub(crate) crlf: bool,
+    /// Symlinks become files that hold where they lead (`core.symlinks` is false).
+    pub(crate) links_as_files: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,10 @@ impl Attributes {
 }
 
 impl Convert for Attributes {
+    fn links_as_files(&self) -> bool {
+        self.endings.links_as_files
+    }
+
     fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>> {
         if self.files.is_empty() && !self.endings.auto_crlf {
             return None;
@@ -258,7 +264,10 @@ mod tests {
                 rules: parse(b"*.txt text\n*.lf eol=lf\n*.bin -text"),
             }]
         };
-        let with = |auto_crlf, crlf| Attributes { files: files(), endings: Endings { auto_crlf, crlf } };
+        let with = |auto_crlf, crlf| Attributes {
+            files: files(),
+            endings: Endings { auto_crlf, crlf, links_as_files: false },
+        };
         let changes = |attributes: &Attributes, path: &str| {
             attributes.convert(path.as_bytes(), ObjectId::ZERO, b"a\n").is_some()
         };

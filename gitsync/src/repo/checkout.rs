@@ -24,6 +24,8 @@ const JOB_FILES: usize = 64;
 const PARALLEL_FROM: usize = 128;
 /// Blobs from this size on are written piece by piece, as they are.
 const STREAM_FROM: u64 = 16 << 20;
+/// Bytes of a symlink's target; Linux takes no longer ones.
+const MAX_TARGET: u64 = 4_095;
 /// More writers only queue up in the file system.
 const MAX_THREADS: usize = 8;
 
@@ -31,6 +33,11 @@ const MAX_THREADS: usize = 8;
 pub(crate) trait Convert: Sync {
     /// `None`: the blob as it is.
     fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>>;
+
+    /// Whether symlinks become files that hold where they lead.
+    fn links_as_files(&self) -> bool {
+        false
+    }
 }
 
 /// Writes all entries below `top`, which must be an empty directory of our own.
@@ -177,12 +184,26 @@ impl Work<'_> {
     }
 
     fn symlink(&self, objects: &Objects, entry: &Entry) -> Result<Stat, RepoError> {
+        let refuse = |reason| {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            Err(RepoError::Hostile { path, reason })
+        };
+        // Before it is read: some kilobytes in a pack can be gigabytes in memory.
+        if objects.size(entry.id)? > MAX_TARGET {
+            return refuse("a symlink to a name that is too long");
+        }
         let target = objects.read_checked(entry.id, Kind::Blob)?;
         let path = join(self.top, &entry.path);
         // A NUL would cut the target short; Git refuses it too.
         if target.contains(&0) || target.is_empty() {
-            let path = String::from_utf8_lossy(&entry.path).into_owned();
-            return Err(RepoError::Hostile { path, reason: "a symlink to no possible name" });
+            return refuse("a symlink to no possible name");
+        }
+        if self.convert.links_as_files() {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::open(&path, flags, Permissions::from_raw_mode(0o666))
+                .map_err(RepoError::os("creating", &path))?;
+            File::from(file).write_all(&target).map_err(RepoError::io("writing", &path))?;
+            return stat_at(CWD, &path);
         }
         rustix::fs::symlinkat(&*target, CWD, &path).map_err(RepoError::os("creating", &path))?;
         stat_at(CWD, &path)

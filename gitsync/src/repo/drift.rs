@@ -33,6 +33,8 @@ pub struct Patrol {
     /// Size and time of Git's own index when it was last seen to be whole.
     index: Option<(u64, SystemTime)>,
     watch: Option<Watch>,
+    /// Of a published copy: the directory, and what was written down about it.
+    copy: Option<(PathBuf, PathBuf)>,
 }
 
 /// What a step of a patrol saw.
@@ -56,7 +58,13 @@ impl Sighting {
 impl Patrol {
     /// For the checkout of `commit`.
     pub fn new(layout: Layout, commit: ObjectId) -> Self {
-        Self { layout, commit, reader: None, index: None, watch: None }
+        Self { layout, commit, reader: None, index: None, watch: None, copy: None }
+    }
+
+    /// The same for a copy of a checkout at `top`, described by the file `index`.
+    pub(crate) fn of_copy(layout: Layout, commit: ObjectId, top: PathBuf, index: PathBuf) -> Self {
+        let watch = Watch::start(&top, &index);
+        Self { watch, copy: Some((top, index)), ..Self::new(layout, commit) }
     }
 
     /// The same, told by the kernel when something changes, so that the next step looks at all files.
@@ -64,7 +72,7 @@ impl Patrol {
     /// Where the kernel can't tell (too many directories, changes made on another machine of a
     /// network volume), the steps alone find it in time.
     pub fn watching(layout: Layout, commit: ObjectId) -> Self {
-        let watch = Watch::start(&layout, commit);
+        let watch = Watch::start(&layout.worktree(commit), &own_index(&layout, commit));
         Self { watch, ..Self::new(layout, commit) }
     }
 
@@ -91,24 +99,22 @@ impl Patrol {
         if limit == usize::MAX {
             self.reader = None;
         }
-        if !is_checkout(&self.layout, self.commit) {
-            self.reader = None;
-            seen.lost = true;
-            return seen;
-        }
-        if !self.has_whole_index() {
+        if self.copy.is_none() && !(is_checkout(&self.layout, self.commit) && self.has_whole_index()) {
             self.reader = None;
             seen.lost = true;
             return seen;
         }
         if self.reader.is_none() {
-            let opened = File::open(own_index(&self.layout, self.commit)).and_then(index::Reader::new);
+            let index = self.copy.as_ref().map(|(_, index)| index.clone());
+            let index = index.unwrap_or_else(|| own_index(&self.layout, self.commit));
+            let opened = File::open(index).and_then(index::Reader::new);
             match opened {
                 Ok(reader) => self.reader = Some(reader),
                 Err(_) => seen.lost = true,
             }
         }
-        let top = self.layout.worktree(self.commit);
+        let top = self.copy.as_ref().map(|(top, _)| top.clone());
+        let top = top.unwrap_or_else(|| self.layout.worktree(self.commit));
         let Some(reader) = &mut self.reader else { return seen };
         for _ in 0..limit {
             match reader.next() {
@@ -251,6 +257,7 @@ fn has_content(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> bool {
     };
     match entry.mode {
         Mode::Submodule => meta.is_dir(),
+        Mode::Symlink if content.attributes.links_as_files() => meta.is_file() && is(fs::read(&path)),
         Mode::Symlink => {
             meta.is_symlink() && is(fs::read_link(&path).map(|t| t.as_os_str().as_bytes().to_vec()))
         }
@@ -271,7 +278,7 @@ fn restore(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> Result<(), 
     if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
         remove_any(&path).map_err(RepoError::io("removing", &path))?;
     }
-    if entry.mode == Mode::Symlink {
+    if entry.mode == Mode::Symlink && !content.attributes.links_as_files() {
         let target = PathBuf::from(std::ffi::OsStr::from_bytes(&blob));
         return common::fs::replace_symlink(&path, &target).map_err(RepoError::io("creating", &path));
     }

@@ -73,6 +73,15 @@ pub enum RepoError {
         /// The link's place.
         path: PathBuf,
     },
+    /// Something of others stands where the published directory belongs.
+    #[error(
+        "{path} is neither empty nor a directory that gitsync made; it is in the way of --link",
+        path = path.display()
+    )]
+    Occupied {
+        /// The directory's place.
+        path: PathBuf,
+    },
     /// The work was given up because of shutdown or the time limit.
     #[error("cancelled")]
     Cancelled,

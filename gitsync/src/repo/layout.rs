@@ -11,12 +11,27 @@ use crate::protocol::ObjectId;
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
+    /// Left alone when the root is emptied.
+    spared: Option<PathBuf>,
 }
 
 impl Layout {
     /// `root`: absolute, symlinks resolved.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), spared: None }
+    }
+
+    /// Leaves the published directory alone, absolute or relative to the root, when a wrong root is
+    /// emptied.
+    #[must_use]
+    pub fn sparing(mut self, path: &Path) -> Self {
+        self.spared = Some(self.root.join(path));
+        self
+    }
+
+    /// Whether something at `path` or below is to stay.
+    pub(crate) fn spares(&self, path: &Path) -> bool {
+        self.spared.as_ref().is_some_and(|spared| spared.starts_with(path))
     }
 
     /// The root itself.
@@ -57,6 +72,16 @@ impl Layout {
     /// One checkout.
     pub fn worktree(&self, hash: ObjectId) -> PathBuf {
         self.worktrees().join(hash.to_string())
+    }
+
+    /// Whether something among the checkouts is one of `hash` or its shaped copy.
+    pub(crate) fn owns(&self, hash: ObjectId, path: &Path) -> bool {
+        path == self.worktree(hash) || path == self.shaped(hash)
+    }
+
+    /// The copy of one checkout that was shaped for publication.
+    pub(crate) fn shaped(&self, hash: ObjectId) -> PathBuf {
+        self.worktrees().join(format!("{hash}.web"))
     }
 
     /// Names, sizes and times of the packs as one number: changes when somebody touches them.

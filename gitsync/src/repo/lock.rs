@@ -51,7 +51,7 @@ impl RootLock {
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    common::fs::write_atomically(path, text.as_bytes(), 0o644)
+    common::fs::write_atomically(path, text.as_bytes(), 0o666)
 }
 
 fn read_holder(layout: &Layout) -> String {

@@ -82,11 +82,13 @@ impl Store {
         current: ObjectId,
         timeout: Duration,
         made: &[ObjectId],
+        keep: &[ObjectId],
     ) -> Result<Option<PathBuf>, RepoError> {
         let now = SystemTime::now();
         let newest = made.iter().rev().find(|commit| {
             let path = self.layout().worktree(**commit);
             **commit != current
+                && !keep.contains(commit)
                 && is_older(&path, now, timeout)
                 && worktree::is_checkout(self.layout(), **commit)
         });
@@ -262,18 +264,19 @@ impl Store {
         timeout: Duration,
         how: Reuse,
         made: &[ObjectId],
+        keep: &[ObjectId],
     ) -> Result<Vec<PathBuf>, RepoError> {
         if how == Reuse::Auto {
-            let kept = self.keep_spare(current, timeout, made)?;
-            let mut removed = self.remove_stale(current, timeout)?;
+            let kept = self.keep_spare(current, timeout, made, keep)?;
+            let mut removed = self.remove_stale(current, timeout, keep)?;
             removed.extend(kept);
             return Ok(removed);
         }
         if how != Reuse::HardLink {
-            return self.remove_stale(current, timeout);
+            return self.remove_stale(current, timeout, keep);
         }
         let before = self.look_at_links(current)?;
-        let removed = self.remove_stale(current, timeout)?;
+        let removed = self.remove_stale(current, timeout, keep)?;
         if !removed.is_empty() {
             self.settle_links(current, &before)?;
         }

@@ -161,7 +161,7 @@ impl Store {
             return Ok(());
         }
         let path = self.layout.git_dir().join(BRANCH);
-        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o644)
+        write_atomically(&path, format!("{commit}\n").as_bytes(), 0o666)
             .map_err(RepoError::io("writing", &path))
     }
 
@@ -236,7 +236,7 @@ impl Store {
             return remove_if_there(&path);
         }
         let text: String = new.iter().map(|id| format!("{id}\n")).collect();
-        write_atomically(&path, text.as_bytes(), 0o644).map_err(RepoError::io("writing", &path))
+        write_atomically(&path, text.as_bytes(), 0o666).map_err(RepoError::io("writing", &path))
     }
 
     /// The depth the last complete fetch had (0: all history), if one is known.
@@ -254,7 +254,7 @@ impl Store {
             return Ok(());
         }
         let path = self.layout.git_dir().join(DEPTH_NOTE);
-        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o644)
+        write_atomically(&path, format!("{depth}\n").as_bytes(), 0o666)
             .map_err(RepoError::io("writing", &path))
     }
 
@@ -310,17 +310,19 @@ impl Store {
         Ok(changed)
     }
 
-    /// The line endings that the repository's configuration asks for.
+    /// What the repository's configuration asks for in files.
     pub(crate) fn endings(&self) -> Endings {
         let Ok(config) = git2::Config::open(&self.layout.git_dir().join("config")) else {
             return Endings::default();
         };
         let crlf = config.get_string("core.eol").is_ok_and(|eol| eol == "crlf");
-        match config.get_string("core.autocrlf").as_deref() {
-            Ok("true") => Endings { auto_crlf: true, crlf: true },
-            Ok("input") => Endings::default(),
-            _ => Endings { auto_crlf: false, crlf },
-        }
+        let links_as_files = config.get_bool("core.symlinks").is_ok_and(|links| !links);
+        let (auto_crlf, crlf) = match config.get_string("core.autocrlf").as_deref() {
+            Ok("true") => (true, true),
+            Ok("input") => (false, false),
+            _ => (false, crlf),
+        };
+        Endings { auto_crlf, crlf, links_as_files }
     }
 
     fn set_origin(&self, url: &str) -> Result<(), RepoError> {
@@ -377,7 +379,7 @@ fn init(layout: &Layout) -> Result<(), RepoError> {
     for (name, content) in files {
         let path = git.join(name);
         if !path.exists() {
-            write_atomically(&path, content.as_bytes(), 0o644).map_err(RepoError::io("writing", &path))?;
+            write_atomically(&path, content.as_bytes(), 0o666).map_err(RepoError::io("writing", &path))?;
         }
     }
     Ok(())
@@ -391,9 +393,13 @@ fn empty_root(layout: &Layout, keep: Option<ObjectId>) -> Result<(), RepoError> 
     for path in list(root)? {
         let leads_there = kept.as_ref().is_some_and(|kept| {
             fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink())
-                && path.canonicalize().is_ok_and(|target| target == *kept)
+                && path.canonicalize().is_ok_and(|target| {
+                    // Also to a folder in it, or to a shaped copy beside it.
+                    target.starts_with(kept)
+                        || target.starts_with(layout.shaped(keep.unwrap_or(ObjectId::ZERO)))
+                })
         });
-        if leads_there || (kept.is_some() && path == layout.worktrees()) {
+        if layout.spares(&path) || leads_there || (kept.is_some() && path == layout.worktrees()) {
             continue;
         }
         tracing::info!(path = %path.display(), "removing what is no part of a repository of ours");

@@ -20,6 +20,9 @@ use crate::protocol::ObjectId;
 /// Says that all submodules of a checkout are there.
 const DONE: &str = "gitsync-submodules";
 
+/// A larger `.gitmodules` is a trick.
+const MAX_GITMODULES: u64 = 4 << 20;
+
 /// A submodule that a checkout asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -168,6 +171,7 @@ fn wanted(top: &Path, links: &[(Vec<u8>, ObjectId)]) -> Result<Vec<Wanted>, Repo
     if links.is_empty() || !fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
         return Ok(Vec::new());
     }
+    refuse_includes(&file)?;
     super::init_libgit2();
     let config = git2::Config::open(&file).map_err(RepoError::git("reading .gitmodules"))?;
     let mut found = Vec::new();
@@ -183,9 +187,42 @@ fn wanted(top: &Path, links: &[(Vec<u8>, ObjectId)]) -> Result<Vec<Wanted>, Repo
         let Some((path, commit)) = links.iter().find(|(link, _)| link == path.as_bytes()) else { continue };
         let Ok(url) = config.get_string(&format!("submodule.{name}.url")) else { continue };
         refuse_name(name)?;
+        if url.starts_with('-') || path.starts_with(b"-") {
+            return Err(RepoError::Hostile { path: url, reason: "a submodule that looks like an option" });
+        }
         found.push(Wanted { name: name.to_owned(), path: path.clone(), url, commit: *commit });
     }
+    refuse_nested(&found)?;
     Ok(found)
+}
+
+/// An included file would be read with this process's rights, and a pipe would be waited for for ever; git
+/// includes nothing here.
+fn refuse_includes(file: &Path) -> Result<(), RepoError> {
+    let refuse = |reason| Err(RepoError::Hostile { path: ".gitmodules".to_owned(), reason });
+    let fail = || RepoError::io("reading", file);
+    if fs::metadata(file).map_err(fail())?.len() > MAX_GITMODULES {
+        return refuse("larger than 4 MiB");
+    }
+    let text = fs::read(file).map_err(fail())?.to_ascii_lowercase();
+    let sections = memchr::memchr_iter(b'[', &text).map(|at| text[at + 1..].trim_ascii_start());
+    match sections.into_iter().any(|section| section.starts_with(b"include")) {
+        true => refuse("it includes other files"),
+        false => Ok(()),
+    }
+}
+
+/// The Git directory of one submodule must not lie inside that of another.
+fn refuse_nested(found: &[Wanted]) -> Result<(), RepoError> {
+    let inside =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    let nested = found.iter().find(|inner| found.iter().any(|outer| inside(&inner.name, &outer.name)));
+    match nested {
+        Some(one) => {
+            Err(RepoError::Hostile { path: one.name.clone(), reason: "a submodule named inside another" })
+        }
+        None => Ok(()),
+    }
 }
 
 /// A name is used as a directory, so it must stay below its parent.

@@ -1,6 +1,6 @@
 //! From a commit to the list of files it consists of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,10 @@ use crate::protocol::ObjectId;
 const MAX_NESTING: usize = 512;
 /// More entries than this in one commit are refused.
 const MAX_ENTRIES: usize = 5_000_000;
+/// From so many entries on, all of them are counted first.
+const COUNT_FROM: usize = 100_000;
+/// The mode of a tree in a tree.
+const DIRECTORY: u32 = 0o040_000;
 /// Longer paths can't be opened anyway.
 const MAX_PATH: usize = 4_095;
 
@@ -65,51 +69,94 @@ pub(crate) fn list(
     tree: ObjectId,
     cancel: &CancellationToken,
 ) -> Result<Vec<Entry>, RepoError> {
-    let mut entries = Vec::new();
-    walk(objects, tree, &mut Vec::new(), 0, &mut entries, cancel)?;
-    Ok(entries)
+    let mut walk = Walk { objects, top: tree, cancel, prefix: Vec::new(), entries: Vec::new() };
+    walk.tree(tree, 0)?;
+    Ok(walk.entries)
 }
 
-fn walk(
-    objects: &Objects,
-    tree: ObjectId,
-    prefix: &mut Vec<u8>,
-    nesting: usize,
-    entries: &mut Vec<Entry>,
-    cancel: &CancellationToken,
-) -> Result<(), RepoError> {
-    if cancel.is_cancelled() {
-        return Err(RepoError::Cancelled);
-    }
-    if nesting > MAX_NESTING {
-        return Err(RepoError::TooMuch { what: "nested directories", limit: MAX_NESTING });
-    }
-    let data = objects.read_checked(tree, Kind::Tree)?;
-    let raw = parse(&data).map_err(|reason| RepoError::BadObject { id: tree, reason: reason.to_owned() })?;
-    refuse_doubles(&raw, prefix)?;
-    for item in raw {
-        if let Some(reason) = names::refuse(item.name) {
-            return Err(hostile(prefix, item.name, reason));
+struct Walk<'a> {
+    objects: &'a Objects,
+    top: ObjectId,
+    cancel: &'a CancellationToken,
+    /// Path of the directory looked at, with its last slash.
+    prefix: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Walk<'_> {
+    fn tree(&mut self, tree: ObjectId, nesting: usize) -> Result<(), RepoError> {
+        if self.cancel.is_cancelled() {
+            return Err(RepoError::Cancelled);
         }
-        let length = prefix.len();
-        prefix.extend_from_slice(item.name);
-        if prefix.len() > MAX_PATH {
-            return Err(hostile(&[], prefix, "a path longer than a file system can have"));
+        if nesting > MAX_NESTING {
+            return Err(RepoError::TooMuch { what: "nested directories", limit: MAX_NESTING });
         }
-        if item.mode == 0o040_000 {
-            prefix.push(b'/');
-            walk(objects, item.id, prefix, nesting + 1, entries, cancel)?;
-        } else {
-            let mode = Mode::from_bits(item.mode)
-                .ok_or_else(|| RepoError::BadObject { id: tree, reason: format!("mode {:o}", item.mode) })?;
-            if entries.len() >= MAX_ENTRIES {
-                return Err(RepoError::TooMuch { what: "files", limit: MAX_ENTRIES });
+        let data = self.objects.read_checked(tree, Kind::Tree)?;
+        let raw =
+            parse(&data).map_err(|reason| RepoError::BadObject { id: tree, reason: reason.to_owned() })?;
+        refuse_doubles(&raw, &self.prefix)?;
+        for item in raw {
+            if let Some(reason) = names::refuse(item.name) {
+                return Err(hostile(&self.prefix, item.name, reason));
             }
-            entries.push(Entry { path: prefix.clone(), mode, id: item.id });
+            let length = self.prefix.len();
+            self.prefix.extend_from_slice(item.name);
+            if self.prefix.len() > MAX_PATH {
+                return Err(hostile(&[], &self.prefix, "a path longer than a file system can have"));
+            }
+            if item.mode == DIRECTORY {
+                self.prefix.push(b'/');
+                self.tree(item.id, nesting + 1)?;
+            } else {
+                let mode = Mode::from_bits(item.mode).ok_or_else(|| RepoError::BadObject {
+                    id: tree,
+                    reason: format!("mode {:o}", item.mode),
+                })?;
+                self.count_before_many()?;
+                self.entries.push(Entry { path: self.prefix.clone(), mode, id: item.id });
+            }
+            self.prefix.truncate(length);
         }
-        prefix.truncate(length);
+        Ok(())
     }
-    Ok(())
+
+    /// A few small trees that name each other again and again can stand for any number of files. That is
+    /// counted, each tree once, before memory is filled with them.
+    fn count_before_many(&self) -> Result<(), RepoError> {
+        if self.entries.len() == COUNT_FROM
+            && self.count(self.top, 0, &mut HashMap::new())? > MAX_ENTRIES as u64
+        {
+            return Err(RepoError::TooMuch { what: "files", limit: MAX_ENTRIES });
+        }
+        Ok(())
+    }
+
+    fn count(
+        &self,
+        tree: ObjectId,
+        nesting: usize,
+        known: &mut HashMap<ObjectId, u64>,
+    ) -> Result<u64, RepoError> {
+        if let Some(count) = known.get(&tree) {
+            return Ok(*count);
+        }
+        if self.cancel.is_cancelled() {
+            return Err(RepoError::Cancelled);
+        }
+        if nesting > MAX_NESTING {
+            return Err(RepoError::TooMuch { what: "nested directories", limit: MAX_NESTING });
+        }
+        let data = self.objects.read_kind(tree, Kind::Tree)?;
+        let raw =
+            parse(&data).map_err(|reason| RepoError::BadObject { id: tree, reason: reason.to_owned() })?;
+        let mut count: u64 = 0;
+        for item in raw {
+            let more = if item.mode == DIRECTORY { self.count(item.id, nesting + 1, known)? } else { 1 };
+            count = count.saturating_add(more);
+        }
+        known.insert(tree, count);
+        Ok(count)
+    }
 }
 
 /// The same name twice, once as a symlink, is how checkouts were made to write elsewhere.

@@ -8,11 +8,8 @@ use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
-use super::Layout;
 use super::checkout::{join, split};
 use super::index;
-use super::worktree::own_index;
-use crate::protocol::ObjectId;
 
 /// A watched directory costs the kernel about a kilobyte.
 const MAX_DIRECTORIES: usize = 4_096;
@@ -51,12 +48,11 @@ pub(super) enum News {
 
 impl Watch {
     /// `None` when the kernel can't or won't watch that much.
-    pub(super) fn start(layout: &Layout, commit: ObjectId) -> Option<Self> {
-        let index = File::open(own_index(layout, commit)).and_then(index::Reader::new).ok()?;
+    pub(super) fn start(top: &Path, index: &Path) -> Option<Self> {
+        let index = File::open(index).and_then(index::Reader::new).ok()?;
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
-        let top = layout.worktree(commit);
         let mut watch = Self { fd, directories: HashMap::new() };
-        watch.add(&top, b"")?;
+        watch.add(top, b"")?;
         let mut last = Vec::new();
         for entry in index {
             let entry = entry.ok()?;
@@ -69,7 +65,7 @@ impl Watch {
                 .chain((!directory.is_empty()).then_some(directory.len()));
             for part in ends.map(|end| &directory[..end]) {
                 if !(last.starts_with(part) && matches!(last.get(part.len()), None | Some(b'/'))) {
-                    watch.add(&top, part)?;
+                    watch.add(top, part)?;
                 }
             }
             last = directory.to_vec();

@@ -134,17 +134,23 @@ impl Store {
 
     /// Removes checkouts that were replaced longer than `timeout` ago, and their administration.
     ///
-    /// Anything else that lies among the checkouts goes by the same rule. Gives what was removed.
+    /// Anything else that lies among the checkouts goes by the same rule; those of `keep` stay. Gives
+    /// what was removed.
     ///
     /// # Errors
     /// The first thing that couldn't be removed, after trying all.
-    pub fn remove_stale(&self, current: ObjectId, timeout: Duration) -> Result<Vec<PathBuf>, RepoError> {
+    pub fn remove_stale(
+        &self,
+        current: ObjectId,
+        timeout: Duration,
+        keep: &[ObjectId],
+    ) -> Result<Vec<PathBuf>, RepoError> {
         let now = SystemTime::now();
         let mut removed = Vec::new();
         let mut result = Ok(());
         for path in list(&self.layout().worktrees())? {
-            let is_current = path == self.layout().worktree(current);
-            if is_current || !is_older(&path, now, timeout) {
+            let stays = keep.iter().chain([&current]).any(|commit| self.layout().owns(*commit, &path));
+            if stays || !is_older(&path, now, timeout) {
                 continue;
             }
             match remove_any(&path) {
@@ -204,6 +210,10 @@ impl Store {
 
 /// Starts the stale timer of a checkout that is no longer published.
 pub(crate) fn mark_replaced(layout: &super::Layout, commit: ObjectId) {
+    let shaped = layout.shaped(commit);
+    if shaped.is_dir() {
+        let _ = File::open(&shaped).and_then(|directory| directory.set_modified(SystemTime::now()));
+    }
     let path = layout.worktree(commit);
     let touched = File::open(&path).and_then(|directory| directory.set_modified(SystemTime::now()));
     if let Err(error) = touched {
@@ -212,14 +222,17 @@ pub(crate) fn mark_replaced(layout: &super::Layout, commit: ObjectId) {
 }
 
 /// Whether [`Store::remove_stale`] would find something to do.
-pub(crate) fn has_stale(layout: &super::Layout, current: ObjectId, timeout: Duration) -> bool {
+pub(crate) fn has_stale(
+    layout: &super::Layout,
+    current: ObjectId,
+    timeout: Duration,
+    keep: &[ObjectId],
+) -> bool {
     let now = SystemTime::now();
-    let (checkouts, current) = (layout.worktrees(), layout.worktree(current));
+    let checkouts = layout.worktrees();
+    let stays = |path: &PathBuf| keep.iter().chain([&current]).any(|commit| layout.owns(*commit, path));
     fs::read_dir(checkouts).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .map(|entry| entry.path())
-            .any(|path| path != current && is_older(&path, now, timeout))
+        entries.flatten().map(|entry| entry.path()).any(|path| !stays(&path) && is_older(&path, now, timeout))
     })
 }
 

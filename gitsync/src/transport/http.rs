@@ -1,7 +1,7 @@
 //! Smart HTTP (`gitprotocol-http`): one pooled connection, so that a poll that finds nothing is a
 //! single small POST.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub struct HttpOptions {
     pub user_agent: Option<String>,
     /// Follow no redirect.
     pub refuse_redirects: bool,
+    /// Give up on an answer that brought less than so many bytes a second for so long.
+    pub low_speed: Option<(u64, Duration)>,
 }
 
 impl HttpOptions {
@@ -63,6 +65,7 @@ pub struct HttpRemote {
     proxies: Proxies,
     user_agent: HeaderValue,
     refuse_redirects: bool,
+    low_speed: Option<(u64, Duration)>,
     /// What the server offered when it was asked; asked again after any failure.
     known: Option<Capabilities>,
 }
@@ -94,6 +97,7 @@ impl HttpRemote {
             proxies,
             user_agent,
             refuse_redirects: options.refuse_redirects,
+            low_speed: options.low_speed,
             known: None,
         })
     }
@@ -216,7 +220,7 @@ impl HttpRemote {
             let trusted = same_site(&url, &self.origin);
             let response = self.send(Method::GET, &url, Bytes::new(), true, trusted).await?;
             if !response.status().is_redirection() {
-                return Ok((Answer::new(response, &url)?, url));
+                return Ok((Answer::new(response, &url, self.low_speed)?, url));
             }
             let refuse =
                 |reason: &str| TransportError::Redirect { url: url.to_string(), reason: reason.to_owned() };
@@ -240,7 +244,7 @@ impl HttpRemote {
         let url = service_url(&self.base, "git-upload-pack");
         let trusted = same_site(&url, &self.origin);
         let response = self.send(Method::POST, &url, body.into(), v2, trusted).await?;
-        Answer::new(response, &url)
+        Answer::new(response, &url, self.low_speed)
     }
 
     async fn send(
@@ -321,10 +325,38 @@ struct Answer {
     decoder: Decoder,
     address: String,
     content_type: String,
+    pace: Option<Pace>,
+}
+
+/// Watches how fast an answer comes.
+struct Pace {
+    /// Bytes a second.
+    limit: u64,
+    time: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Takes note of what came; whether it was too little for too long.
+    fn is_slow(&mut self, bytes: usize, now: Instant) -> bool {
+        self.bytes += bytes as u64;
+        let passed = now.saturating_duration_since(self.since);
+        if passed < self.time {
+            return false;
+        }
+        let slow = u128::from(self.bytes) * 1_000 < u128::from(self.limit) * passed.as_millis();
+        (self.since, self.bytes) = (now, 0);
+        slow
+    }
 }
 
 impl Answer {
-    fn new(response: Response<Incoming>, url: &Url) -> Result<Self, TransportError> {
+    fn new(
+        response: Response<Incoming>,
+        url: &Url,
+        low_speed: Option<(u64, Duration)>,
+    ) -> Result<Self, TransportError> {
         let status = response.status();
         if status != StatusCode::OK {
             return Err(TransportError::Status { url: url.to_string(), status: status.as_u16() });
@@ -336,6 +368,7 @@ impl Answer {
             decoder: Decoder::default(),
             address: url.to_string(),
             content_type,
+            pace: low_speed.map(|(limit, time)| Pace { limit, time, since: Instant::now(), bytes: 0 }),
         })
     }
 
@@ -352,11 +385,18 @@ impl Answer {
     }
 
     async fn bytes(&mut self, what: &'static str) -> Result<Option<Bytes>, TransportError> {
+        let patience = self.pace.as_ref().map_or(STALL, |pace| pace.time.min(STALL));
         loop {
-            match tokio::time::timeout(STALL, self.body.frame()).await {
+            match tokio::time::timeout(patience, self.body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(bytes) = frame.into_data() {
+                        if let Some(pace) = &mut self.pace
+                            && pace.is_slow(bytes.len(), Instant::now())
+                        {
+                            let (address, limit) = (self.address.clone(), pace.limit);
+                            return Err(TransportError::Slow { address, limit, time: pace.time });
+                        }
                         return Ok(Some(bytes));
                     }
                 }
@@ -369,7 +409,8 @@ impl Answer {
                     });
                 }
                 Err(_) => {
-                    return Err(TransportError::Silent { what, address: self.address.clone(), limit: STALL });
+                    let address = self.address.clone();
+                    return Err(TransportError::Silent { what, address, limit: patience });
                 }
             }
         }
@@ -389,6 +430,17 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_answer_is_noticed() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut pace = Pace { limit: 100, time: Duration::from_secs(10), since: start, bytes: 0 };
+        assert!(!pace.is_slow(10, after(9)));
+        assert!(!pace.is_slow(990, after(10)));
+        assert!(!pace.is_slow(900, after(19)));
+        assert!(pace.is_slow(50, after(20)));
+    }
 
     #[test]
     fn urls_of_the_service() {

@@ -55,6 +55,16 @@ pub enum TransportError {
         /// For how long.
         limit: Duration,
     },
+    /// Slower than `http.lowSpeedLimit` allows.
+    #[error("{address} sent less than {limit} bytes a second for {} s (http.lowSpeedLimit)", time.as_secs())]
+    Slow {
+        /// Who.
+        address: String,
+        /// Bytes a second.
+        limit: u64,
+        /// For how long.
+        time: Duration,
+    },
     /// An HTTP status that isn't the hoped-for one.
     #[error("{url} answered {status}{}", hint(*.status))]
     Status {

@@ -12,8 +12,10 @@ use sha1::{Digest as _, Sha1};
 use tokio::sync::Semaphore;
 
 use super::payload::{self, Relevance};
+use super::steer;
 use super::{Control, Finished, Refusal, Triggers, same, signature};
 use crate::metrics::Metrics;
+use crate::orders::Orders;
 
 /// Largest webhook that is read, in bytes. A larger push is found by the next poll.
 const MAX_BODY: usize = 4 << 20;
@@ -34,8 +36,9 @@ pub(crate) struct Api {
     /// The repository as webhooks name it.
     repository: String,
     reference: String,
-    wait: Duration,
-    control: Control,
+    pub(super) wait: Duration,
+    pub(super) control: Control,
+    pub(super) orders: Orders,
     metrics: Metrics,
     bodies: Semaphore,
     waiting: Semaphore,
@@ -48,6 +51,7 @@ impl Api {
         config: &crate::config::Config,
         wait: Duration,
         control: Control,
+        orders: Orders,
         metrics: Metrics,
     ) -> Arc<Self> {
         let triggers = config.triggers.clone();
@@ -57,6 +61,7 @@ impl Api {
             reference: config.reference.clone(),
             wait,
             control,
+            orders,
             metrics,
             bodies: Semaphore::new(MAX_BODIES),
             waiting: Semaphore::new(MAX_WAITING),
@@ -80,6 +85,7 @@ pub(crate) fn routes(mut router: Router, api: &Arc<Api>) -> Router {
             let api = Arc::clone(&shared);
             async move { api.sync(request).await }
         });
+        router = steer::routes(router, api);
     }
     router
 }
@@ -167,11 +173,11 @@ impl Api {
         match tokio::time::timeout(wait, self.control.sync()).await {
             Err(_) => self.done("sync", 202, "running", "the sync has not ended yet"),
             Ok(None) => self.done("sync", 503, "stopping", "the process is about to end"),
-            Ok(Some(finished)) => self.outcome(&finished),
+            Ok(Some(finished)) => self.outcome("sync", &finished),
         }
     }
 
-    fn outcome(&self, finished: &Finished) -> Response {
+    pub(super) fn outcome(&self, call: &'static str, finished: &Finished) -> Response {
         let took = finished.took.as_secs_f64() * 1e3;
         let (status, outcome, mut value) = match &finished.result {
             Ok(report) => {
@@ -188,16 +194,25 @@ impl Api {
         value["status"] = outcome.into();
         value["ref"] = self.reference.clone().into();
         value["duration_ms"] = ((took * 1e3).round() / 1e3).into();
-        self.metrics.call("sync", outcome);
+        if let Some(reason) = self.orders.reason() {
+            value["not_followed"] = reason.into();
+        }
+        self.metrics.call(call, outcome);
         json(status, &value)
     }
 
-    fn done(&self, call: &'static str, status: u16, outcome: &'static str, text: &str) -> Response {
+    pub(super) fn done(
+        &self,
+        call: &'static str,
+        status: u16,
+        outcome: &'static str,
+        text: &str,
+    ) -> Response {
         self.metrics.call(call, outcome);
         reply(status, outcome, text)
     }
 
-    async fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) async fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let file = self.triggers.token_file.as_deref().ok_or(Refusal::NoSecret)?;
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let (scheme, token) = given.and_then(|given| given.split_once(' ')).ok_or(Refusal::Unsigned)?;
@@ -227,7 +242,7 @@ impl Api {
     }
 }
 
-fn answer(refusal: Refusal) -> (u16, &'static str, &'static str) {
+pub(super) fn answer(refusal: Refusal) -> (u16, &'static str, &'static str) {
     let (status, text) = refusal.answer();
     (status, refusal.name(), text)
 }

@@ -10,6 +10,7 @@ mod events;
 mod payload;
 mod settings;
 mod signature;
+mod steer;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -154,6 +154,26 @@ impl Drop for Running {
     }
 }
 
+/// An nginx that serves what is published.
+pub fn nginx(site: &Site, port: u16) -> Running {
+    let own = site.dir.path().join("nginx");
+    fs::create_dir_all(&own).unwrap();
+    let (own, html) = (own.display(), site.link());
+    let configuration = format!(
+        "pid {own}/pid; error_log {own}/error.log; worker_processes 1; daemon off; master_process off;\n\
+         events {{}}\n\
+         http {{ access_log off; client_body_temp_path {own}/body; proxy_temp_path {own}/proxy;\n\
+         fastcgi_temp_path {own}/fastcgi; uwsgi_temp_path {own}/uwsgi; scgi_temp_path {own}/scgi;\n\
+         gzip_static on; server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
+        html.display()
+    );
+    let path = format!("{own}/nginx.conf");
+    fs::write(&path, configuration).unwrap();
+    let running = Running::start(Command::new("nginx").args(["-p", &own.to_string(), "-c", &path]));
+    eventually("nginx", || get(port, "/"));
+    running
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

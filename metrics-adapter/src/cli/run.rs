@@ -15,7 +15,7 @@ const SHARED: Shared = Shared {
     config: false,
     check_config: true,
     log: ("log.level", "log.format"),
-    words: Some(("FILE", 3)),
+    words: Some(("FILE", 4)),
 };
 
 const THREADS: usize = 2;
@@ -35,8 +35,11 @@ pub(super) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         config.with_settings(&invocation.settings).map_err(settings)
     };
     let done = match words[..] {
-        ["explain", file] => load(file).map(|config| explained(config, None)),
-        ["explain", file, source] => load(file).map(|config| explained(config, Some(source.to_owned()))),
+        ["explain", file] => load(file).map(|config| explained(config, None, None)),
+        ["explain", file, source] => load(file).map(|config| explained(config, Some(source), None)),
+        ["explain", file, source, document] => {
+            load(file).and_then(|config| Ok(explained(config, Some(source), Some(read(document)?))))
+        }
         ["lint", file] => load(file).map(|config| {
             let findings = lint(&config);
             findings.iter().for_each(|finding| println!("{finding}"));
@@ -70,14 +73,25 @@ fn options() -> runtime::Options {
     runtime::Options { threads: THREADS, ..runtime::Options::default() }
 }
 
-fn explained(config: Config, only: Option<String>) -> ExitCode {
-    if let Some(name) = &only
-        && !config.sources().any(|source| source.name == *name)
+/// A file, or `-` for what comes in.
+fn read(path: &str) -> Result<Vec<u8>, ExitCode> {
+    let mut bytes = Vec::new();
+    let read = match path {
+        "-" => std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes),
+        path => std::fs::read(path),
+    };
+    read.map_err(|error| refuse(&format!("{path}: {error}")))
+}
+
+fn explained(config: Config, only: Option<&str>, document: Option<Vec<u8>>) -> ExitCode {
+    if let Some(name) = only
+        && !config.sources().any(|source| source.name == name)
     {
         return refuse(&format!("there is no source `{name}`"));
     }
+    let only = only.map(str::to_owned);
     runtime::run(options(), |_| async move {
-        let (text, good) = explain(&config, only.as_deref()).await;
+        let (text, good) = explain(&config, only.as_deref(), document.as_deref()).await;
         print!("{text}");
         if good { Ok(()) } else { Err("a source is down or skips values".to_owned()) }
     })

@@ -1,7 +1,7 @@
 //! One form for the families of every source: valid names, sorted labels, static labels, no series twice.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::relabel::Relabel;
 use super::{Family, Kind, Sample, Value};
@@ -52,6 +52,74 @@ pub struct Normal {
     pub labels: Vec<(String, String)>,
     /// Rules, applied in their order after the labels were added.
     pub relabel: Vec<Relabel>,
+    /// Whether names and values are brought to base units, and counters to `_total`.
+    pub uniform: bool,
+}
+
+/// Endings of names that are no base units: what they become, and the factor.
+pub const UNITS: [(&str, &str, f64); 21] = [
+    ("_ms", "_seconds", 1e-3),
+    ("_msec", "_seconds", 1e-3),
+    ("_millis", "_seconds", 1e-3),
+    ("_milliseconds", "_seconds", 1e-3),
+    ("_us", "_seconds", 1e-6),
+    ("_usec", "_seconds", 1e-6),
+    ("_micros", "_seconds", 1e-6),
+    ("_microseconds", "_seconds", 1e-6),
+    ("_ns", "_seconds", 1e-9),
+    ("_nanos", "_seconds", 1e-9),
+    ("_nanoseconds", "_seconds", 1e-9),
+    ("_minutes", "_seconds", 60.0),
+    ("_hours", "_seconds", 3600.0),
+    ("_kb", "_bytes", 1024.0),
+    ("_kilobytes", "_bytes", 1024.0),
+    ("_mb", "_bytes", 1_048_576.0),
+    ("_megabytes", "_bytes", 1_048_576.0),
+    ("_gb", "_bytes", 1_073_741_824.0),
+    ("_gigabytes", "_bytes", 1_073_741_824.0),
+    ("_percent", "_ratio", 0.01),
+    ("_pct", "_ratio", 0.01),
+];
+
+/// Base units and the usual endings of names, with the values to match.
+fn uniform(family: &mut Family) {
+    let total = family.name.ends_with("_total");
+    if family.kind == Kind::Untyped && total {
+        family.kind = Kind::Counter;
+    }
+    let base = family.name.strip_suffix("_total").unwrap_or(&family.name);
+    let unit = UNITS.iter().find_map(|(unit, better, factor)| {
+        Some((base.strip_suffix(unit).filter(|rest| !rest.is_empty())?, better, *factor))
+    });
+    let (mut name, factor) = match unit {
+        Some((rest, better, factor)) => ([rest, better].concat(), factor),
+        None => (base.to_owned(), 1.0),
+    };
+    if total || family.kind == Kind::Counter {
+        name.push_str("_total");
+    } else if family.kind == Kind::Info && !name.ends_with("_info") {
+        name.push_str("_info");
+    }
+    family.name = name;
+    if factor != 1.0 {
+        family.samples.iter_mut().for_each(|sample| scale(&mut sample.value, factor));
+    }
+}
+
+fn scale(value: &mut Value, factor: f64) {
+    match value {
+        Value::Number(number) => *number *= factor,
+        Value::Summary(summary) => {
+            summary.sum *= factor;
+            summary.quantiles.iter_mut().for_each(|(_, value)| *value *= factor);
+        }
+        Value::Histogram(histogram) => {
+            histogram.sum *= factor;
+            histogram.buckets.iter_mut().for_each(|(bound, _)| *bound *= factor);
+            // Its bounds are powers of two, which they would not be any more.
+            histogram.native = None;
+        }
+    }
 }
 
 /// Samples that were left out.
@@ -81,6 +149,12 @@ impl Normal {
         for mut family in families {
             if let Cow::Owned(name) = metric_name(&family.name) {
                 family.name = name;
+            }
+            if family.name == "target_info" {
+                family.kind = Kind::Info;
+            }
+            if self.uniform {
+                uniform(&mut family);
             }
             for sample in &mut family.samples {
                 self.labels_of(sample, family.kind);
@@ -179,15 +253,12 @@ fn sort(family: &mut Family, out: &mut LeftOut) {
     if in_order {
         return;
     }
-    // The first of a series stays, so it has to be found before sorting.
-    let mut seen = HashSet::with_capacity(family.samples.len());
-    let keep: Vec<bool> = family.samples.iter().map(|sample| seen.insert(&sample.labels)).collect();
+    // Equal ones keep their order, so the first of a series stays.
+    family.samples.sort_by(|a, b| a.labels.cmp(&b.labels));
     let before = family.samples.len();
-    let mut keep = keep.into_iter();
-    family.samples.retain(|_| keep.next().unwrap_or(true));
+    family.samples.dedup_by(|later, first| later.labels == first.labels);
     let name = &family.name;
     out.note(before - family.samples.len(), || format!("{name} has the same labels more than once"));
-    family.samples.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
 }
 
 /// A family's samples that are plain numbers, for tests and listings: `name{a="b"}` and the value.
@@ -240,5 +311,41 @@ mod tests {
         ];
         assert_eq!(shown, expected.map(|(name, value)| (name.to_owned(), value)));
         assert_eq!(out.samples, 2);
+    }
+
+    #[test]
+    fn base_units_and_endings() {
+        let normal = Normal { uniform: true, ..Normal::default() };
+        let mut families: Vec<Family> = [
+            ("wait_ms_total", Kind::Untyped),
+            ("size_kb", Kind::Gauge),
+            ("jobs", Kind::Counter),
+            ("cpu_percent", Kind::Gauge),
+            ("ms", Kind::Gauge),
+            ("build", Kind::Info),
+            ("target_info", Kind::Gauge),
+        ]
+        .map(|(name, kind)| Family::new(name, "", kind).with(&[], 2.0))
+        .to_vec();
+        let summary = super::super::Summary { quantiles: vec![(0.5, 7.0)], sum: 14.0, count: 2 };
+        let sample = Sample { labels: Vec::new(), value: Value::Summary(summary) };
+        families.push(Family { samples: vec![sample], ..Family::new("took_us", "", Kind::Summary) });
+        let (families, _) = normal.apply(families);
+        let kinds: Vec<_> = families.iter().map(|family| (family.name.as_str(), family.kind)).collect();
+        let expected = [
+            ("build_info", Kind::Info),
+            ("cpu_ratio", Kind::Gauge),
+            ("jobs_total", Kind::Counter),
+            ("ms", Kind::Gauge),
+            ("size_bytes", Kind::Gauge),
+            ("target_info", Kind::Info),
+            ("took_seconds", Kind::Summary),
+            ("wait_seconds_total", Kind::Counter),
+        ];
+        assert_eq!(kinds, expected);
+        let shown: Vec<_> = families.iter().flat_map(numbers).map(|(_, value)| value).collect();
+        assert_eq!(shown, [2.0, 0.02, 2.0, 2.0, 2048.0, 2.0, 0.002]);
+        let Value::Summary(summary) = &families[6].samples[0].value else { panic!() };
+        assert!((summary.sum - 14e-6).abs() < 1e-12 && (summary.quantiles[0].1 - 7e-6).abs() < 1e-12);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::normal::{fits, series};
-use super::{Family, Kind, Labels, Sample, Visitor, Walk};
+use super::{Family, Kind, Labels, Visitor, Walk};
 
 /// Normalised families of one source: ascending names, samples ascending by labels.
 pub type Part = Arc<Vec<Family>>;
@@ -133,7 +133,6 @@ fn entry(
         }));
         return None;
     }
-    let mut seen: HashSet<&[(String, String)]> = HashSet::new();
     let mut entry = Entry { kind: first.kind, help: shares[0], shares: Vec::new() };
     for (part, at) in shares {
         let family = &parts[*part][*at];
@@ -150,20 +149,35 @@ fn entry(
             });
             continue;
         }
-        let mut left_out = HashSet::new();
-        // One source alone has no series twice.
-        if shares.len() > 1 {
-            let twice = |sample: &Sample| !seen.contains(sample.labels.as_slice());
-            left_out = (0..family.samples.len()).filter(|at| !twice(&family.samples[*at])).collect();
-            seen.extend(family.samples.iter().map(|sample| sample.labels.as_slice()));
-        }
-        if let Some(example) = left_out.iter().min() {
-            let what = series(&family.name, &family.samples[*example].labels);
-            conflicts.push(Conflict { part: *part, what, reason: Reason::Series, samples: left_out.len() });
-        }
-        entry.shares.push(Share { part: *part, family: *at, left_out });
+        entry.shares.push(Share { part: *part, family: *at, left_out: HashSet::new() });
     }
+    leave_out_twins(parts, &mut entry.shares, conflicts);
     Some(entry)
+}
+
+/// Leaves out what an earlier share has too. Shares are sorted, so that one stable sort of all is little work.
+fn leave_out_twins(parts: &[Part], shares: &mut [Share], conflicts: &mut Vec<Conflict>) {
+    // One source alone has no series twice.
+    if shares.len() < 2 {
+        return;
+    }
+    let samples = |share: &Share| &parts[share.part][share.family].samples;
+    let labels = |(share, at): (usize, usize)| &samples(&shares[share])[at].labels;
+    let each = |share: usize| (0..samples(&shares[share]).len()).map(move |at| (share, at));
+    let mut all: Vec<(usize, usize)> = (0..shares.len()).flat_map(each).collect();
+    all.sort_by(|a, b| labels(*a).cmp(labels(*b)));
+    let same = all.chunk_by(|a, b| labels(*a) == labels(*b));
+    let twins: Vec<(usize, usize)> = same.flat_map(|same| &same[1..]).copied().collect();
+    for (share, at) in twins {
+        shares[share].left_out.insert(at);
+    }
+    for share in shares.iter() {
+        let Some(example) = share.left_out.iter().min() else { continue };
+        let family = &parts[share.part][share.family];
+        let what = series(&family.name, &family.samples[*example].labels);
+        let (part, samples) = (share.part, share.left_out.len());
+        conflicts.push(Conflict { part, what, reason: Reason::Series, samples });
+    }
 }
 
 impl Walk for Union {
@@ -208,7 +222,7 @@ mod tests {
     use super::*;
     use crate::exposition::{Format, page};
     use crate::family::Histogram;
-    use crate::family::Value;
+    use crate::family::{Sample, Value};
 
     fn part(families: Vec<Family>) -> Part {
         Arc::new(crate::family::normal::Normal::default().apply(families).0)

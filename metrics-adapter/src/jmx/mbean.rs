@@ -1,5 +1,7 @@
 //! What a bean says about itself: names, classes, attributes.
 
+use std::sync::Arc;
+
 use super::serialization::{Graph, Object, Value as Java};
 use super::value::{self, Budget, Value, elements};
 
@@ -97,12 +99,12 @@ fn descriptor_entry(graph: &Graph, info: Object<'_>, name: &str) -> Option<Strin
 
 /// Reads the `AttributeList` that `getAttributes` returns.
 #[must_use]
-pub fn attribute_list(graph: &Graph, value: Java) -> Option<Vec<(String, Value)>> {
+pub fn attribute_list(graph: &Graph, value: Java) -> Option<Vec<(Arc<str>, Value)>> {
     let list = graph.object(value)?;
     let mut budget = Budget::default();
     let attributes = list.annotation("java.util.ArrayList").values().filter_map(|element| {
         let attribute = graph.object(element)?;
-        let name = graph.string(attribute.field("name"))?.to_owned();
+        let name = graph.string(attribute.field("name"))?.into();
         Some((name, value::interpret(graph, attribute.field("value"), &mut budget)))
     });
     list.is_a("java.util.ArrayList").then(|| attributes.collect())

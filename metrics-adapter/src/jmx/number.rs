@@ -89,7 +89,57 @@ fn big_decimal(unscaled: &str, scale: i32) -> String {
 /// Appends what `Double.toString` gives: at least one digit on either side of the point, `E` notation below
 /// 10^-3 and from 10^7 on.
 pub fn write_double(out: &mut String, value: f64) {
-    write_java(out, value, &format!("{value:e}"));
+    let whole = value.abs();
+    // A whole number below 2^53 is its own shortest form, and most samples are one; but for the sign of zero.
+    if whole < 9_007_199_254_740_992.0 && whole.fract() == 0.0 && value != 0.0 {
+        if value < 0.0 {
+            out.push('-');
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and below 2^53")]
+        return write_whole(out, whole as u64);
+    }
+    let mut scientific = Digits::default();
+    // It has room for the longest double.
+    let _ = write!(scientific, "{value:e}");
+    write_java(out, value, scientific.as_str());
+}
+
+/// Appends a number of more than zero as a double.
+fn write_whole(out: &mut String, value: u64) {
+    let mut digits = Digits::default();
+    let _ = write!(digits, "{value}");
+    let digits = digits.as_str();
+    if value < 10_000_000 {
+        out.push_str(digits);
+        return out.push_str(".0");
+    }
+    let fraction = digits[1..].trim_end_matches('0');
+    out.push_str(&digits[..1]);
+    out.push('.');
+    out.push_str(if fraction.is_empty() { "0" } else { fraction });
+    let _ = write!(out, "E{}", digits.len() - 1);
+}
+
+/// A short text that needs no allocation; what has no room is an error of the writer.
+#[derive(Default)]
+struct Digits {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl Digits {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Write for Digits {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
 }
 
 /// `scientific` holds the shortest digits in Rust's `{:e}` form.
@@ -107,30 +157,37 @@ fn write_java(out: &mut String, value: f64, scientific: &str) {
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let (first, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     out.push_str(sign);
     if value == 0.0 {
         out.push_str("0.0");
     } else if (-3..7).contains(&exponent) {
-        write_plain(out, &digits, exponent);
+        write_plain(out, first, fraction, exponent);
     } else {
-        let fraction = if digits.len() > 1 { &digits[1..] } else { "0" };
-        let _ = write!(out, "{}.{fraction}E{exponent}", &digits[..1]);
+        let fraction = if fraction.is_empty() { "0" } else { fraction };
+        let _ = write!(out, "{first}.{fraction}E{exponent}");
     }
 }
 
-fn write_plain(out: &mut String, digits: &str, exponent: i32) {
+/// Appends `first.fraction * 10^exponent` without an exponent.
+fn write_plain(out: &mut String, first: &str, fraction: &str, exponent: i32) {
     if exponent < 0 {
         out.push_str("0.");
         out.extend(std::iter::repeat_n('0', (-exponent - 1) as usize));
-        out.push_str(digits);
+        out.push_str(first);
+        out.push_str(fraction);
         return;
     }
-    let whole = exponent as usize + 1;
-    if digits.len() > whole {
-        let _ = write!(out, "{}.{}", &digits[..whole], &digits[whole..]);
+    let moved = exponent as usize;
+    out.push_str(first);
+    if fraction.len() > moved {
+        out.push_str(&fraction[..moved]);
+        out.push('.');
+        out.push_str(&fraction[moved..]);
     } else {
-        let _ = write!(out, "{digits:0<whole$}.0");
+        out.push_str(fraction);
+        out.extend(std::iter::repeat_n('0', moved - fraction.len()));
+        out.push_str(".0");
     }
 }
 
@@ -198,6 +255,18 @@ mod tests {
         #[test]
         fn what_is_printed_reads_back(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
             prop_assert_eq!(java(value).parse::<f64>().unwrap().to_bits(), value.to_bits());
+        }
+
+        #[test]
+        fn whole_numbers_are_as_any_other(value in -9_007_199_254_740_993_i64..9_007_199_254_740_993, tens in 0_u32..12) {
+            let value = (value / 10_i64.pow(tens)) as f64;
+            let mut expected = String::new();
+            write_java(&mut expected, value, &format!("{value:e}"));
+            prop_assert_eq!(java(value), expected);
+            let value = value * 10_f64.powi(tens as i32);
+            let mut expected = String::new();
+            write_java(&mut expected, value, &format!("{value:e}"));
+            prop_assert_eq!(java(value), expected);
         }
 
         #[test]

@@ -34,6 +34,8 @@ impl Reading {
 pub struct Builder {
     reading: Reading,
     index: HashMap<String, usize>,
+    /// Where the last sample went.
+    last: Option<usize>,
     room: usize,
 }
 
@@ -41,7 +43,7 @@ impl Builder {
     /// At most `limit` samples.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { reading: Reading::default(), index: HashMap::new(), room: limit }
+        Self { reading: Reading::default(), index: HashMap::new(), last: None, room: limit }
     }
 
     /// Adds one number. Help and kind of the first sample of a name stay.
@@ -74,6 +76,10 @@ impl Builder {
     /// The family of this name, made if it is not there.
     pub fn family(&mut self, name: &str, help: &str, kind: Kind) -> &mut Family {
         let families = &mut self.reading.families;
+        // Most samples belong to the family of the one before.
+        if self.last.is_some_and(|last| families[last].name == name) {
+            return &mut families[self.last.unwrap_or_default()];
+        }
         let at = match self.index.get(name) {
             Some(at) => *at,
             None => {
@@ -82,6 +88,7 @@ impl Builder {
                 families.len() - 1
             }
         };
+        self.last = Some(at);
         &mut families[at]
     }
 

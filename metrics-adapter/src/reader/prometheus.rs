@@ -2,10 +2,14 @@
 //!
 //! Timestamps and exemplars are dropped: what is on our page is from now.
 
-use std::collections::HashMap;
+use std::collections::HashMap as Map;
+
+use foldhash::fast::RandomState;
 
 use super::{Builder, ReadError};
 use crate::family::{Family, Histogram, Kind, Sample, Summary, Value};
+
+type HashMap<K, V> = Map<K, V, RandomState>;
 
 /// Labels of one sample.
 const MAX_LABELS: usize = 128;
@@ -140,7 +144,7 @@ impl Page {
         let bound = labels.iter().position(|(name, _)| name == own).map(|at| labels.remove(at).1);
         labels.sort_unstable();
         let at = *self.index.entry(base.clone()).or_insert_with(|| {
-            let (samples, series) = (Vec::new(), HashMap::new());
+            let (samples, series) = (Vec::new(), HashMap::default());
             self.composed.push(Composed { name: base.clone(), kind, samples, series });
             self.composed.len() - 1
         });

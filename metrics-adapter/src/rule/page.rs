@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::name::remove_reserved_suffixes;
 use super::set::Matched;
@@ -32,22 +33,84 @@ struct Collected {
     name: String,
     help: String,
     kind: Kind,
-    samples: Vec<Unwritten>,
+    samples: Vec<(Arc<Ready>, f64)>,
     /// Its name is not to be changed.
     verbatim: bool,
 }
 
-/// Labels, value and rule input of a sample.
-type Unwritten = (Vec<(String, String)>, f64, Arc<str>);
-
 /// A sample of which everything but the value is known, ready for the page.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ready {
     name: String,
     help: String,
     kind: Kind,
     labels: Vec<(String, String)>,
-    input: Arc<str>,
+    /// The rule input up to the value.
+    input: String,
+    /// Its place in the family of the last page; a hint, for the next one mostly has the same order.
+    rank: AtomicU32,
+}
+
+impl Clone for Ready {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            help: self.help.clone(),
+            kind: self.kind,
+            labels: self.labels.clone(),
+            input: self.input.clone(),
+            rank: AtomicU32::default(),
+        }
+    }
+}
+
+/// A family whose samples share their labels with whoever knew them beforehand, so that a page that is the same
+/// as the last one but for its numbers copies no text.
+#[derive(Clone, Debug)]
+pub struct SharedFamily {
+    /// As [`Family::name`].
+    pub name: String,
+    /// As [`Family::help`].
+    pub help: String,
+    /// As [`Family::kind`].
+    pub kind: Kind,
+    samples: Vec<(Arc<Ready>, f64)>,
+}
+
+impl SharedFamily {
+    /// Labels and values.
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = (&[(String, String)], f64)> {
+        self.samples.iter().map(|(ready, value)| (ready.labels.as_slice(), *value))
+    }
+
+    /// The same as a family with labels of its own.
+    #[must_use]
+    pub fn to_family(&self) -> Family {
+        let mut family = Family::new(self.name.as_str(), self.help.as_str(), self.kind);
+        family.samples.reserve_exact(self.samples.len());
+        self.samples().for_each(|(labels, value)| family.push(labels.to_vec(), value));
+        family
+    }
+}
+
+impl From<Family> for SharedFamily {
+    /// Samples that are no plain numbers are left out.
+    fn from(family: Family) -> Self {
+        let ready = |labels| Ready {
+            name: String::new(),
+            help: String::new(),
+            kind: family.kind,
+            labels,
+            input: String::new(),
+            rank: AtomicU32::default(),
+        };
+        let number = |sample: Sample| match sample.value {
+            Value::Number(value) => Some((Arc::new(ready(sample.labels)), value)),
+            _ => None,
+        };
+        let samples = family.samples.into_iter().filter_map(number).collect();
+        Self { name: family.name, help: family.help, kind: family.kind, samples }
+    }
 }
 
 impl Ready {
@@ -60,7 +123,14 @@ impl Ready {
         }
         let mut labels = matched.labels;
         labels.sort();
-        Self { name, help: matched.help, kind: matched.kind, labels, input: input.into() }
+        Self {
+            name,
+            help: matched.help,
+            kind: matched.kind,
+            labels,
+            input: input.into(),
+            rank: AtomicU32::default(),
+        }
     }
 }
 
@@ -75,11 +145,11 @@ impl Page {
     /// otherwise be the same.
     pub fn push(&mut self, matched: Matched, input: &str) {
         let value = matched.value;
-        self.push_ready(&Ready::new(self.style, matched, input), value);
+        self.push_ready(&Arc::new(Ready::new(self.style, matched, input)), value);
     }
 
     /// Adds one sample that was prepared before.
-    pub fn push_ready(&mut self, ready: &Ready, value: f64) {
+    pub fn push_ready(&mut self, ready: &Arc<Ready>, value: f64) {
         let index = match self.by_name.get(&ready.name) {
             Some(index) => *index,
             None => {
@@ -99,7 +169,7 @@ impl Page {
             family.kind = Kind::Untyped;
         }
         self.samples += 1;
-        family.samples.push((ready.labels.clone(), value, Arc::clone(&ready.input)));
+        family.samples.push((Arc::clone(ready), value));
     }
 
     /// Adds a constant 1 under a name that keeps its suffix.
@@ -117,7 +187,10 @@ impl Page {
             self.families.len() - 1
         });
         self.samples += 1;
-        self.families[index].samples.push((labels, 1.0, "".into()));
+        let (name, help) = (name.to_owned(), help.to_owned());
+        let (input, rank) = (String::new(), AtomicU32::default());
+        let ready = Ready { name, help, kind: Kind::Gauge, labels, input, rank };
+        self.families[index].samples.push((Arc::new(ready), 1.0));
     }
 
     /// Adds everything of another page of the same style; families of one name become one.
@@ -162,31 +235,40 @@ impl Page {
     /// The families, every sample of them with labels of its own.
     #[must_use]
     pub fn finish(self) -> Vec<Family> {
+        self.finish_shared().iter().map(SharedFamily::to_family).collect()
+    }
+
+    /// [`Page::finish`] without copying any label.
+    #[must_use]
+    pub fn finish_shared(self) -> Vec<SharedFamily> {
         let style = self.style;
         self.families.into_iter().map(|family| family.finish(style)).collect()
     }
 }
 
 impl Collected {
-    fn finish(mut self, style: NameStyle) -> Family {
-        self.samples.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.2.cmp(&b.2)));
-        let clash = self.samples.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    fn finish(mut self, style: NameStyle) -> SharedFamily {
+        // Comparing numbers is cheap, and comparing labels is so where they are in order already.
+        self.samples.sort_by_key(|(ready, _)| ready.rank.load(Ordering::Relaxed));
+        self.samples.sort_by(|(a, _), (b, _)| a.labels.cmp(&b.labels).then_with(|| a.input.cmp(&b.input)));
+        for (rank, (ready, _)) in (0..).zip(&self.samples) {
+            ready.rank.store(rank, Ordering::Relaxed);
+        }
+        let clash = self.samples.windows(2).any(|pair| pair[0].0.labels == pair[1].0.labels);
         if clash {
-            for (labels, _, input) in &mut self.samples {
-                labels.push(("_objectname".to_owned(), input.to_string()));
-                labels.sort();
+            for (ready, _) in &mut self.samples {
+                let ready = Arc::make_mut(ready);
+                ready.labels.push(("_objectname".to_owned(), ready.input.clone()));
+                ready.labels.sort();
             }
-            self.samples.sort_by(|a, b| a.0.cmp(&b.0));
+            self.samples.sort_by(|(a, _), (b, _)| a.labels.cmp(&b.labels));
             // The same leaf twice, say through overlapping patterns: one of them is enough.
-            self.samples.dedup_by(|later, earlier| later.0 == earlier.0);
+            self.samples.dedup_by(|(later, _), (earlier, _)| later.labels == earlier.labels);
         }
         if self.kind == Kind::Counter && style == NameStyle::One && !self.verbatim {
             self.name.push_str("_total");
         }
-        let samples = self.samples.into_iter();
-        let samples =
-            samples.map(|(labels, value, _)| Sample { labels, value: Value::Number(value) }).collect();
-        Family { name: self.name, help: self.help, kind: self.kind, samples }
+        SharedFamily { name: self.name, help: self.help, kind: self.kind, samples: self.samples }
     }
 }
 

@@ -17,13 +17,18 @@ pub(crate) fn free_port() -> u16 {
 fn classes() -> &'static Path {
     static CLASSES: OnceLock<PathBuf> = OnceLock::new();
     CLASSES.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("jmx-classes");
+        let directory =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-classes", env!("CARGO_CRATE_NAME")));
         std::fs::create_dir_all(&directory).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Fixture.java");
-        let status = Command::new("javac").arg("-d").arg(&directory).arg(source).status();
+        let sources = ["Fixture", "Named"].map(|name| java(&format!("{name}.java")));
+        let status = Command::new("javac").arg("-d").arg(&directory).args(sources).status();
         assert!(status.expect("javac of a JDK").success());
         directory
     })
+}
+
+fn java(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java").join(name)
 }
 
 /// A JVM with the fixture's beans.
@@ -43,6 +48,14 @@ impl Jvm {
         let main = ["-cp".to_owned(), classes().display().to_string(), "Fixture".to_owned()];
         let main = options.iter().cloned().chain(main).chain(arguments.iter().map(|word| (*word).to_owned()));
         Self::start_main(port, management, &main.collect::<Vec<_>>())
+    }
+
+    /// Beans of any names and values; see `Named.java`.
+    #[allow(dead_code, reason = "the tests of the run mode use it")]
+    pub(crate) fn named(beans: &[&str]) -> Self {
+        let main = ["-cp".to_owned(), classes().display().to_string(), "Named".to_owned()];
+        let main = main.into_iter().chain(beans.iter().map(|word| (*word).to_owned()));
+        Self::start_main(free_port(), &["authenticate=false", "ssl=false"], &main.collect::<Vec<_>>())
     }
 
     /// A JVM that no client can reach over a port.
@@ -228,7 +241,7 @@ pub(crate) fn agent(user: &str) -> (Jvm, u16) {
     static BUILT: OnceLock<()> = OnceLock::new();
     let classes = classes().display().to_string();
     BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Agent.java");
+        let source = java("Agent.java");
         let mut command = Command::new("javac");
         command.args(["-cp", &format!("{classes}:{JARS}"), "-d", &classes]).arg(source);
         assert!(command.status().expect("javac of a JDK").success(), "libjolokia-core-java is needed");

@@ -160,6 +160,42 @@ fn mutual_tls_on_one_port() {
     }
 }
 
+/// What a rotated Secret does: new stores under the old names, on both sides.
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn a_swapped_certificate_is_used_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display().to_string();
+    for name in ["old", "new"] {
+        identity(&at, name, "PKCS12");
+    }
+    let link = |target: &str| {
+        let (next, name) = (directory.path().join("next"), directory.path().join("trust.p12"));
+        std::os::unix::fs::symlink(format!("{target}-trust.PKCS12"), &next).unwrap();
+        std::fs::rename(next, name).unwrap();
+    };
+    let jvm = |port: u16, name: &str| {
+        let store = format!("-Djavax.net.ssl.keyStore={at}/{name}.PKCS12");
+        let password = "-Djavax.net.ssl.keyStorePassword=secret1".to_owned();
+        Jvm::start(port, &["authenticate=false", "ssl=true", "registry.ssl=true"], &[store, password], &[])
+    };
+    link("old");
+    let port = free_port();
+    let mut first = jvm(port, "old");
+    let adapter =
+        Adapter::of(port, &format!("ssl: {{trustStore: {{filename: {at}/trust.p12, password: secret1}}}}\n"));
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(0.0), "{}", adapter.log());
+    first.kill();
+    let _second = jvm(port, "new");
+    assert_eq!(value(&adapter.scrape(), "jmx_scrape_error"), Some(1.0));
+    adapter.logged("ertificate");
+    link("new");
+    eventually("the new certificate is trusted", || {
+        value(&adapter.scrape(), "jmx_scrape_error") == Some(0.0)
+    });
+    assert_eq!(value(&adapter.scrape(), "jmx_config_reload_success_total"), Some(1.0));
+}
+
 #[test]
 #[ignore = "needs a JDK (java, javac, keytool)"]
 fn tls_on_a_plain_port() {

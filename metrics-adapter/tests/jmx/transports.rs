@@ -11,6 +11,10 @@ fn fixture(page: &str) -> BTreeMap<String, String> {
     lines.filter_map(|line| line.rsplit_once(' ')).map(|(name, value)| (name.into(), value.into())).collect()
 }
 
+fn shapes(samples: &BTreeMap<String, String>) -> usize {
+    samples.keys().filter(|name| name.contains("Shapes")).count()
+}
+
 #[test]
 #[ignore = "needs a JDK and libjolokia-core-java"]
 fn jolokia_gives_the_same_series_as_rmi() {
@@ -29,6 +33,18 @@ fn jolokia_gives_the_same_series_as_rmi() {
     assert!(value(&page, r#"jvm_memory_used_bytes{area="heap"}"#).unwrap() > 1e5, "{page}");
     let collector = page.lines().find(|line| line.starts_with("java_lang_Copy_CollectionCount"));
     assert!(collector.is_some(), "{page}");
+    let probing = Adapter::start(&format!(
+        "probeTargets: ['http://127.0.0.*:*/jolokia/', '*:1']\n{tables}\nusername: me\npassword: s3cret\n"
+    ));
+    let (status, _, probed) =
+        probing.request(&format!("/probe?target=http%3A%2F%2F127.0.0.1%3A{port}%2Fjolokia%2F"), "");
+    assert_eq!((status, value(&probed, "jmx_scrape_error")), (200, Some(0.0)), "{}", probing.log());
+    assert_eq!(fixture(&probed).keys().filter(|name| name.contains("Shapes")).count(), shapes(&over_rmi));
+    for refused in
+        ["http://127.0.0.9/x:1/jolokia/", "http://elsewhere:1", "attach:*", "http://127.0.0.1:1/other/"]
+    {
+        assert_eq!(probing.request(&format!("/probe?target={refused}"), "").0, 403, "{refused}");
+    }
     let wrong = Adapter::start(&format!("{url}username: me\npassword: wrong-one\n"));
     assert_eq!(value(&wrong.scrape(), "jmx_scrape_error"), Some(1.0));
     let log = wrong.logged("the credentials were refused");

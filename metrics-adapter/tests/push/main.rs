@@ -3,11 +3,9 @@
 // The helpers of tests may fail like tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod prometheus;
 mod receiver;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +14,7 @@ use metrics_adapter::family::{Families, Family, Histogram, Kind, Sample, Value, 
 use metrics_adapter::push::{Protocol, Pusher, State, Target};
 use metrics_adapter::source::{Collecting, Source};
 
+use prometheus::Prometheus;
 use receiver::{Receiver, Then};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,7 +74,7 @@ impl Pushing {
     }
 }
 
-fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut look: impl FnMut() -> bool) {
     let start = Instant::now();
     while !look() {
         assert!(start.elapsed() < PATIENCE, "never saw: {what}");
@@ -160,55 +159,6 @@ fn the_last_values_are_sent_at_the_end() {
     *pushing.source.0.lock().unwrap() = vec![jobs(2.0)];
     assert_eq!(pushing.end().sent(), 2);
     assert_eq!(receiver.requests().len(), 2);
-}
-
-/// A Prometheus that takes remote write.
-struct Prometheus {
-    child: Child,
-    port: u16,
-    _directory: tempfile::TempDir,
-}
-
-impl Prometheus {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("prometheus.yml");
-        std::fs::write(&config, "global: {scrape_interval: 1h}\n").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus (Debian: prometheus)");
-        Self { child, port, _directory: directory }
-    }
-
-    fn query(&self, expression: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let request = format!("GET /api/v1/query?query={expression} HTTP/1.0\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.contains("\"status\":\"success\"").then_some(answer)
-    }
-
-    fn wait_for(&self, expression: &str, value: &str) {
-        let wanted = format!(",\"{value}\"]");
-        eventually(&format!("{expression} = {value}"), || {
-            self.query(expression).is_some_and(|answer| answer.contains(&wanted))
-        });
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

@@ -148,3 +148,84 @@ fn probe_gives_a_configuration_that_works() {
     let output = command(&["probe", "/nonexistent"]);
     assert!(!output.status.success() && text(&output.stderr).contains("/nonexistent"));
 }
+
+/// A document of every kind of source, without the source.
+#[test]
+fn every_kind_of_source_has_tests_explain_and_lint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mapping = "mappings:\n- {match: app.*.hits, name: app_hits, labels: {page: $1}}\n- {match: app.x.hits, name: never}\n";
+    std::fs::write(path("mapping.yml"), mapping).unwrap();
+    let yaml = "labels: {pod: p}\nsources:\n\
+        - {name: statsd, type: statsd, settings: {statsd.mapping-config: mapping.yml}}\n\
+        - {name: jmx, type: jmx, address: 'h:1', rule_set: kafka}\n\
+        - {name: jolokia, type: jolokia, url: 'http://h/jolokia', rules: [{pattern: 'a<t=(\\w+)><>(\\w+)', name: 'a_$2', labels: {t: $1}}]}\n\
+        - {name: http_json, type: http_json, url: 'http://h/', metrics: [{name: a, path: $.a}]}\n\
+        - {name: http_text, type: http_text, url: 'http://h/', format: regex, metrics: [{name: a, regex: 'a (\\d+)'}]}\n\
+        - {name: tcp_text, type: tcp_text, address: 'h:1', format: key_value, prefix: t_}\n\
+        - {name: file, type: file, path: x.csv, metrics: [{name: size, column: size, labels: {n: '${name}'}}]}\n\
+        - {name: tail, type: tail, path: x.log, metrics: [{name: errors_total, regex: ERROR}, {name: took_seconds, type: histogram, regex: 'took (\\S+)', buckets: [1]}]}\n\
+        - {name: exec, type: exec, command: [x], format: prometheus}\n\
+        - {name: prometheus, type: prometheus, url: 'http://h/', relabel: [{regex: b, action: labeldrop}]}\n\
+        - {type: nginx}\n- {type: apache}\n- {type: haproxy}\n- {type: php_fpm}\n- {type: memcached}\n- {type: redis}\n- {type: zookeeper}\n- {type: rabbitmq}\n";
+    std::fs::write(path("adapter.yaml"), yaml).unwrap();
+    let nginx =
+        "Active connections: 1\nserver accepts handled requests\n 2 2 3\nReading: 0 Writing: 1 Waiting: 0\n";
+    let rabbitmq = r#"{"overview": {"cluster_name": "c", "node": "n", "object_totals": {"queues": 2}}, "queues": [{"vhost": "/", "name": "q", "messages": 3, "node": "n"}]}"#;
+    for (source, document, sample) in [
+        ("statsd", "app.login.hits:2|c\napp.login.hits:1|c\n", "app_hits{page=\"login\",pod=\"p\"} 3"),
+        (
+            "jmx",
+            "kafka.server<type=BrokerTopicMetrics, name=MessagesInPerSec><>Count: 7\n",
+            "kafka_server_brokertopicmetrics_messagesin_total{pod=\"p\"} 7",
+        ),
+        ("jolokia", "a<t=x><>Size: 5\n", "a_Size{pod=\"p\",t=\"x\"} 5"),
+        ("http_json", "{\"a\": 1}", "a{pod=\"p\"} 1"),
+        ("http_text", "a 2\n", "a{pod=\"p\"} 2"),
+        ("tcp_text", "x=3\n", "t_x{pod=\"p\"} 3"),
+        ("file", "name,size\nx,4\n", "size{n=\"x\",pod=\"p\"} 4"),
+        ("tail", "ERROR one\nERROR two\nfine\n", "errors_total{pod=\"p\"} 2"),
+        ("tail", "took 0.5\ntook 3\n", "took_seconds_bucket{pod=\"p\",le=\"1\"} 1"),
+        ("exec", "x 1\n", "x{pod=\"p\"} 1"),
+        ("prometheus", "x{a=\"1\",b=\"2\"} 1\n", "x{a=\"1\",pod=\"p\"} 1"),
+        ("nginx", nginx, "nginx_http_requests_total{pod=\"p\"} 3"),
+        ("apache", "Total Accesses: 5\nBusyWorkers: 1\n", "apache_accesses_total{pod=\"p\"} 5"),
+        (
+            "haproxy",
+            "# pxname,svname,type,scur,\nweb,FRONTEND,0,4,\n",
+            "haproxy_frontend_current_sessions{frontend=\"web\",pod=\"p\"} 4",
+        ),
+        (
+            "php_fpm",
+            r#"{"pool": "www", "accepted conn": 9}"#,
+            "phpfpm_accepted_connections{pod=\"p\",pool=\"www\",scrape_uri=\"tcp://127.0.0.1:9000/status\"} 9",
+        ),
+        ("memcached", "STAT curr_items 6\r\nEND\r\n", "memcached_current_items{pod=\"p\"} 6"),
+        ("redis", "redis_version:7\r\nconnected_clients:8\r\n", "redis_connected_clients{pod=\"p\"} 8"),
+        ("zookeeper", "zk_znode_count\t5\n", "zk_znode_count{pod=\"p\",zk_host=\"127.0.0.1:2181\"} 5"),
+        ("rabbitmq", rabbitmq, "rabbitmq_queues{cluster=\"c\",pod=\"p\"} 2"),
+    ] {
+        std::fs::write(path("document"), document).unwrap();
+        let output =
+            command(&["run", "--allow-exec", "explain", &path("adapter.yaml"), source, &path("document")]);
+        let said = text(&output.stdout);
+        assert!(said.lines().any(|line| line == sample), "{source}: {said}{}", text(&output.stderr));
+        let page = said.lines().filter(|line| !line.starts_with('#'));
+        let expect: Vec<String> = page.map(|line| format!("  - '{line}'\n")).collect();
+        let document =
+            document.replace('\r', "\\r").replace('\n', "\\n").replace('\t', "\\t").replace('"', "\\\"");
+        let case =
+            format!("tests:\n- source: {source}\n  document: \"{document}\"\n  expect:\n{}", expect.concat());
+        std::fs::write(path("good.yaml"), &case).unwrap();
+        let output = command(&["run", "--allow-exec", "test", &path("adapter.yaml"), &path("good.yaml")]);
+        assert!(output.status.success(), "{case}\n{}{}", text(&output.stdout), text(&output.stderr));
+        std::fs::write(path("bad.yaml"), case.replace(sample, "other 1")).unwrap();
+        let output = command(&["run", "--allow-exec", "test", &path("adapter.yaml"), &path("bad.yaml")]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stdout).contains("not there: other 1"));
+    }
+    let output = command(&["run", "--allow-exec", "lint", &path("adapter.yaml")]);
+    let said = text(&output.stdout);
+    assert!(said.contains("source `statsd`: ") && said.contains("mapping.yml:3: "), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -139,6 +139,16 @@ impl Adapter {
         row[..row.find("]").unwrap_or(row.len())].to_owned()
     }
 
+    pub(crate) fn wait_for_problem(&self, source: &str, expected: &str) {
+        let mut problem = String::new();
+        let start = Instant::now();
+        while !problem.contains(expected) {
+            assert!(start.elapsed() < PATIENCE, "{expected} is not in {problem}");
+            problem = self.problem(source);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     pub(crate) fn resident_bytes(&self) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.0.id())).unwrap();
         text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
@@ -152,6 +162,30 @@ impl Adapter {
         let status = eventually("the end of the adapter", || child.try_wait().unwrap());
         assert!(status.success());
         std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Adapter {
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Waits until every series is on the page, and gives the page.
+    pub(crate) fn shows(&self, series: &[&str]) -> String {
+        let mut page = String::new();
+        let start = Instant::now();
+        loop {
+            let missing = series.iter().find(|wanted| {
+                !page
+                    .lines()
+                    .any(|line| line.strip_prefix(**wanted).is_some_and(|rest| rest.starts_with(' ')))
+            });
+            let Some(missing) = missing else { return page };
+            let status = self.get("/status.json", "");
+            assert!(start.elapsed() < PATIENCE, "{missing} is not on the page:\n{page}\n{status}");
+            page = self.page();
+        }
     }
 }
 
@@ -217,7 +251,8 @@ pub(crate) fn respond(stream: &mut TcpStream, body: &[u8]) {
 
 /// Starts a real server and waits until its port answers.
 pub(crate) fn serve(program: &str, arguments: &[&str], port: u16, directory: &Path) -> Running {
-    let log = File::create(directory.join(format!("{port}.log"))).unwrap();
+    let log_path = std::env::temp_dir().join(format!("metrics-adapter-test-{port}.log"));
+    let log = File::create(&log_path).unwrap();
     let child = Command::new(program)
         .args(arguments)
         .current_dir(directory)
@@ -229,10 +264,11 @@ pub(crate) fn serve(program: &str, arguments: &[&str], port: u16, directory: &Pa
     let mut running = Running(child);
     eventually(&format!("{program} on port {port}"), || {
         if let Some(status) = running.0.try_wait().unwrap() {
-            let log = std::fs::read_to_string(directory.join(format!("{port}.log"))).unwrap();
+            let log = std::fs::read_to_string(&log_path).unwrap();
             panic!("{program} ended with {status}: {log}");
         }
         TcpStream::connect(("127.0.0.1", port)).ok()
     });
+    let _ = std::fs::remove_file(log_path);
     running
 }

@@ -19,8 +19,7 @@ fn isolated(hostile: &str, expected: &str) {
         page.contains("metrics_adapter_source_up{source=\"hostile\"") && page.contains("\"} 0\n"),
         "{page}"
     );
-    let problem = adapter.problem("hostile");
-    assert!(problem.contains(expected), "{problem}");
+    adapter.wait_for_problem("hostile", expected);
     assert!(adapter.resident_bytes() < 80 << 20, "{} bytes", adapter.resident_bytes());
     adapter.wait_for("good", 1.0);
 }

@@ -6,6 +6,21 @@
 mod commands;
 mod harness;
 mod hostile;
+#[path = "../jmx/harness.rs"]
+#[allow(dead_code)]
+mod java;
+mod jvm;
+#[path = "../push/prometheus.rs"]
+mod prometheus;
+mod pushed;
+#[path = "../push/receiver.rs"]
+mod receiver;
+mod reload;
 mod servers;
 mod sources;
 mod tail;
+
+/// Waits for a condition.
+pub(crate) fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+    harness::eventually(what, || look().then_some(()));
+}

@@ -1,9 +1,10 @@
 //! Ready modules against the real servers of Debian.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Adapter, Running, free_port, get, serve};
+use crate::harness::{Adapter, Running, free_port, get, serve, text};
 
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -13,12 +14,62 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn shows(adapter: &Adapter, series: &[&str]) {
-    let page = adapter.page();
-    for wanted in series {
-        let found =
-            page.lines().any(|line| line.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(' ')));
-        assert!(found, "{wanted} is not on the page:\n{page}\n{}", adapter.get("/status.json", ""));
+    adapter.shows(series);
+}
+
+/// Series with their values, and types of families, of what an exporter and we have in common.
+fn series(page: &str) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let own = ["go_", "process_", "promhttp_", "metrics_adapter_", "nginxexporter_", "redis_exporter_"];
+    let own = own.into_iter().chain(["haproxy_exporter_", "apache_exporter_"]).collect::<Vec<_>>();
+    let (mut values, mut types) = (BTreeMap::new(), BTreeMap::new());
+    for line in page.lines().filter(|line| !line.is_empty()) {
+        let typed = line.strip_prefix("# TYPE ");
+        if own.iter().any(|own| typed.unwrap_or(line).starts_with(own)) {
+            continue;
+        }
+        if let Some((name, kind)) = typed.and_then(|line| line.split_once(' ')) {
+            types.insert(name.to_owned(), kind.to_owned());
+        } else if !line.starts_with('#') {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            // The order of labels means nothing; none of the values here has a comma in it.
+            let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+            let mut labels: Vec<&str> = labels.trim_end_matches('}').split(',').collect();
+            labels.sort_unstable();
+            values.insert(format!("{name}{{{}}}", labels.join(",")), value.to_owned());
+        }
     }
+    (values, types)
+}
+
+/// Every series of the well-known exporter is on our page, with the same type, and with the same value where it
+/// does not change in between. Returns what only we have.
+fn like_the_exporter(adapter: &Adapter, program: &str, arguments: &[&str], missing: &[&str]) -> Vec<String> {
+    let (directory, port) = (directory(), free_port());
+    let address = format!("127.0.0.1:{port}");
+    let arguments: Vec<String> = arguments.iter().map(|word| word.replace("ADDRESS", &address)).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let _exporter = serve(program, &arguments, port, directory.path());
+    let theirs = || text(&get(([127, 0, 0, 1], port).into(), "/metrics", "").1);
+    // The first scrape of each makes series of its own: commands, status codes.
+    theirs();
+    adapter.page();
+    let (before, page, after) = (theirs(), adapter.page(), theirs());
+    let ((before, types), (ours, our_types), (after, _)) = (series(&before), series(&page), series(&after));
+    assert!(before.len() > 5, "{before:?}");
+    for (name, value) in before {
+        let bare = name.split('{').next().unwrap_or_default();
+        if missing.contains(&bare) {
+            continue;
+        }
+        let ours = ours.get(&name).unwrap_or_else(|| panic!("{name} is not on the page:\n{page}"));
+        let (ours, same): (f64, f64) = (ours.parse().unwrap(), value.parse().unwrap());
+        let steady = after.get(&name) == Some(&value) && bare != "redis_latency_percentiles_usec";
+        assert!(!steady || (ours - same).abs() <= 0.05 * same.abs(), "{name} is {ours} and not {same}");
+    }
+    for (name, kind) in types.iter().filter(|(name, _)| !missing.contains(&name.as_str())) {
+        assert_eq!(our_types.get(name), Some(kind), "{name}");
+    }
+    ours.into_keys().filter(|name| !after.contains_key(name)).collect()
 }
 
 /// The server is ended; its module says so, and nothing else changes.
@@ -60,6 +111,10 @@ fn nginx() {
     let before = adapter.value("nginx_http_requests_total").unwrap();
     get(([127, 0, 0, 1], port).into(), "/", "");
     assert!(adapter.value("nginx_http_requests_total").unwrap() >= before + 2.0);
+    let arguments =
+        [&format!("-nginx.scrape-uri=http://127.0.0.1:{port}/status"), "-web.listen-address=ADDRESS"];
+    let more = like_the_exporter(&adapter, "prometheus-nginx-exporter", &arguments, &[]);
+    assert!(more.is_empty(), "{more:?}");
     goes_down(&adapter, server, "nginx_up", "nginx");
 }
 
@@ -98,6 +153,10 @@ fn apache() {
         ],
     );
     assert!(adapter.page().contains("apache_info{mpm=\"event\",version=\"Apache/2.4"));
+    let arguments =
+        [&format!("--scrape_uri=http://127.0.0.1:{port}/server-status?auto"), "--telemetry.address=ADDRESS"];
+    let more = like_the_exporter(&adapter, "prometheus-apache-exporter", &arguments, &[]);
+    assert!(more.is_empty(), "{more:?}");
     goes_down(&adapter, server, "apache_up", "apache");
 }
 
@@ -116,7 +175,7 @@ fn haproxy() {
     let server = serve("/usr/sbin/haproxy", &["-db", "-f", "haproxy.cfg"], port, directory.path());
     let socket = directory.path().join("haproxy.sock");
     let adapter = Adapter::start(&format!(
-        "sources:\n- type: haproxy\n  address: unix:{}\n- name: page\n  type: haproxy\n  labels: {{by: http}}\n  \
+        "sources:\n- type: haproxy\n  address: unix:{0}\n- name: page\n  type: haproxy\n  labels: {{by: http}}\n  \
          url: http://127.0.0.1:{stats}/stats;csv\n",
         socket.display()
     ));
@@ -136,6 +195,15 @@ fn haproxy() {
         ],
     );
     assert!(adapter.page().contains("haproxy_version_info{release_date="));
+    let uri = format!("unix:{}", socket.display());
+    let alone = Adapter::start(&format!("sources:\n- {{type: haproxy, address: '{uri}'}}\n"));
+    let arguments = [&format!("--haproxy.scrape-uri={uri}"), "--web.listen-address=ADDRESS"];
+    let more = like_the_exporter(&alone, "prometheus-haproxy-exporter", &arguments, &[]);
+    assert_eq!(more, ["haproxy_process_idle_time_percent{}"]);
+    let uri = format!("http://127.0.0.1:{stats}/stats;csv");
+    let alone = Adapter::start(&format!("sources:\n- {{type: haproxy, url: '{uri}'}}\n"));
+    let arguments = [&format!("--haproxy.scrape-uri={uri}"), "--web.listen-address=ADDRESS"];
+    like_the_exporter(&alone, "prometheus-haproxy-exporter", &arguments, &[]);
     goes_down(&adapter, server, "haproxy_up", "haproxy");
 }
 
@@ -248,6 +316,59 @@ fn redis() {
 }
 
 #[test]
+#[ignore = "needs redis-server and prometheus-redis-exporter"]
+fn redis_primary_and_replica() {
+    let (directory, ports) = (directory(), [free_port(), free_port()]);
+    let start = |port: u16, more: &[&str]| {
+        let number = port.to_string();
+        let mut all =
+            vec!["--port", &number, "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes"];
+        all.extend(["--latency-monitor-threshold", "1", "--slowlog-log-slower-than", "1000"]);
+        all.extend(more);
+        serve("redis-server", &all, port, directory.path())
+    };
+    let _primary = start(ports[0], &[]);
+    let _replica = start(ports[1], &["--replicaof", &format!("127.0.0.1 {}", ports[0])]);
+    let cli = |command: &str| {
+        let port = ports[0].to_string();
+        let arguments = ["-p", &port].into_iter().chain(command.split(' '));
+        assert!(std::process::Command::new("redis-cli").args(arguments).output().unwrap().status.success());
+    };
+    for command in ["set k v", "set e v ex 1000", "-n 3 set k v", "lpush k v", "debug sleep 0.01", "nonsense"]
+    {
+        cli(command);
+    }
+    for (port, link) in [(ports[0], "redis_connected_slaves"), (ports[1], "redis_slave_expires_tracked_keys")]
+    {
+        let address = format!("127.0.0.1:{port}");
+        let adapter = Adapter::start(&format!("sources:\n- {{type: redis, address: '{address}'}}\n"));
+        let online = format!(
+            "redis_connected_slave_lag_seconds{{slave_ip=\"127.0.0.1\",slave_port=\"{}\",slave_state=\"online\"}}",
+            ports[1]
+        );
+        let wanted = [link, &online];
+        adapter.shows(&wanted[..if port == ports[0] { 2 } else { 1 }]);
+        let arguments = [&format!("-redis.addr=redis://{address}"), "-web.listen-address=ADDRESS"];
+        let missing = [
+            "redis_last_key_groups_scrape_duration_milliseconds",
+            "redis_target_scrape_request_errors_total",
+        ];
+        let more = like_the_exporter(&adapter, "prometheus-redis-exporter", &arguments, &missing);
+        // What newer versions of the exporter have.
+        assert!(more.iter().all(|name| name.ends_with("{}")), "{more:?}");
+        if port == ports[0] {
+            // Other slow commands may have come in between.
+            for name in [
+                "latency_spike_duration_seconds{event_name=\"command\"}",
+                "last_slow_execution_duration_seconds",
+            ] {
+                assert!(adapter.value(&format!("redis_{name}")).unwrap() >= 0.001, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 #[ignore = "needs zookeeper"]
 fn zookeeper() {
     let (directory, port) = (directory(), free_port());
@@ -273,4 +394,131 @@ fn zookeeper() {
     ];
     shows(&adapter, &names.map(at).iter().map(String::as_str).collect::<Vec<_>>());
     goes_down(&adapter, server, &at("zk_up"), "zookeeper");
+}
+
+/// What a node's script leaves behind: the node itself, and Erlang's port mapper.
+struct Node {
+    pid_file: std::path::PathBuf,
+    mapper: u16,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let run = |program: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(program).args(arguments).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if let Ok(pid) = fs::read_to_string(&self.pid_file) {
+            run("kill", &["-KILL", pid.trim()]);
+        }
+        let port = self.mapper.to_string();
+        let start = std::time::Instant::now();
+        // It stays as long as it knows the node.
+        while !run("epmd", &["-port", &port, "-kill"]) && start.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs rabbitmq-server"]
+fn rabbitmq() {
+    let directory = directory();
+    let [amqp, http, mapper, nodes] = [0; 4].map(|_| free_port());
+    let base = directory.path().display();
+    fs::write(directory.path().join("plugins"), "[rabbitmq_management].\n").unwrap();
+    // Statistics are made every 5 seconds by default.
+    let config = format!(
+        "listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.port = {http}\nmanagement.tcp.ip = 127.0.0.1\n\
+         collect_statistics_interval = 500\n"
+    );
+    fs::write(directory.path().join("rabbitmq.conf"), config).unwrap();
+    let settings = [
+        format!("HOME={base}"),
+        format!("ERL_EPMD_PORT={mapper}"),
+        "ERL_EPMD_ADDRESS=127.0.0.1".to_owned(),
+        format!("RABBITMQ_DIST_PORT={nodes}"),
+        "RABBITMQ_NODENAME=fixture@localhost".to_owned(),
+        format!("RABBITMQ_MNESIA_BASE={base}/mnesia"),
+        format!("RABBITMQ_PID_FILE={base}/pid"),
+        "RABBITMQ_LOGS=-".to_owned(),
+        format!("RABBITMQ_ENABLED_PLUGINS_FILE={base}/plugins"),
+        format!("RABBITMQ_CONFIG_FILE={base}/rabbitmq.conf"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 1:1".to_owned(),
+        "/usr/lib/rabbitmq/bin/rabbitmq-server".to_owned(),
+    ];
+    let node = Node { pid_file: directory.path().join("pid"), mapper };
+    let arguments: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let server = serve("env", &arguments, http, directory.path());
+    let ask = |method: &str, path: &str, body: &str| {
+        let url = format!("http://127.0.0.1:{http}/api/{path}");
+        let arguments = ["-sf", "-u", "guest:guest", "-H", "content-type: application/json", "-X", method];
+        let mut command = std::process::Command::new("curl");
+        let output = command.args(arguments).args(["-d", body, &url]).output().unwrap();
+        assert!(output.status.success(), "{path}: {}", text(&output.stdout));
+    };
+    crate::harness::eventually("the broker", || {
+        let url = format!("http://127.0.0.1:{http}/api/health/checks/node-is-quorum-critical");
+        let output = std::process::Command::new("curl").args(["-sf", "-u", "guest:guest", &url]).output();
+        output.unwrap().status.success().then_some(())
+    });
+    ask("PUT", "queues/%2f/orders", r#"{"durable":true,"arguments":{"x-max-length":9}}"#);
+    let message = r#"{"properties":{},"routing_key":"orders","payload":"hello","payload_encoding":"string"}"#;
+    ask("POST", "exchanges/%2f/amq.direct/publish", message);
+    ask("PUT", "exchanges/%2f/shop", r#"{"type":"fanout"}"#);
+    ask("POST", "bindings/%2f/e/shop/q/orders", "{}");
+    for _ in 0..3 {
+        ask("POST", "exchanges/%2f/shop/publish", message);
+    }
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("password"), "guest\n").unwrap();
+    fs::write(files.path().join("wrong"), "falsch\n").unwrap();
+    let source = |name: &str, file: &str| {
+        format!(
+            "- {{name: {name}, type: rabbitmq, url: 'http://127.0.0.1:{http}', username: guest, password_file: {file}, labels: {{as: {name}}}}}\n"
+        )
+    };
+    let yaml = format!("sources:\n{}{}", source("right", "password"), source("wrong", "wrong"));
+    let adapter = Adapter::start_in(files, &yaml, &[]);
+    let page = adapter.shows(&["rabbitmq_up{as=\"right\"}"]);
+    let cluster =
+        page.split("rabbitmq_queues{as=\"right\",cluster=\"").nth(1).unwrap().split('"').next().unwrap();
+    let at = |name: &str| format!("rabbitmq_{name}{{as=\"right\",cluster=\"{cluster}\"}}");
+    let queue = |name: &str| {
+        format!(
+            "rabbitmq_queue_{name}{{as=\"right\",cluster=\"{cluster}\",durable=\"true\",queue=\"orders\",self=\"1\",vhost=\"/\"}}"
+        )
+    };
+    let of_node = |name: &str| {
+        format!("rabbitmq_{name}{{as=\"right\",cluster=\"{cluster}\",node=\"fixture@localhost\",self=\"1\"}}")
+    };
+    adapter.wait_for(&queue("messages_ready"), 3.0);
+    adapter.wait_for(&queue("messages_published_total"), 3.0);
+    adapter.wait_for(&at("queue_messages_global"), 3.0);
+    assert_eq!(adapter.value(&queue("max_length")), Some(9.0));
+    let exchange = format!(
+        "rabbitmq_exchange_messages_published_in_total{{as=\"right\",cluster=\"{cluster}\",exchange=\"shop\",vhost=\"/\"}}"
+    );
+    adapter.wait_for(&exchange, 3.0);
+    let names = ["channels", "connections", "consumers", "queues", "exchanges"].map(at);
+    let of_queue =
+        ["messages", "consumers", "memory", "message_bytes", "messages_ram", "reductions_total"].map(queue);
+    let in_node = [
+        "uptime",
+        "running",
+        "node_mem_used",
+        "fd_used",
+        "sockets_available",
+        "partitions",
+        "node_disk_free",
+    ];
+    let of_node = in_node.map(of_node);
+    let all = names.iter().chain(&of_queue).chain(&of_node).map(String::as_str).collect::<Vec<_>>();
+    adapter.shows(&all);
+    assert_eq!(adapter.value("rabbitmq_up{as=\"wrong\"}"), Some(0.0));
+    assert!(adapter.problem("wrong").contains("401"), "{}", adapter.problem("wrong"));
+    assert!(!adapter.get("/status.json", "").contains("falsch"));
+    drop(node);
+    drop(server);
+    adapter.wait_for("rabbitmq_up{as=\"right\"}", 0.0);
 }

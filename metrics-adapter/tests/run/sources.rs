@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Adapter, Fake, free_port, get, respond};
+use crate::harness::{Adapter, Fake, free_port, get, respond, serve, value};
 
 #[test]
 fn http_json_with_arrays_objects_and_words() {
@@ -96,7 +96,7 @@ sources:
 #[test]
 fn text_over_http_tcp_and_unix_sockets() {
     let text = Fake::body("load: 0.5\nusers 3\n");
-    let csv = Fake::body("name,size\nx,1\ny,2\n");
+    let csv = Fake::body("name,size,n\nx,1,7\ny,2,8\n");
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("app.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -118,7 +118,7 @@ sources:
   url: "{}"
   format: regex
   metrics: [{{name: load, regex: '^load: (\S+)'}}, {{name: users, regex: '^users (\d+)', type: gauge}}]
-- {{name: table, type: http_text, url: "{}", format: csv, metrics: [{{name: size_bytes, column: size, labels: {{name: "${{name}}"}}}}]}}
+- {{name: table, type: http_text, url: "{}", format: csv, metrics: [{{name: size_bytes, column: size, labels: {{name: "${{name}}"}}}}, {{name: rows, column: n, labels: {{n: no}}}}]}}
 - {{name: sock, type: tcp_text, address: "unix:{}", command: "stats\n", until: END, format: key_value, prefix: app_}}
 "#,
         text.url(),
@@ -126,7 +126,7 @@ sources:
         socket.display()
     ));
     let page = adapter.page();
-    for line in ["load 0.5", "users 3", "size_bytes{name=\"y\"} 2", "app_jobs 4"] {
+    for line in ["load 0.5", "users 3", "size_bytes{name=\"y\"} 2", "rows{n=\"no\"} 7", "app_jobs 4"] {
         assert!(page.lines().any(|found| found == line), "{line} is not on\n{page}");
     }
 }
@@ -220,7 +220,7 @@ fn disagreements_are_resolved_and_counted() {
 #[test]
 fn scrapes_are_coalesced_and_have_a_deadline() {
     let slow = Fake::new(|_, stream| {
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(Duration::from_millis(800));
         respond(stream, b"slow 1\n");
     });
     let fast = Fake::body("fast 1\n");
@@ -236,10 +236,116 @@ fn scrapes_are_coalesced_and_have_a_deadline() {
     assert!(pages.iter().all(|page| page.contains("\nslow 1\n")), "{}", pages[0]);
     assert!(slow.requests.load(Ordering::SeqCst) < 5, "not coalesced");
     let start = Instant::now();
-    let page = adapter.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds: 0.5\r\n");
+    let page = adapter.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds: 0.3\r\n");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert!(page.contains("\nfast 1\n") && !page.contains("\nslow 1\n"), "{page}");
     assert!(page.contains("metrics_adapter_source_up{source=\"slow\",type=\"prometheus\"} 0"), "{page}");
+}
+
+#[test]
+fn a_source_that_hangs_or_is_slow_does_not_hold_pages_up() {
+    let hangs = Fake::new(|_, stream| {
+        let _ = stream.read(&mut [0]);
+    });
+    // Slow every time, and counting.
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    let slow = Fake::new(move |_, stream| {
+        std::thread::sleep(Duration::from_millis(2500));
+        respond(stream, format!("slow {}\n", number.fetch_add(1, Ordering::SeqCst)).as_bytes());
+    });
+    let fast = Fake::body("fast 1\n");
+    let source = |name: &str, url: String| {
+        format!("- {{name: {name}, type: prometheus, url: '{url}', timeout: 60s}}\n")
+    };
+    let yaml = [source("hangs", hangs.url()), source("slow", slow.url()), source("fast", fast.url())];
+    let adapter = Adapter::start(&format!("sources:\n{}", yaml.concat()));
+    let mut pages = Vec::new();
+    let start = Instant::now();
+    while pages.iter().all(|page: &String| !page.contains("\nslow 1\n")) {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        pages.push(adapter.page());
+    }
+    assert!(pages.iter().all(|page| page.contains("\nfast 1\n")));
+    // Pages wait for the source that never answers once at most.
+    assert!(pages.len() > 20, "{} pages in {:?}", pages.len(), start.elapsed());
+    let last = pages.last().unwrap();
+    assert!(last.contains("metrics_adapter_source_up{source=\"hangs\",type=\"prometheus\"} 0"), "{last}");
+    assert!(last.contains("metrics_adapter_source_up{source=\"slow\",type=\"prometheus\"} 1"), "{last}");
+}
+
+#[test]
+fn names_units_and_endings_are_the_same_whatever_the_source() {
+    let json = Fake::body(r#"{"wait_ms": 1500, "jobs": 3, "disk_percent": 50}"#);
+    let other = Fake::body(
+        "# TYPE wait_ms gauge\nwait_ms 1500\n# TYPE jobs counter\njobs 3\ndisk_percent 50\ntarget_info{service_name=\"x\"} 1\n",
+    );
+    let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
+    std::fs::write(directory.path().join("app.txt"), "wait_ms=1500\njobs=3\ndisk_percent=50\n").unwrap();
+    let metrics = |key: &str| {
+        let metrics = [("wait_ms", "gauge"), ("jobs", "counter"), ("disk_percent", "gauge")];
+        metrics.map(|(name, kind)| format!("{{name: {name}, type: {kind}, {key}: {name}}}")).join(", ")
+    };
+    let yaml = format!(
+        "uniform_names: true\nsources:\n\
+         - {{name: json, type: http_json, url: '{}', labels: {{by: json}}, metrics: [{}]}}\n\
+         - {{name: other, type: prometheus, url: '{}', labels: {{by: other}}}}\n\
+         - {{name: file, type: file, path: app.txt, format: key_value, labels: {{by: file}}, metrics: [{}]}}\n\
+         - {{name: lines, type: statsd, labels: {{by: lines}}, settings: {{statsd.listen-udp: '127.0.0.1:{port}', statsd.listen-tcp: ''}}}}\n\
+         - {{name: raw, type: http_json, url: '{}', uniform_names: false, prefix: raw_}}\n",
+        json.url(),
+        metrics("path"),
+        other.url(),
+        metrics("key"),
+        json.url(),
+    );
+    let adapter = Adapter::start_in(directory, &yaml, &[]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"wait_ms:1500|g\njobs:3|c\ndisk_percent:50|g", ("127.0.0.1", port)).unwrap();
+    let names = ["wait_seconds", "jobs_total", "disk_ratio"];
+    let series: Vec<String> = ["json", "other", "file", "lines"]
+        .into_iter()
+        .flat_map(|by| names.map(|name| format!("{name}{{by=\"{by}\"}}")))
+        .chain(
+            ["raw_wait_ms", "raw_disk_percent", "target_info{by=\"other\",service_name=\"x\"}"]
+                .map(str::to_owned),
+        )
+        .collect();
+    let page = adapter.shows(&series.iter().map(String::as_str).collect::<Vec<_>>());
+    for series in &series[..12] {
+        let wanted = match &series[..4] {
+            "wait" => 1.5,
+            "jobs" => 3.0,
+            _ => 0.5,
+        };
+        assert_eq!(adapter.value(series), Some(wanted), "{series}");
+    }
+    assert!(
+        page.contains("# TYPE jobs_total counter") && page.contains("# TYPE wait_seconds gauge"),
+        "{page}"
+    );
+    let open = adapter.get("/metrics", "accept: application/openmetrics-text;version=1.0.0\r\n");
+    assert!(open.contains("# TYPE target info\n") && open.contains("# TYPE jobs counter\n"), "{open}");
+}
+
+#[test]
+fn the_example_of_a_source_of_ones_own_runs_beside_a_file() {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    std::fs::write(directory.path().join("x.prom"), "x 1\n").unwrap();
+    let path = directory.path().join("adapter.yaml");
+    std::fs::write(&path, "sources:\n- {name: file, type: file, path: x.prom}\n").unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let what =
+        ["--quiet", "--locked", "--offline", "--package", "metrics-adapter", "--example", "own_source"];
+    let built = std::process::Command::new(env!("CARGO")).arg("build").args(what).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let arguments = [&["run"], &what[..], &["--", &address, path.to_str().unwrap()]].concat();
+    let _example = serve(env!("CARGO"), &arguments, port, std::path::Path::new(env!("CARGO_MANIFEST_DIR")));
+    let page = || String::from_utf8(get(([127, 0, 0, 1], port).into(), "/metrics", "").1).unwrap();
+    let first = value(&page(), "shop_orders_total{shop=\"corner\"}").unwrap();
+    let page = page();
+    assert!(value(&page, "shop_orders_total{shop=\"corner\"}").unwrap() > first, "{page}");
+    assert_eq!(value(&page, "x"), Some(1.0));
+    assert_eq!(value(&page, "metrics_adapter_source_up{source=\"orders\",type=\"example\"}"), Some(1.0));
 }
 
 #[test]

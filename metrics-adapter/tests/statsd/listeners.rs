@@ -118,3 +118,52 @@ fn every_line_is_relayed_as_it_came() {
             .filter(|n| *n >= 2.0)
     });
 }
+
+#[test]
+fn all_listeners_are_relayed_within_a_second() {
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    target.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let name = format!("metrics-adapter-relay-{}", std::process::id());
+    let flags = [
+        format!("--statsd.relay.address={}", target.local_addr().unwrap()),
+        format!("--statsd.listen-unixgram=@{name}"),
+    ];
+    let adapter = Adapter::start(&[&flags[0], &flags[1]]);
+    adapter.send("udp:1|c");
+    let mut stream = adapter.connect();
+    stream.write_all(b"tcp.one:1|c\r\ntcp.two").unwrap();
+    stream.write_all(b":2|c\n").unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to_addr(b"unix:1|c", &SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let mut received = String::new();
+    let mut room = [0; 1500];
+    while received.lines().count() < 4 {
+        let length = target.recv(&mut room).unwrap();
+        received.push_str(std::str::from_utf8(&room[..length]).unwrap());
+    }
+    let mut lines: Vec<&str> = received.lines().map(str::trim_end).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["tcp.one:1|c", "tcp.two:2|c", "udp:1|c", "unix:1|c"]);
+}
+
+#[test]
+fn a_relay_target_that_comes_late_gets_what_comes_later() {
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let adapter =
+        Adapter::start(&[&format!("--statsd.relay.address={port}"), "--statsd.relay.packet-length=12"]);
+    // Nobody listens: the kernel says so on a later packet. Lines are taken all the while.
+    eventually("an error of the relay", || {
+        adapter.send("early:1|c\nearly:1|c");
+        let errors = format!("statsd_exporter_relay_errors_total{{target=\"{port}\"}}");
+        adapter.value(&errors).filter(|errors| *errors > 0.0)
+    });
+    assert!(adapter.value("early").unwrap() >= 2.0);
+    let target = UdpSocket::bind(port).unwrap();
+    target.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut room = [0; 100];
+    eventually("a line at the target", || {
+        adapter.send("late:1|c\nlate:1|c");
+        let length = target.recv(&mut room).ok()?;
+        room[..length].starts_with(b"late:1|c\n").then_some(())
+    });
+}

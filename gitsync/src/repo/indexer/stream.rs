@@ -12,6 +12,8 @@ const HEADER: usize = 12;
 const CHECKSUM: usize = 20;
 /// Content is looked at in pieces of this size.
 const PIECE: usize = 64 * 1024;
+/// Larger trees, commits and tags are refused: unlike blobs, they have to be read as a whole.
+const MAX_DESCRIPTION: u64 = 256 << 20;
 /// Entries that are made room for in advance; more only if that many really come.
 const FORESEEN: usize = 1 << 16;
 
@@ -221,6 +223,12 @@ impl PackStream {
                 return Err(bad("an object with an endless size"));
             }
             self.entry.size |= u64::from(byte & 0x7f) << shift;
+        }
+        if byte & 0x80 == 0
+            && self.entry.size > MAX_DESCRIPTION
+            && matches!(self.entry.what, What::Whole(kind) if kind != Kind::Blob)
+        {
+            return Err(RepoError::TooMuch { what: "bytes in a tree, commit or tag", limit: 256 << 20 });
         }
         self.state = match (byte & 0x80 != 0, self.entry.what) {
             (true, _) => State::Start(seen + 1),

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Timeouts;
 use super::error::{Error, Phase};
+use super::template::{HEAD, IDENTIFIER};
 use super::tls::TlsSettings;
 use crate::jmx::jrmp::{self, Method, Outcome, ReplyDecoder};
 use crate::jmx::serialization::{Graph, Limits};
@@ -48,6 +49,14 @@ pub(super) enum Event<'e> {
     Start(&'e [u8]),
     /// A reply was decoded; with its bytes, if they came in one piece.
     Reply(&'e Graph, Outcome, Option<&'e [u8]>),
+}
+
+/// The answer to a question that was asked before.
+pub(super) enum Repeated {
+    /// Byte for byte the answer of last time, but for the identifier of the reply.
+    Same,
+    /// Another answer, with its bytes unless they are too many to keep.
+    Other(Outcome, Option<Vec<u8>>),
 }
 
 /// An open connection behind its handshakes.
@@ -148,6 +157,42 @@ impl Connection {
         last.ok_or_else(|| Error::Unexpected { address: self.address.clone() })
     }
 
+    /// Sends one call, and decodes its reply only when it differs from `known`, an earlier reply to the same call.
+    /// The bytes of another reply are kept up to `most`.
+    pub(super) async fn exchange_again(
+        &mut self,
+        method: Method,
+        request: &[u8],
+        known: &[u8],
+        most: usize,
+    ) -> Result<Repeated, Error> {
+        self.write(request, Phase::Call).await?;
+        let Self { address, reader, input, decoder, reply_timeout, .. } = self;
+        let limit = *reply_timeout;
+        while known.starts_with(HEAD) && is_same(known, input) {
+            if input.len() >= known.len() {
+                input.drain(..known.len());
+                return Ok(Repeated::Same);
+            }
+            read_more(reader, input, limit, address, Phase::Reply).await?;
+        }
+        let mut kept = Some(Vec::new());
+        loop {
+            let (used, outcome) = decoder
+                .advance(method, input)
+                .map_err(|source| Error::Protocol { address: address.clone(), source })?;
+            kept = kept.filter(|kept: &Vec<u8>| kept.len() + used <= most);
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(&input[..used]);
+            }
+            input.drain(..used);
+            if let Some(outcome) = outcome {
+                return Ok(Repeated::Other(outcome, kept));
+            }
+            read_more(reader, input, limit, address, Phase::Reply).await?;
+        }
+    }
+
     /// Sends `count` calls of one method while it reads their replies, so that neither side waits for the
     /// other's buffers. `each` may take a reply's bytes itself when [`Event::Start`] comes, and says how many.
     pub(super) async fn pipeline(
@@ -206,6 +251,14 @@ impl Connection {
             },
         }
     }
+}
+
+/// Whether as much of a reply as there is could become `known`.
+fn is_same(known: &[u8], reply: &[u8]) -> bool {
+    let length = known.len().min(reply.len());
+    let head = length.min(IDENTIFIER.start);
+    let tail = length.min(IDENTIFIER.end);
+    known[..head] == reply[..head] && known[tail..length] == reply[tail..length]
 }
 
 async fn write_all(writer: &mut WriteHalf<Box<dyn Transport>>, bytes: &[u8]) -> io::Result<()> {

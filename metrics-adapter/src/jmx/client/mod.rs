@@ -10,14 +10,15 @@ mod pipeline;
 mod template;
 pub mod tls;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use self::connection::{Connection, Dial};
+use self::connection::{Connection, Dial, Repeated};
 pub use self::error::{Error, Phase};
-pub use self::pipeline::{AttributeRequest, AttributeResult, BeanAnswer};
+pub use self::pipeline::{AttributeRequest, AttributeResult, BeanAnswer, NamedValue};
 use self::template::Templates;
 use self::tls::TlsSettings;
 use super::jrmp::{Argument, Method, ObjectId, Outcome, encode_call};
@@ -119,6 +120,16 @@ impl Options {
     }
 }
 
+/// Bytes of the lists of beans that one client remembers.
+const MAX_LISTED_BYTES: usize = 1 << 20;
+
+/// An answer to `queryMBeans`. It mostly comes again as it was, and then costs a comparison.
+#[derive(Debug)]
+struct Listing {
+    reply: Vec<u8>,
+    instances: Vec<ObjectInstance>,
+}
+
 /// A session with one JVM.
 ///
 /// Its methods are cancel safe: a dropped call drops the connection, and the next call opens another.
@@ -128,6 +139,8 @@ pub struct Client {
     session: RemoteReference,
     connection: Option<Connection>,
     templates: Templates,
+    /// By pattern.
+    listings: HashMap<String, Listing>,
     reconnects: u64,
 }
 
@@ -143,6 +156,7 @@ impl Client {
             session,
             connection: Some(connection),
             templates: Templates::default(),
+            listings: HashMap::new(),
             reconnects: 0,
         })
     }
@@ -168,6 +182,41 @@ impl Client {
     pub async fn query_mbeans(&mut self, pattern: Option<&str>) -> Result<Vec<ObjectInstance>, Error> {
         let arguments =
             [pattern.map_or(Argument::Null, Argument::ObjectName), Argument::Null, Argument::Null];
+        let known = self.listings.remove(pattern.unwrap_or_default());
+        let reply = known.as_ref().map_or(&[][..], |known| &known.reply);
+        let listed: usize = self.listings.values().map(|listing| listing.reply.len()).sum();
+        let mut connection = self.take_connection().await?;
+        let mut request = Vec::new();
+        encode_call(&mut request, &self.session.object, Method::QUERY_MBEANS, &arguments);
+        let most = MAX_LISTED_BYTES.saturating_sub(listed);
+        let error = match connection.exchange_again(Method::QUERY_MBEANS, &request, reply, most).await {
+            Ok(Repeated::Same) => {
+                self.connection = Some(connection);
+                let Some(known) = known else { return Err(self.unexpected()) };
+                let instances = known.instances.clone();
+                self.listings.insert(pattern.unwrap_or_default().to_owned(), known);
+                return Ok(instances);
+            }
+            Ok(Repeated::Other(Outcome::Returned(value), reply)) => {
+                let instances = mbean::object_instances(connection.graph(), value);
+                self.connection = Some(connection);
+                let instances = instances.ok_or_else(|| self.unexpected())?;
+                if let Some(reply) = reply {
+                    let listing = Listing { reply, instances: instances.clone() };
+                    self.listings.insert(pattern.unwrap_or_default().to_owned(), listing);
+                }
+                return Ok(instances);
+            }
+            Ok(Repeated::Other(Outcome::Threw(value), _)) => {
+                let exception = RemoteException::from_throwable(connection.graph(), value);
+                self.thrown(connection, exception)
+            }
+            Err(error) => error,
+        };
+        if !error.is_lost_session() {
+            return Err(error);
+        }
+        self.reopen(&error).await?;
         self.call(Method::QUERY_MBEANS, &arguments, mbean::object_instances).await
     }
 

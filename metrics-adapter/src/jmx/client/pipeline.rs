@@ -1,5 +1,7 @@
 //! Many calls in flight on one connection, and the way around replies that break it.
 
+use std::sync::Arc;
+
 use super::connection::Event;
 use super::error::{Error, Phase};
 use super::template::Templates;
@@ -22,11 +24,14 @@ pub struct AttributeRequest<'a> {
     pub attributes: &'a [&'a str],
 }
 
+/// An attribute's name and value. Names are shared among replies of the same form.
+pub type NamedValue = (Arc<str>, Value);
+
 /// The attributes of one bean.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AttributeResult {
     /// Names and values in the order of the answer.
-    pub values: Vec<(String, Value)>,
+    pub values: Vec<NamedValue>,
     /// Attributes that break the connection when read; do not ask for them again.
     pub unreadable: Vec<String>,
 }
@@ -45,7 +50,7 @@ pub enum BeanAnswer {
 impl BeanAnswer {
     /// The values, or none.
     #[must_use]
-    pub fn values(self) -> Vec<(String, Value)> {
+    pub fn values(self) -> Vec<NamedValue> {
         match self {
             Self::Values(result) => result.values,
             Self::Threw(_) | Self::TimedOut => Vec::new(),
@@ -54,8 +59,8 @@ impl BeanAnswer {
 }
 
 impl IntoIterator for AttributeResult {
-    type Item = (String, Value);
-    type IntoIter = std::vec::IntoIter<(String, Value)>;
+    type Item = NamedValue;
+    type IntoIter = std::vec::IntoIter<NamedValue>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.values.into_iter()
@@ -86,8 +91,8 @@ struct TemplateShortcut<'t> {
     requests: &'t [AttributeRequest<'t>],
 }
 
-impl Shortcut<Vec<(String, Value)>> for TemplateShortcut<'_> {
-    fn take(&mut self, call: usize, bytes: &[u8]) -> Option<(usize, Vec<(String, Value)>)> {
+impl Shortcut<Vec<NamedValue>> for TemplateShortcut<'_> {
+    fn take(&mut self, call: usize, bytes: &[u8]) -> Option<(usize, Vec<NamedValue>)> {
         self.templates.read(self.requests.get(call)?.attributes, bytes)
     }
 
@@ -169,7 +174,7 @@ impl Client {
         let mut result = AttributeResult::default();
         for (answer, name) in answers.into_iter().zip(request.attributes) {
             match answer {
-                Answer::Got(value) => result.values.push(((*name).to_owned(), value)),
+                Answer::Got(value) => result.values.push(((*name).into(), value)),
                 Answer::Threw(_) => {}
                 Answer::Unreadable | Answer::TimedOut => result.unreadable.push((*name).to_owned()),
             }

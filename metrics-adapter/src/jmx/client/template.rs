@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use super::pipeline::NamedValue;
 use crate::jmx::number::Number;
 use crate::jmx::serialization::{self as java, Graph};
 use crate::jmx::value::Value;
@@ -18,8 +20,8 @@ const MAX_BYTES: usize = 512 << 10;
 /// Templates for one list of attributes: small numbers are shared in a reply, which changes its structure.
 const MAX_VARIANTS: usize = 6;
 /// Where the reply's unique identifier is, behind message code, stream header, block header and kind.
-const IDENTIFIER: std::ops::Range<usize> = 8..22;
-const HEAD: &[u8] = b"\x51\xAC\xED\x00\x05\x77\x0F\x01";
+pub(super) const IDENTIFIER: std::ops::Range<usize> = 8..22;
+pub(super) const HEAD: &[u8] = b"\x51\xAC\xED\x00\x05\x77\x0F\x01";
 
 /// What a client has learnt.
 #[derive(Debug, Default)]
@@ -35,7 +37,7 @@ struct Template {
     /// Ascending; the identifier is the first.
     holes: Vec<Hole>,
     /// Names, and the index of the hole that holds the value.
-    attributes: Vec<(String, usize)>,
+    attributes: Vec<(Arc<str>, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,7 @@ fn key(attributes: &[&str]) -> u64 {
 
 impl Templates {
     /// The attributes of the reply that `bytes` starts with, and its length; `None` when no template fits.
-    pub(super) fn read(&self, attributes: &[&str], bytes: &[u8]) -> Option<(usize, Vec<(String, Value)>)> {
+    pub(super) fn read(&self, attributes: &[&str], bytes: &[u8]) -> Option<(usize, Vec<NamedValue>)> {
         self.known.get(&key(attributes))?.iter().find_map(|template| template.read(bytes))
     }
 
@@ -119,7 +121,7 @@ impl Template {
         let mut places = Vec::new();
         for element in list.annotation("java.util.ArrayList").values() {
             let attribute = graph.object(element)?;
-            let name = graph.string(attribute.field("name"))?.to_owned();
+            let name: Arc<str> = graph.string(attribute.field("name"))?.into();
             let boxed = graph.object(attribute.field("value"))?;
             let (value, offset) = boxed.primitive_field("value")?;
             let kind = match (boxed.class_name(), value) {
@@ -150,7 +152,7 @@ impl Template {
         Some(Self { bytes: bytes.to_vec(), holes, attributes })
     }
 
-    fn read(&self, bytes: &[u8]) -> Option<(usize, Vec<(String, Value)>)> {
+    fn read(&self, bytes: &[u8]) -> Option<(usize, Vec<NamedValue>)> {
         let reply = bytes.get(..self.bytes.len())?;
         let mut from = 0;
         for hole in &self.holes {
@@ -162,9 +164,9 @@ impl Template {
         if reply[from..] != self.bytes[from..] {
             return None;
         }
-        let value = |(name, hole): &(String, usize)| {
+        let value = |(name, hole): &(Arc<str>, usize)| {
             let hole = self.holes[*hole];
-            Some((name.clone(), hole.kind.value(&reply[hole.at..])?))
+            Some((Arc::clone(name), hole.kind.value(&reply[hole.at..])?))
         };
         Some((reply.len(), self.attributes.iter().map(value).collect::<Option<_>>()?))
     }
@@ -245,7 +247,7 @@ mod tests {
         assert_eq!(used, length);
         let expected = [Number::Long(-9), Number::Double(f64::NEG_INFINITY)].map(Value::Number);
         assert_eq!(values.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(), expected);
-        assert_eq!(values[1].0, "B");
+        assert_eq!(&*values[1].0, "B");
         assert!(templates.read(&["A", "B"], &bytes[..length - 1]).is_none());
         assert!(templates.read(&["A"], &bytes).is_none());
         for at in (0..length).filter(|at| !IDENTIFIER.contains(at)) {

@@ -252,7 +252,7 @@ impl Client {
                 (&mut results[first + index], &answer.value)
                 && let Ok(milliseconds) = text.parse()
             {
-                result.values.push((name.to_owned(), Value::Date(milliseconds)));
+                result.values.push((name.into(), Value::Date(milliseconds)));
             }
         }
         Ok(())
@@ -281,7 +281,7 @@ impl Client {
             !complaint && request.attributes.contains(&name.as_str())
         });
         let values = values.map(|(name, json)| {
-            (name.clone(), interpreter.attribute(name, json, self.shape(request.bean, name)))
+            (name.as_str().into(), interpreter.attribute(name, json, self.shape(request.bean, name)))
         });
         AttributeResult { values: values.collect(), unreadable: Vec::new() }
     }
@@ -413,6 +413,35 @@ fn description(json: &Json) -> MBeanInfo {
         description: text(json, "desc"),
         immutable: false,
         attributes: attributes.collect(),
+    }
+}
+
+/// Reads any answer's text under every declared type, for the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz(text: &str) {
+    let Ok(json) = json::Json::parse(text) else { return };
+    let bean: ObjectName = "a:type=b".parse().expect("a constant name");
+    let hints = [TableForm::Map, TableForm::Rows, TableForm::Composite].map(|form| TableHint {
+        bean: bean.clone(),
+        path: vec!["A".to_owned(), "*".to_owned()],
+        form,
+    });
+    for hint in &hints {
+        let interpreter =
+            Interpreter { bean: "a:type=b", name: Some(bean.clone()), hints: std::slice::from_ref(hint) };
+        for class in [
+            "long",
+            "float",
+            "java.math.BigDecimal",
+            "java.util.Date",
+            "javax.management.openmbean.CompositeData",
+            "javax.management.openmbean.TabularData",
+            "java.lang.Object",
+            "x.Y",
+        ] {
+            let value = interpreter.attribute("A", &json, Shape::of(class));
+            crate::rule::leaf::walk(&bean, "A", "", &value, &mut |leaf| leaf.value.write(&mut String::new()));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ fn read(pieces: &[&[u8]], limits: Limits) -> Result<Option<(Reader, Content)>, E
     Ok(None)
 }
 
-fn attributes(pieces: &[&[u8]]) -> Vec<(String, value::Value)> {
+fn attributes(pieces: &[&[u8]]) -> Vec<crate::jmx::client::NamedValue> {
     let (reader, content) = read(pieces, Limits::default()).unwrap().unwrap();
     let Content::Value(value) = content else { panic!("{content:?}") };
     attribute_list(reader.graph(), value).unwrap()
@@ -34,7 +34,7 @@ fn attributes(pieces: &[&[u8]]) -> Vec<(String, value::Value)> {
 #[test]
 fn every_shape_is_understood() {
     let attributes = attributes(&[ATTRIBUTES]);
-    let find = |name: &str| &attributes.iter().find(|(found, _)| found == name).unwrap().1;
+    let find = |name: &str| &attributes.iter().find(|(found, _)| **found == *name).unwrap().1;
     let value::Value::Tabular(table) = find("Table") else { panic!() };
     assert_eq!(table.index, ["host", "port"]);
     assert_eq!(table.rows.len(), 2);

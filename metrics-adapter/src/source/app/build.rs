@@ -26,7 +26,8 @@ use crate::reader::pattern::{PatternMetric, compile};
 use crate::reader::template::Template;
 use crate::reader::{Metric, Reader, Reading};
 
-const EVERY: &[&str] = &["name", "type", "labels", "interval", "timeout", "max_series", "relabel"];
+const EVERY: &[&str] =
+    &["name", "type", "labels", "interval", "timeout", "max_series", "relabel", "uniform_names"];
 const HTTP: &[&str] = &[
     "url",
     "method",
@@ -42,6 +43,8 @@ const HTTP: &[&str] = &[
 ];
 const FORMAT: &[&str] = &["format", "metrics", "prefix", "separator", "delimiter", "columns"];
 
+const JVM: &[&str] = &["config", "username", "password_file", "rule_set", "rules"];
+
 /// Every type and the keys it has besides those of every source.
 const KINDS: &[(&str, &[&[&str]])] = &[
     ("http_json", &[HTTP, &["metrics", "prefix"]]),
@@ -52,7 +55,8 @@ const KINDS: &[(&str, &[&[&str]])] = &[
     ("tail", &[&["path", "position_file", "from_start", "metrics"]]),
     ("exec", &[&["command", "environment", "max_bytes"], FORMAT]),
     ("statsd", &[&["settings"]]),
-    ("jmx", &[&["config", "address", "username", "password_file", "rule_set"]]),
+    ("jmx", &[&["address"], JVM]),
+    ("jolokia", &[&["url"], JVM]),
     ("nginx", &[HTTP]),
     ("apache", &[HTTP]),
     ("haproxy", &[HTTP, &["address"]]),
@@ -73,25 +77,6 @@ pub(super) async fn parse(reader: &Reader, bytes: Vec<u8>, limit: usize) -> Resu
     let reader = reader.clone();
     let reading = tokio::task::spawn_blocking(move || reader.read(&bytes, limit)).await;
     Ok(reading.map_err(|error| GatherError(error.to_string()))??)
-}
-
-/// Reads a document of this source without fetching it; `None` where a source reads none.
-pub(super) type Offline = Box<dyn Fn(&[u8]) -> Result<Reading, crate::reader::ReadError>>;
-
-/// How documents of a source are read, for tests of a configuration.
-pub(super) fn offline(raw: &RawSource, options: &SourceOptions) -> Option<Offline> {
-    let maker = Maker { raw, options, base: Path::new("") };
-    let limit = options.max_series;
-    let reader = match raw.kind.as_ref()?.value.0.as_str() {
-        "http_json" => maker.reader("json").ok()?,
-        "prometheus" => Reader::Prometheus,
-        "http_text" | "tcp_text" | "file" | "exec" => match &raw.format {
-            Some(_) => maker.format().ok()?,
-            None => maker.reader(maker.format_of_path()).ok()?,
-        },
-        _ => return None,
-    };
-    Some(Box::new(move |bytes| reader.read(bytes, limit)))
 }
 
 struct Maker<'a> {
@@ -135,7 +120,7 @@ pub(super) fn build(raw: &RawSource, options: &SourceOptions, base: &Path, conte
         "tail" => maker.tail(),
         "exec" => maker.exec(limit, context),
         "statsd" => maker.statsd(),
-        "jmx" => maker.jmx(),
+        "jmx" | "jolokia" => maker.jmx(),
         _ => maker.server(limit),
     }
 }

@@ -59,6 +59,7 @@ pub(super) struct Defaults {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) interval: Option<Duration>,
     pub(super) timeout: Option<Duration>,
+    pub(super) uniform: bool,
 }
 
 /// What is wrong, and in which line.
@@ -139,7 +140,8 @@ impl Config {
 }
 
 fn read(text: &str, path: &Path, options: &Options) -> Result<(Vec<Source>, Vec<Target>), Problem> {
-    let yaml = serde_saphyr::options! { with_snippet: false };
+    // `n` and `y` are names.
+    let yaml = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let file = serde_saphyr::from_str_with_options::<Option<File>>(text, yaml).map_err(|error| {
         let reason = unknown_key(&error)
             .unwrap_or_else(|| error.to_string().lines().next().unwrap_or_default().to_owned());
@@ -150,6 +152,7 @@ fn read(text: &str, path: &Path, options: &Options) -> Result<(Vec<Source>, Vec<
         labels: labels(file.labels.as_ref()).map_err(|(line, reason)| Problem::at(line, reason))?,
         interval: file.interval.as_ref().map(|text| span("interval", text)).transpose()?,
         timeout: file.timeout.as_ref().map(|text| span("timeout", text)).transpose()?,
+        uniform: file.uniform_names,
     });
     let raws = file.sources.unwrap_or_default();
     if raws.is_empty() {
@@ -220,7 +223,8 @@ fn source(
     all.extend(own.map_err(|(line, reason)| Problem::at(line, reason))?);
     let rules = raw.relabel.as_ref().map(|rules| rules.value.as_slice()).unwrap_or_default();
     let relabel = rules.iter().map(relabel).collect::<Result<_, _>>()?;
-    options.normal = Normal { labels: all.into_iter().collect(), relabel };
+    let uniform = raw.uniform_names.as_ref().map_or(defaults.uniform, |uniform| uniform.value);
+    options.normal = Normal { labels: all.into_iter().collect(), relabel, uniform };
     let gather = build::build(&raw, &options, base, context)?;
     Ok(Source { options, gather, raw: Some((Arc::new(raw), Arc::clone(defaults))) })
 }

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use super::{Gather, GatherError, Gathering};
-use crate::reader::Reader;
+use crate::reader::{Reader, Reading};
 
 /// Bytes of the error output that are shown.
 const SHOWN: u64 = 300;
@@ -76,5 +76,9 @@ impl Gather for Exec {
             }
             super::build::parse(&self.reader, output, self.max_series).await
         })
+    }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        Some(self.reader.read(document, self.max_series).map_err(GatherError::from))
     }
 }

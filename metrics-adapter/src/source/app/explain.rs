@@ -6,25 +6,25 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::build;
-use super::config::Config;
+use super::config::{Config, Source};
+use super::{GatherError, Reading};
 use crate::exposition::{Format, page};
+use crate::family::normal::UNITS;
 use crate::family::{Families, Family};
 
-/// What gathering the sources once gives, as text; false when one of them is down or has skipped values.
-pub async fn explain(config: &Config, only: Option<&str>) -> (String, bool) {
+/// What gathering the sources once gives, as text; false when one of them is down or has skipped values. With a
+/// document nothing is gathered: it stands in for the answer of the peer.
+pub async fn explain(config: &Config, only: Option<&str>, document: Option<&[u8]>) -> (String, bool) {
     let (mut text, mut good) = (String::new(), true);
     let chosen = config.sources.iter().filter(|source| only.is_none_or(|name| name == source.options.name));
     for source in chosen {
         let start = Instant::now();
-        let shutdown = common::shutdown::Shutdown::new();
-        let started = std::sync::Arc::clone(&source.gather).start(shutdown.clone()).await;
-        let gathered = match started {
-            Ok(()) => tokio::time::timeout(source.options.timeout, source.gather.gather()).await,
-            Err(error) => Ok(Err(error)),
+        let gathered = match document {
+            Some(document) => {
+                source.gather.read(document).unwrap_or_else(|| Err("it reads no documents".into()))
+            }
+            None => gathered(source).await,
         };
-        shutdown.trigger();
-        let gathered = gathered.unwrap_or_else(|_| Err("not done within the timeout".into()));
         let took = start.elapsed().as_secs_f64() * 1000.0;
         let (name, kind) = (&source.options.name, &source.options.kind);
         match gathered {
@@ -46,6 +46,17 @@ pub async fn explain(config: &Config, only: Option<&str>) -> (String, bool) {
         }
     }
     (text, good)
+}
+
+async fn gathered(source: &Source) -> Result<Reading, GatherError> {
+    let shutdown = common::shutdown::Shutdown::new();
+    let started = std::sync::Arc::clone(&source.gather).start(shutdown.clone()).await;
+    let gathered = match started {
+        Ok(()) => tokio::time::timeout(source.options.timeout, source.gather.gather()).await,
+        Err(error) => Ok(Err(error)),
+    };
+    shutdown.trigger();
+    gathered.unwrap_or_else(|_| Err("not done within the timeout".into()))
 }
 
 /// Families as a page.
@@ -75,6 +86,7 @@ pub fn lint(config: &Config) -> Vec<String> {
             let interval = common::config::format_duration(interval);
             findings.push(format!("source `{name}`: its interval of {interval} is shorter than its timeout"));
         }
+        findings.extend(source.gather.lint().iter().map(|finding| format!("source `{name}`: {finding}")));
         let Some((raw, _)) = &source.raw else { continue };
         for metric in raw.metrics.as_ref().map(|metrics| metrics.value.as_slice()).unwrap_or_default() {
             let Some(metric_name) = &metric.value.name else { continue };
@@ -97,16 +109,7 @@ fn habits(name: &str, kind: Option<&str>, scaled: bool, at: &str) -> Vec<String>
         findings.push(format!("{at}: only a counter's name ends in _total"));
     }
     let base = name.strip_suffix("_total").unwrap_or(name);
-    for (unit, better, factor) in [
-        ("_ms", "_seconds", "0.001"),
-        ("_milliseconds", "_seconds", "0.001"),
-        ("_us", "_seconds", "0.000001"),
-        ("_minutes", "_seconds", "60"),
-        ("_kb", "_bytes", "1024"),
-        ("_kilobytes", "_bytes", "1024"),
-        ("_mb", "_bytes", "1048576"),
-        ("_percent", "_ratio", "0.01"),
-    ] {
+    for (unit, better, factor) in UNITS {
         if base.ends_with(unit) && !scaled {
             findings.push(format!("{at}: base units are {better}; use `scale: {factor}` and that name"));
         }
@@ -136,7 +139,7 @@ struct Case {
 pub fn test(config: &Config, path: &Path) -> Result<Vec<String>, String> {
     let fail = |reason: String| format!("{}: {reason}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     let cases: Cases = serde_saphyr::from_str_with_options(&text, options)
         .map_err(|error| fail(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
     let mut failures = Vec::new();
@@ -144,9 +147,10 @@ pub fn test(config: &Config, path: &Path) -> Result<Vec<String>, String> {
         let label = case.name.clone().unwrap_or_else(|| format!("test {}", at + 1));
         let source = config.sources.iter().find(|source| source.options.name == case.source);
         let source = source.ok_or_else(|| fail(format!("{label}: there is no source `{}`", case.source)))?;
-        let reader = source.raw.as_ref().and_then(|(raw, _)| build::offline(raw, &source.options));
-        let reader = reader.ok_or_else(|| fail(format!("{label}: `{}` reads no documents", case.source)))?;
-        let reading = match reader(case.document.as_bytes()) {
+        let reading = source.gather.read(case.document.as_bytes());
+        let reading =
+            reading.ok_or_else(|| fail(format!("{label}: `{}` reads no documents", case.source)))?;
+        let reading = match reading {
             Ok(reading) => reading,
             Err(error) => {
                 failures.push(format!("{label}: {error}"));

@@ -31,6 +31,10 @@ impl Gather for Files {
             Ok(all)
         })
     }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        Some(self.reader.read(document, self.max_series).map_err(GatherError::from))
+    }
 }
 
 impl Files {

@@ -14,7 +14,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Uri};
 
 use super::{Gather, GatherError, Gathering};
-use crate::reader::Reader;
+use crate::reader::{Reader, Reading};
 
 /// Time for connecting; the source's timeout bounds the whole.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -185,5 +185,9 @@ impl Gather for Http {
             let body = self.fetch.fetch().await?;
             super::build::parse(&self.reader, body, self.max_series).await
         })
+    }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        Some(self.reader.read(document, self.max_series).map_err(GatherError::from))
     }
 }

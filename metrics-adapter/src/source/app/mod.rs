@@ -62,6 +62,18 @@ pub trait Gather: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What a document would give: an answer of the peer, lines of a log or of StatsD. For `test` and `explain`;
+    /// nothing is fetched, and nothing is kept. `None` where a source reads no documents.
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        let _ = document;
+        None
+    }
+
+    /// What in its configuration is likely a mistake, one line each. Nothing is connected to.
+    fn lint(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Starts what has to run in between (listeners, a reader of a growing file), until shutdown.
     fn start(self: Arc<Self>, shutdown: Shutdown) -> Starting {
         drop(shutdown);

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::build;
 use super::config::{Config, Options};
 use super::explain::written;
 use super::http::{self, Fetch};
@@ -86,10 +85,8 @@ fn guess(bytes: &[u8], what: &str, by_http: bool) -> Result<Probed, GatherError>
     // What is shown is what the configuration gives.
     let parsed = Config::parse(&configuration, Path::new("probe.yaml"), Options::default());
     let parsed = parsed.map_err(|error| GatherError(error.to_string()))?;
-    let source = parsed.sources.first();
-    let offline = source.and_then(|source| build::offline(&source.raw.as_ref()?.0, &source.options));
-    let reading = match offline {
-        Some(read) => read(bytes)?,
+    let reading = match parsed.sources.first().and_then(|source| source.gather.read(bytes)) {
+        Some(reading) => reading?,
         None => guess.reading,
     };
     let (families, _) = Normal::default().apply(reading.families);

@@ -38,6 +38,7 @@ pub(super) struct File {
     pub(super) labels: Option<BTreeMap<String, Scalar>>,
     pub(super) interval: Option<Scalar>,
     pub(super) timeout: Option<Scalar>,
+    pub(super) uniform_names: bool,
     pub(super) sources: Option<Vec<At<RawSource>>>,
     pub(super) push: Option<Vec<At<RawPush>>>,
 }
@@ -100,6 +101,8 @@ keys! {
         settings: BTreeMap<String, Scalar> = "settings",
         config: Text = "config",
         rule_set: Text = "rule_set",
+        rules: serde_json::Value = "rules",
+        uniform_names: bool = "uniform_names",
     }
 }
 

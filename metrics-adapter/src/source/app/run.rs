@@ -20,7 +20,9 @@ use crate::web::{self, Page, WebError};
 /// The settings table of the `run` mode.
 pub const APP: App = App {
     after_help: "Commands, in place of a configuration alone:\n  \
-        explain FILE [SOURCE]  gather every source (or one) once and show what it gives\n  \
+        explain FILE [SOURCE [DOCUMENT]]\n  \
+        \x20                      gather every source (or one) once and show what it gives, or what it makes of a\n  \
+        \x20                      document (a file, or - for what comes in)\n  \
         lint FILE              show what in the configuration is likely a mistake\n  \
         test FILE CASES        check documents and expected samples of a YAML file against the configuration\n\n\
         Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT end.",

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::config::{Config, Source as Configured};
-use super::{Gather, GatherError, SourceOptions};
+use super::{Gather, GatherError, SourceOptions, limits};
 use crate::family::Walk;
 use crate::family::normal::Normal;
 use crate::family::union::{Part, Reason, Union};
@@ -55,9 +55,13 @@ pub(super) struct Slot {
     pub(super) skipped: AtomicU64,
 }
 
+type Running = watch::Receiver<Option<Arc<Snapshot>>>;
+
 #[derive(Default)]
 struct State {
-    running: Option<watch::Receiver<Option<Arc<Snapshot>>>>,
+    running: Option<Running>,
+    /// A page already waited for the gathering that runs, in vain.
+    late: bool,
     last: Option<Arc<Snapshot>>,
     points: VecDeque<Point>,
 }
@@ -88,8 +92,7 @@ impl Slot {
     }
 
     /// Begins gathering, or joins the one that runs.
-    fn begin(self: &Arc<Self>) -> watch::Receiver<Option<Arc<Snapshot>>> {
-        let mut state = lock(&self.state);
+    fn begin(self: &Arc<Self>, state: &mut State) -> Running {
         if let Some(running) = &state.running {
             return running.clone();
         }
@@ -129,6 +132,7 @@ impl Slot {
         }
         state.last = Some(Arc::clone(snapshot));
         state.running = None;
+        state.late = false;
     }
 
     async fn gather_once(&self) -> Snapshot {
@@ -138,9 +142,11 @@ impl Slot {
         // In a task of its own, so that a panic in a source is that source's error.
         let task = tokio::spawn(async move { tokio::time::timeout(limit, gather.gather()).await });
         let abort = task.abort_handle();
+        // At the end of the process there is one more push, of what is there then.
+        let ending = self.shutdown.is_triggered();
         let gathered = tokio::select! {
             gathered = task => gathered,
-            () = self.shutdown.triggered() => {
+            () = self.shutdown.triggered(), if !ending => {
                 abort.abort();
                 return self.failed(GatherError::from("the source was taken out"), start.elapsed());
             }
@@ -186,23 +192,34 @@ impl Slot {
         }
     }
 
-    /// What belongs on a page that has to be there at the deadline.
+    /// What belongs on a page that has to be there at the deadline. A page waits for a source that is usually
+    /// quick; one that was slow the last time is gathered behind the pages' backs, and its last result is shown.
     async fn for_page(self: &Arc<Self>, deadline: Instant) -> Arc<Snapshot> {
-        let last = lock(&self.state).last.clone();
-        if self.options.interval.is_some()
-            && let Some(last) = last
-        {
-            return last;
-        }
-        let start = Instant::now();
-        let mut running = self.begin();
-        let done = tokio::time::timeout_at(deadline.into(), running.wait_for(Option::is_some)).await;
+        let now = Instant::now();
+        let (slow, mut running, late) = {
+            let mut state = lock(&self.state);
+            let last = state.last.clone();
+            if let (Some(last), Some(_)) = (&last, self.options.interval) {
+                return Arc::clone(last);
+            }
+            let slow = last.filter(|last| {
+                last.took > limits::SLOW && last.at.elapsed().is_ok_and(|age| age < limits::SLOW_AGE)
+            });
+            (slow, self.begin(&mut state), state.late)
+        };
+        let patience = if late || slow.is_some() { limits::GRACE } else { limits::PATIENCE };
+        let until = deadline.min(now + patience);
+        let done = tokio::time::timeout_at(until.into(), running.wait_for(Option::is_some)).await;
         if let Ok(Ok(snapshot)) = done
             && let Some(snapshot) = snapshot.as_ref()
         {
             return Arc::clone(snapshot);
         }
-        Arc::new(self.failed("not done within the time the scraper gives".into(), start.elapsed()))
+        if let Some(slow) = slow {
+            return slow;
+        }
+        lock(&self.state).late = true;
+        Arc::new(self.failed("not done within the time the page has".into(), now.elapsed()))
     }
 
     async fn every(self: Arc<Self>, interval: Duration) {
@@ -213,7 +230,7 @@ impl Slot {
                 _ = tick.tick() => {}
                 () = self.shutdown.triggered() => return,
             }
-            let mut running = self.begin();
+            let mut running = self.begin(&mut lock(&self.state));
             let _ = running.wait_for(Option::is_some).await;
         }
     }
@@ -222,6 +239,9 @@ impl Slot {
         Arc::clone(&self.gather).start(self.shutdown.clone()).await?;
         if let Some(interval) = self.options.interval {
             self.shutdown.spawn(Arc::clone(self).every(interval));
+        } else {
+            // So that the first page finds connections open, and slow sources known.
+            self.begin(&mut lock(&self.state));
         }
         Ok(())
     }
@@ -344,10 +364,10 @@ impl Runner {
         };
         // The adapter's own names come first, so that no source can take them.
         parts.insert(0, own(&lock(&self.conflicts)));
-        let (_, conflicts) = Union::new(parts.clone());
+        let (union, conflicts) = Union::new(parts.clone());
         if conflicts.is_empty() {
             self.last_conflicts.store(Arc::default());
-            return Union::new(parts).0;
+            return union;
         }
         let named = |part: usize| slots[part - 1].options.name.clone();
         let mut counts = lock(&self.conflicts);

@@ -10,9 +10,12 @@ use common::shutdown::Shutdown;
 use super::config::Problem;
 use super::raw::Scalar;
 use super::{Gather, GatherError, Gathering, Starting};
+use crate::family::store::StoreWalk;
 use crate::family::{Family, Kind, Labels, Sample, Value, Visitor, Walk};
+use crate::mapping::Mapping;
 use crate::reader::Reading;
 use crate::source::statsd::{self, APP, Config, Embedded};
+use crate::statsd::{Event, Notice, Observer, Parser, Tags, Type};
 
 pub(super) struct StatsdGather {
     config: Config,
@@ -43,12 +46,14 @@ impl StatsdGather {
         let line = settings.values().next().map_or(0, |value| value.line);
         let config = Config::from_settings(&layers.finish())
             .map_err(|error| Problem::at(line, format!("settings: {error}")))?;
-        if let Some(path) = &config.mapping {
-            let loaded = crate::mapping::Mapping::load(path);
-            loaded
-                .map_err(|error| Problem::at(line, format!("settings: {}", common::error::chain(&error))))?;
-        }
-        Ok(Self { config, running: OnceLock::new() })
+        let made = Self { config, running: OnceLock::new() };
+        made.mapping().map_err(|error| Problem::at(line, format!("settings: {error}")))?;
+        Ok(made)
+    }
+
+    fn mapping(&self) -> Result<Mapping, String> {
+        let Some(path) = &self.config.mapping else { return Ok(Mapping::default()) };
+        Mapping::load(path).map_err(|error| common::error::chain(&error))
     }
 }
 
@@ -57,13 +62,31 @@ impl Gather for StatsdGather {
         Box::pin(async {
             let running =
                 self.running.get().ok_or_else(|| GatherError::from("the listeners are not started"))?;
-            let mut families = Collected(running.own_families());
-            let mut walk = running.walk();
-            while walk.peek().is_some() {
-                walk.step(&mut families);
-            }
-            Ok(Reading::of(families.0))
+            Ok(Reading::of(collected(running.own_families(), running.walk())))
         })
+    }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        let mapping = match self.mapping() {
+            Ok(mapping) => Arc::new(mapping),
+            Err(error) => return Some(Err(GatherError(error))),
+        };
+        let parser = Parser { styles: self.config.ingest.styles, sets: self.config.ingest.set_window > 0 };
+        let mut refused = Vec::new();
+        for line in document.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            parser.read(line, &mut Refusals(&mut refused));
+        }
+        let walk = crate::explain::stored(document, mapping, self.config.ingest, &mut refused);
+        let mut reading = Reading::of(collected(Vec::new(), walk));
+        reading.skipped = refused.len() as u64;
+        reading.first_skip = refused.into_iter().next();
+        Some(Ok(reading))
+    }
+
+    fn lint(&self) -> Vec<String> {
+        let findings = self.mapping().map(|mapping| crate::mapping::lint(&mapping)).unwrap_or_default();
+        let path = self.config.mapping.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        findings.into_iter().map(|finding| format!("{path}:{}: {}", finding.line, finding.message)).collect()
     }
 
     fn start(self: Arc<Self>, shutdown: Shutdown) -> Starting {
@@ -74,6 +97,27 @@ impl Gather for StatsdGather {
             Ok(())
         })
     }
+}
+
+/// Lines that give nothing, and why.
+struct Refusals<'a>(&'a mut Vec<String>);
+
+impl Observer for Refusals<'_> {
+    fn event(&mut self, _: &str, _: &Tags<'_>, _: Type, _: Event<'_>) {}
+
+    fn notice(&mut self, notice: Notice) {
+        if let Notice::Rejected(reason) = notice {
+            self.0.push(format!("refused: {}", reason.as_str()));
+        }
+    }
+}
+
+fn collected(own: Vec<Family>, mut walk: StoreWalk) -> Vec<Family> {
+    let mut families = Collected(own);
+    while walk.peek().is_some() {
+        walk.step(&mut families);
+    }
+    families.0
 }
 
 /// Families as they are walked over.

@@ -17,7 +17,7 @@ use memchr::memchr;
 use super::{Gather, GatherError, Gathering, Starting, limits};
 use crate::family::{Histogram, Kind, Value};
 use crate::reader::pattern::{PatternMetric, value_group};
-use crate::reader::{Builder, shortened};
+use crate::reader::{Builder, Reading, shortened};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_millis(500);
@@ -179,6 +179,15 @@ impl Series {
                 }
             }
         }
+    }
+
+    fn reading(&mut self, settings: &Settings) -> Reading {
+        let mut out = Builder::new(settings.max_series);
+        self.show(settings, &mut out);
+        let mut reading = out.finish();
+        reading.skipped += std::mem::take(&mut self.skipped);
+        reading.first_skip = self.first_skip.take().or(reading.first_skip);
+        reading
     }
 
     fn show(&self, settings: &Settings, out: &mut Builder) {
@@ -372,13 +381,16 @@ impl Gather for Tail {
         Box::pin(async {
             look(&self.0).await?;
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut out = Builder::new(state.settings.max_series);
-            state.series.show(&state.settings, &mut out);
-            let mut reading = out.finish();
-            reading.skipped += std::mem::take(&mut state.series.skipped);
-            reading.first_skip = state.series.first_skip.take().or(reading.first_skip);
-            Ok(reading)
+            let State { settings, series, .. } = &mut *state;
+            Ok(series.reading(settings))
         })
+    }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = Series::default();
+        document.split(|byte| *byte == b'\n').for_each(|line| series.line(&state.settings, line));
+        Some(Ok(series.reading(&state.settings)))
     }
 
     fn start(self: Arc<Self>, shutdown: Shutdown) -> Starting {

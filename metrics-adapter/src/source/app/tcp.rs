@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::{Gather, GatherError, Gathering};
-use crate::reader::Reader;
+use crate::reader::{Reader, Reading};
 
 pub(super) struct Tcp {
     pub(super) address: Address,
@@ -29,6 +29,10 @@ impl Gather for Tcp {
             }
             super::build::parse(&self.reader, answer, self.max_series).await
         })
+    }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        Some(self.reader.read(document, self.max_series).map_err(GatherError::from))
     }
 }
 

@@ -8,6 +8,7 @@ use super::Config;
 use super::settings::{Settings, TargetSettings};
 use super::text;
 use crate::explain::{Check, compare};
+use crate::family::Family;
 use crate::jmx::number::Number;
 use crate::jmx::object_name::ObjectName;
 use crate::mapping::Problem;
@@ -73,11 +74,27 @@ pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
 /// target.
 #[must_use]
 pub fn check(case: &Case, config: &Config) -> Check {
-    let settings = &config.settings;
+    let values = case.values.iter().map(String::as_str);
+    let (families, failed) = families(&config.settings, values);
+    let text = text::write(&families.iter().collect::<Vec<_>>());
+    let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
+    compare(&samples.chain(failed).collect::<Vec<_>>(), &case.expect)
+}
+
+/// What rules make of values, and what went wrong with some.
+pub(super) fn families<'t>(
+    settings: &Settings,
+    values: impl Iterator<Item = &'t str>,
+) -> (Vec<Family>, Vec<String>) {
     let labels = settings.targets.first().map_or(&[][..], |TargetSettings { labels, .. }| labels);
     let mut page = Page::new(settings.collection.name_style);
     let mut failed = Vec::new();
-    for given in case.values.iter().filter_map(|text| Given::parse(text)) {
+    for text in values {
+        let Some(given) = Given::parse(text) else {
+            failed
+                .push(format!("`{text}` is not of the form `domain<key=value, …><item, …>attribute: value`"));
+            continue;
+        };
         if !given.is_wanted(settings) {
             continue;
         }
@@ -97,10 +114,7 @@ pub fn check(case: &Case, config: &Config) -> Check {
             Err(error) => failed.push(error.to_string()),
         }
     }
-    let families = page.finish();
-    let text = text::write(&families.iter().collect::<Vec<_>>());
-    let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
-    compare(&samples.chain(failed).collect::<Vec<_>>(), &case.expect)
+    (page.finish(), failed)
 }
 
 /// A value taken apart.

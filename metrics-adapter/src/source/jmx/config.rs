@@ -305,9 +305,12 @@ fn finish(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    let mut rules = Vec::new();
-    include(&mut rules, path, &file.includes, MAX_INCLUDES)?;
-    if !rules.is_empty() {
+    let mut included = File::default();
+    include(&mut included, path, &file.includes, MAX_INCLUDES)?;
+    // Their names are made for it.
+    file.lowercase_output_name |= included.lowercase_output_name;
+    file.lowercase_output_label_names |= included.lowercase_output_label_names;
+    if let Some(mut rules) = included.rules {
         rules.extend(file.rules.take().unwrap_or_default());
         file.rules = Some(rules);
     }
@@ -318,12 +321,8 @@ fn finish(
     })
 }
 
-fn include(
-    rules: &mut Vec<RuleConfig>,
-    from: &Path,
-    files: &[PathBuf],
-    depth: usize,
-) -> Result<(), ConfigError> {
+/// Adds up what files hold that matters to the one that includes them.
+fn include(all: &mut File, from: &Path, files: &[PathBuf], depth: usize) -> Result<(), ConfigError> {
     for name in files {
         if let Some(set) = name.to_str().and_then(|name| name.strip_prefix("builtin:")) {
             let known = super::RULE_SETS.iter().find(|(known, _)| *known == set);
@@ -334,7 +333,9 @@ fn include(
             };
             let file =
                 parse(text).map_err(|(line, reason)| ConfigError { path: name.clone(), line, reason })?;
-            rules.extend(file.rules.unwrap_or_default());
+            all.lowercase_output_name |= file.lowercase_output_name;
+            all.lowercase_output_label_names |= file.lowercase_output_label_names;
+            all.rules.get_or_insert_default().extend(file.rules.unwrap_or_default());
             continue;
         }
         let path = from.parent().unwrap_or(Path::new("")).join(name);
@@ -343,8 +344,8 @@ fn include(
             return Err(ConfigError { path, line: None, reason });
         }
         let file = read(&path)?;
-        include(rules, &path, &file.includes, depth - 1)?;
-        rules.extend(file.rules.unwrap_or_default());
+        include(all, &path, &file.includes, depth - 1)?;
+        all.rules.get_or_insert_default().extend(file.rules.unwrap_or_default());
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! From the values of one bean to samples on the page.
 
+use std::sync::Arc;
+
 use super::explain::Explained;
 use super::settings::Collection;
 use super::status::Look;
@@ -22,9 +24,9 @@ pub(super) enum Known {
     /// It gives no sample.
     Nothing,
     /// It gives this sample, with its own value times a factor.
-    Product(Box<Ready>, f64),
+    Product(Arc<Ready>, f64),
     /// It gives this sample with this value.
-    Constant(Box<Ready>, f64),
+    Constant(Arc<Ready>, f64),
 }
 
 /// Where samples go, and what is needed on the way.
@@ -39,14 +41,17 @@ pub(super) struct Exporter<'e> {
 
 impl Exporter<'_> {
     /// Walks over the values of one bean. Returns the first error of a rule.
-    pub(super) fn bean(&mut self, bean: &mut Bean, values: &[(String, Value)]) -> Option<String> {
+    pub(super) fn bean(&mut self, bean: &mut Bean, values: &[(Arc<str>, Value)]) -> Option<String> {
         let collection = self.collection;
         let customizer = collection.customizers.iter().find(|customizer| customizer.applies_to(&bean.name));
         let labels = customizer.map_or_else(Vec::new, |customizer| {
-            let wanted = values.iter().filter(|(name, _)| customizer.attributes_as_labels.contains(name));
+            let wanted = values
+                .iter()
+                .filter(|(name, _)| customizer.attributes_as_labels.iter().any(|label| **label == **name));
             let present = wanted.filter(|(_, value)| *value != Value::Null);
-            let label =
-                |(name, value): &(String, Value)| (collection.rules.label_name(&safe(name)), text_of(value));
+            let label = |(name, value): &(Arc<str>, Value)| {
+                (collection.rules.label_name(&safe(name)), text_of(value))
+            };
             present.map(label).collect::<Vec<_>>()
         });
         let steady = self.trace.is_none() && labels.is_empty();
@@ -54,7 +59,7 @@ impl Exporter<'_> {
         let Bean { name: bean_name, attributes, excluded, .. } = bean;
         for (index, (name, value)) in values.iter().enumerate() {
             // Answers mostly come in the order of the questions, so looking there first saves the search.
-            let same = |attribute: &Attribute| attribute.name == *name;
+            let same = |attribute: &Attribute| *attribute.name == **name;
             let at = if attributes.get(index).is_some_and(same) {
                 Some(index)
             } else {
@@ -65,7 +70,7 @@ impl Exporter<'_> {
                 continue;
             }
             if collection.auto_exclude && is_unexportable(value) {
-                excluded.insert(name.clone());
+                excluded.insert(name.as_ref().to_owned());
                 continue;
             }
             problem = problem.or(self.walk(bean_name, name, &attribute.description, value, &labels));
@@ -120,7 +125,7 @@ impl Exporter<'_> {
             Some(Steady::Sample(_, matched, factor)) => {
                 let constant = matched.value;
                 let (matched, input) = self.labelled(matched, &leaf);
-                let ready = Box::new(Ready::new(self.collection.name_style, matched, &input));
+                let ready = Arc::new(Ready::new(self.collection.name_style, matched, &input));
                 match factor {
                     Some(factor) => Known::Product(ready, factor),
                     None => Known::Constant(ready, constant),

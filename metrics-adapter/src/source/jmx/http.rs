@@ -20,7 +20,8 @@ use tokio::sync::Semaphore;
 use super::basic_auth::BasicAuth;
 use super::{Config, ConfigError, JmxSource, ScrapeError};
 use crate::exposition::{Compression, Format, Writer};
-use crate::family::{Family, Labels};
+use crate::family::{Labels, Value};
+use crate::rule::page::SharedFamily;
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +217,7 @@ fn secured(mut response: Response, with_tls: bool) -> Response {
 async fn metrics(source: &JmxSource, request: &Request) -> Response {
     match source.scrape(deadline(request.headers())).await {
         Ok(families) => {
-            let own = source.own_families();
+            let own: Vec<_> = source.own_families().into_iter().map(SharedFamily::from).collect();
             page(request, families.iter().chain(&own).collect())
         }
         Err(error) => failed(&error),
@@ -237,6 +238,7 @@ async fn probe(source: &JmxSource, request: &Request) -> Response {
 fn failed(error: &ScrapeError) -> Response {
     let status = match error {
         ScrapeError::NotAllowed(_) => StatusCode::FORBIDDEN,
+        ScrapeError::NoTarget(_) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     text(status, format!("{error}\n"))
@@ -251,7 +253,7 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
 }
 
 /// Writes the families that the query asks for, in the form that the client takes.
-fn page(request: &Request, mut families: Vec<&Family>) -> Response {
+fn page(request: &Request, mut families: Vec<&SharedFamily>) -> Response {
     let query = Query::of(request);
     let wanted = query.all("name[]");
     if !wanted.is_empty() {
@@ -284,12 +286,12 @@ fn page(request: &Request, mut families: Vec<&Family>) -> Response {
     respond(StatusCode::OK, content_type(format), bytes)
 }
 
-fn written(format: Format, families: &[&Family]) -> Vec<u8> {
+fn written(format: Format, families: &[&SharedFamily]) -> Vec<u8> {
     let mut writer: Box<dyn Writer> = format.writer();
     for family in families {
         writer.family(&family.name, &family.help, family.kind);
-        for sample in &family.samples {
-            writer.sample(Labels::Pairs(&sample.labels), &sample.value);
+        for (labels, value) in family.samples() {
+            writer.sample(Labels::Pairs(labels), &Value::Number(value));
         }
     }
     writer.finish();

@@ -2,6 +2,8 @@
 //! made for the agent work without one. What only exists inside the JVM (thread states, deadlocks, allocation
 //! notifications) is not there.
 
+use std::sync::Arc;
+
 use super::session::{Error, Session};
 use crate::family::Kind;
 use crate::jmx::client::{AttributeRequest, BeanAnswer};
@@ -188,11 +190,11 @@ fn sample(
     group: &Group,
     name: &ObjectName,
     row: &Row,
-    values: &[(String, Value)],
+    values: &[(Arc<str>, Value)],
     labels: &[(String, String)],
     page: &mut Page,
 ) {
-    let value = values.iter().find(|(attribute, _)| attribute == row.attribute).map(|(_, value)| value);
+    let value = values.iter().find(|(attribute, _)| **attribute == *row.attribute).map(|(_, value)| value);
     let number = match value {
         Some(Value::Number(number)) if row.item.is_empty() => number,
         Some(Value::Composite(composite)) => match composite.item(row.item) {
@@ -214,10 +216,10 @@ fn sample(
     page.push(matched, name.as_str());
 }
 
-fn runtime_info(values: &[(String, Value)], labels: &[(String, String)], page: &mut Page) {
+fn runtime_info(values: &[(Arc<str>, Value)], labels: &[(String, String)], page: &mut Page) {
     let mut all = labels.to_vec();
     for (attribute, label) in RUNTIME {
-        if let Some((_, Value::String(text))) = values.iter().find(|(name, _)| name == attribute) {
+        if let Some((_, Value::String(text))) = values.iter().find(|(name, _)| **name == **attribute) {
             all.push(((*label).to_owned(), text.clone()));
         }
     }

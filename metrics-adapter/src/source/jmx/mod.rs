@@ -27,6 +27,7 @@ mod text;
 mod tls;
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,9 +46,7 @@ use self::target::{SharedTarget, Target};
 use self::tls::ServerTls;
 use super::{CollectError, Collecting, Source};
 use crate::family::{Families, Family};
-use crate::jmx::client::Options;
-use crate::jmx::service_url::RegistryAddress;
-use crate::rule::page::Page;
+use crate::rule::page::{Page, SharedFamily};
 
 /// Rule sets that come along, for `includes: ["builtin:NAME"]` and `rule_set` in the run mode.
 pub const RULE_SETS: &[(&str, &str)] = &[
@@ -69,7 +68,7 @@ const PROBE_MEMORY: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Config {
     path: PathBuf,
-    modified: Option<SystemTime>,
+    seen: Seen,
     properties: HashMap<String, String>,
     settings: Settings,
 }
@@ -90,7 +89,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn from_text(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let settings = config::from_text(text, path, &|name| std::env::var(name).ok())?;
-        Ok(Self { path: PathBuf::new(), modified: None, properties: HashMap::new(), settings })
+        Ok(Self { path: PathBuf::new(), seen: Seen::default(), properties: HashMap::new(), settings })
     }
 
     /// [`Config::load`] with Java system properties (`-Dkey=value`) that stand in for missing keys.
@@ -98,18 +97,39 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn load_with(path: &Path, properties: HashMap<String, String>) -> Result<Self, ConfigError> {
-        let before = newest(path, &[]);
+        let modified = modified(path);
         let environment = |name: &str| properties.get(name).cloned().or_else(|| std::env::var(name).ok());
         let settings = config::load(path, &environment)?;
-        let modified = before.max(newest(path, &settings.stores));
-        Ok(Self { path: path.to_owned(), modified, properties, settings })
+        let seen = Seen { modified, stores: stores(&settings.stores) };
+        Ok(Self { path: path.to_owned(), seen, properties, settings })
     }
 }
 
-/// When the file or one of its stores was changed last.
-fn newest(path: &Path, stores: &[PathBuf]) -> Option<SystemTime> {
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
-    stores.iter().map(PathBuf::as_path).chain([path]).filter_map(changed).max()
+/// What tells a changed configuration.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// As with the peer, the file has to become newer.
+    modified: Option<SystemTime>,
+    /// A store behind a link may be replaced by one that is older than the file: any other one counts.
+    stores: Vec<Option<(SystemTime, u64)>>,
+}
+
+impl Seen {
+    fn is_newer_than(&self, earlier: &Self) -> bool {
+        self.modified > earlier.modified || self.stores != earlier.stores
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|data| data.modified()).ok()
+}
+
+fn stores(paths: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let identity = |path: &PathBuf| {
+        let data = std::fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.ino()))
+    };
+    paths.iter().map(identity).collect()
 }
 
 /// All JVMs of a configuration.
@@ -138,7 +158,7 @@ struct Counts {
 #[derive(Debug)]
 struct Current {
     path: PathBuf,
-    modified: Option<SystemTime>,
+    seen: Seen,
     settings: Arc<Settings>,
     targets: Vec<SharedTarget>,
     /// Name and look of each target, in the same order.
@@ -148,7 +168,7 @@ struct Current {
 #[derive(Debug)]
 struct Finished {
     at: Instant,
-    page: Arc<Vec<Family>>,
+    page: Arc<Vec<SharedFamily>>,
 }
 
 impl Current {
@@ -158,8 +178,8 @@ impl Current {
         let looks =
             targets.iter().map(|target| (target.settings.name.clone(), Arc::clone(&target.look))).collect();
         let targets = targets.into_iter().map(|target| Arc::new(Mutex::new(target))).collect();
-        let (path, modified) = (config.path, config.modified);
-        Self { path, modified, settings: Arc::new(config.settings), targets, looks }
+        let (path, seen) = (config.path, config.seen);
+        Self { path, seen, settings: Arc::new(config.settings), targets, looks }
     }
 }
 
@@ -176,6 +196,9 @@ pub enum ScrapeError {
     /// `/probe` was asked for a target that `probeTargets` does not list.
     #[error("`{0}` is not one of `probeTargets`")]
     NotAllowed(String),
+    /// `/probe` was asked for something that is no address.
+    #[error("the target is no address: {0}")]
+    NoTarget(String),
 }
 
 impl JmxSource {
@@ -201,8 +224,8 @@ impl JmxSource {
         if current.path.as_os_str().is_empty() {
             return;
         }
-        let modified = newest(&current.path, &current.settings.stores);
-        if modified <= current.modified {
+        let seen = Seen { modified: modified(&current.path), stores: stores(&current.settings.stores) };
+        if !seen.is_newer_than(&current.seen) {
             return;
         }
         match Config::load_with(&current.path, self.properties.clone()) {
@@ -224,7 +247,7 @@ impl JmxSource {
                 self.current.rcu(|now| {
                     Arc::new(Current {
                         path: now.path.clone(),
-                        modified,
+                        seen: seen.clone(),
                         settings: Arc::clone(&now.settings),
                         targets: now.targets.clone(),
                         looks: now.looks.clone(),
@@ -238,7 +261,7 @@ impl JmxSource {
     ///
     /// # Errors
     /// See [`ScrapeError`]. A JVM that cannot be reached is no error but `jmx_scrape_error 1` on the page.
-    pub async fn scrape(&self, deadline: Option<Instant>) -> Result<Arc<Vec<Family>>, ScrapeError> {
+    pub async fn scrape(&self, deadline: Option<Instant>) -> Result<Arc<Vec<SharedFamily>>, ScrapeError> {
         let arrived = Instant::now();
         let mut running = self.running.lock().await;
         if let Some(finished) = running.as_ref().filter(|finished| finished.at >= arrived) {
@@ -270,7 +293,7 @@ impl JmxSource {
         }
     }
 
-    async fn scrape_all(&self, current: &Current, deadline: Instant) -> Vec<Family> {
+    async fn scrape_all(&self, current: &Current, deadline: Instant) -> Vec<SharedFamily> {
         let collection = &current.settings.collection;
         let mut page = Page::new(collection.name_style);
         // At the same time, so that a JVM that does not answer delays nobody else's samples.
@@ -285,8 +308,8 @@ impl JmxSource {
             page.merge(own);
             reports.push(report);
         }
-        let mut families = page.finish();
-        families.extend(own::scrape_families(&reports));
+        let mut families = page.finish_shared();
+        families.extend(own::scrape_families(&reports).into_iter().map(SharedFamily::from));
         families
     }
 
@@ -294,15 +317,18 @@ impl JmxSource {
     ///
     /// # Errors
     /// See [`ScrapeError`].
-    pub async fn probe(&self, name: &str, deadline: Option<Instant>) -> Result<Vec<Family>, ScrapeError> {
+    pub async fn probe(
+        &self,
+        name: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<SharedFamily>, ScrapeError> {
         let current = self.current.load_full();
-        let refused = || ScrapeError::NotAllowed(name.to_owned());
-        let allowed = |pattern: &String| settings::glob(pattern.as_bytes(), name.as_bytes());
+        let allowed = |pattern: &String| settings::may_probe(pattern, name);
         if !current.settings.probe_targets.iter().any(allowed) {
-            return Err(refused());
+            return Err(ScrapeError::NotAllowed(name.to_owned()));
         }
-        let registry = RegistryAddress::from_host_port(name).map_err(|_| refused())?;
-        let target = self.probed(name, Options { registry, ..current.settings.probe_template.clone() }).await;
+        let settings = settings::probed(&current.settings, name).map_err(ScrapeError::NoTarget)?;
+        let target = self.probed(name, settings).await;
         let mut target = target.lock().await;
         let mut page = Page::new(current.settings.collection.name_style);
         let limit = current.settings.scrape_timeout.unwrap_or(DEFAULT_SCRAPE);
@@ -311,13 +337,13 @@ impl JmxSource {
             self.counts.timeouts.fetch_add(1, Ordering::Relaxed);
             return Err(ScrapeError::Timeout(limit));
         }
-        let mut families = page.finish();
-        families.extend(own::scrape_families(&[target.report()]));
+        let mut families = page.finish_shared();
+        families.extend(own::scrape_families(&[target.report()]).into_iter().map(SharedFamily::from));
         Ok(families)
     }
 
     /// The remembered target of this name, or a new one in place of the one that was unused for longest.
-    async fn probed(&self, name: &str, options: Options) -> SharedTarget {
+    async fn probed(&self, name: &str, settings: TargetSettings) -> SharedTarget {
         let mut probes = self.probes.lock().await;
         let now = Instant::now();
         probes.retain(|_, (_, used)| now.duration_since(*used) < PROBE_MEMORY);
@@ -325,16 +351,15 @@ impl JmxSource {
             let oldest = probes.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
             probes.remove(&oldest.unwrap_or_default());
         }
-        let settings = || TargetSettings {
-            name: name.to_owned(),
-            transport: settings::Transport::Rmi,
-            options,
-            labels: Vec::new(),
-        };
         let entry = probes.entry(name.to_owned());
-        let entry = entry.or_insert_with(|| (Arc::new(Mutex::new(Target::new(settings()))), now));
+        let entry = entry.or_insert_with(|| (Arc::new(Mutex::new(Target::new(settings))), now));
         entry.1 = now;
         Arc::clone(&entry.0)
+    }
+
+    /// What the rules make of values in the form of `explain`, and what went wrong with some. No JVM is asked.
+    pub fn read<'t>(&self, values: impl Iterator<Item = &'t str>) -> (Vec<Family>, Vec<String>) {
+        cases::families(&self.current.load().settings, values)
     }
 
     /// Why the last scrape of the first JVM that failed did so.
@@ -379,7 +404,7 @@ impl Source for JmxSource {
             let scraped = self.scrape(Some(deadline)).await;
             let families = scraped
                 .map_err(|error| CollectError { source_name: "jmx".to_owned(), cause: Box::new(error) })?;
-            let mut families = families.as_ref().clone();
+            let mut families: Vec<Family> = families.iter().map(SharedFamily::to_family).collect();
             families.extend(self.own_families());
             let walk: Box<dyn crate::family::Walk> = Box::new(Families::sorted(families));
             Ok(walk)

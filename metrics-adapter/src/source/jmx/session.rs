@@ -1,6 +1,7 @@
 //! A session with one JVM, over whichever transport its address names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::{TargetSettings, Transport};
@@ -144,7 +145,7 @@ async fn blocking<T: Send + 'static>(
 #[derive(Debug)]
 pub(super) struct PerfData {
     selector: Selector,
-    beans: BTreeMap<String, Vec<(String, Value)>>,
+    beans: BTreeMap<String, Vec<(Arc<str>, Value)>>,
 }
 
 impl PerfData {
@@ -163,7 +164,7 @@ impl PerfData {
                 Content::Text(text) => Value::String(text),
             };
             let bean = self.beans.entry(format!("hsperfdata:type={group}")).or_default();
-            bean.push((attribute.to_owned(), value));
+            bean.push((attribute.into(), value));
         }
         Ok(())
     }
@@ -180,7 +181,7 @@ impl PerfData {
 
     fn info(&self, name: &str) -> Option<MBeanInfo> {
         let attributes = self.beans.get(name)?.iter().map(|(attribute, value)| AttributeInfo {
-            name: attribute.clone(),
+            name: attribute.as_ref().to_owned(),
             class: if matches!(value, Value::Number(_)) { "long" } else { "java.lang.String" }.to_owned(),
             description: String::new(),
             readable: true,
@@ -195,7 +196,7 @@ impl PerfData {
 
     fn read(&self, request: &AttributeRequest<'_>) -> BeanAnswer {
         let values = self.beans.get(request.bean).map_or(&[][..], Vec::as_slice);
-        let wanted = values.iter().filter(|(name, _)| request.attributes.contains(&name.as_str()));
+        let wanted = values.iter().filter(|(name, _)| request.attributes.contains(&&**name));
         BeanAnswer::Values(AttributeResult { values: wanted.cloned().collect(), unreadable: Vec::new() })
     }
 }

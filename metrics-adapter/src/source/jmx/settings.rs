@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) probe_targets: Vec<String>,
     /// What a probed target has in common with the configured ones.
     pub(super) probe_template: Options,
+    /// For probed Jolokia agents.
+    pub(super) tables: Vec<TableHint>,
 }
 
 /// One JVM.
@@ -118,7 +120,8 @@ impl Settings {
     pub(super) fn new(file: File, path: &Path, environment: Environment<'_>) -> Result<Self, String> {
         refuse_unsupported(&file)?;
         let template = options(&file, path, environment)?;
-        let targets = targets(&file, &template, path, environment)?;
+        let tables = file.jolokia_tables.iter().map(table).collect::<Result<Vec<_>, String>>()?;
+        let targets = targets(&file, &tables, &template, path, environment)?;
         let probe_targets = file.probe_targets.clone();
         if targets.is_empty() && probe_targets.is_empty() {
             return Err("one of `hostPort`, `jmxUrl`, `targets` and `probeTargets` is needed".to_owned());
@@ -151,6 +154,7 @@ impl Settings {
             collection: Arc::new(collection(&file, environment)?),
             probe_targets,
             probe_template: template,
+            tables,
         })
     }
 }
@@ -256,6 +260,7 @@ fn options(file: &File, path: &Path, environment: Environment<'_>) -> Result<Opt
 
 fn targets(
     file: &File,
+    tables: &[TableHint],
     template: &Options,
     path: &Path,
     environment: Environment<'_>,
@@ -276,7 +281,7 @@ fn targets(
                 options.registry = address.map_err(|error| error.to_string())?;
                 (format!("{}:{}", options.registry.host, options.registry.port), Transport::Rmi)
             }
-            (None, Some(url)) => by_url(&interpolate(url, environment)?, file, &mut options)?,
+            (None, Some(url)) => by_url(&interpolate(url, environment)?, tables, &mut options)?,
             (None, None) => {
                 return Err("an entry of `targets` has neither `hostPort` nor `jmxUrl`".to_owned());
             }
@@ -305,7 +310,7 @@ fn targets(
 }
 
 /// The transport that an address stands for, and how the target is called.
-fn by_url(url: &str, file: &File, options: &mut Options) -> Result<(String, Transport), String> {
+fn by_url(url: &str, tables: &[TableHint], options: &mut Options) -> Result<(String, Transport), String> {
     let url = url.trim();
     if let Some(selector) = url.strip_prefix("attach:") {
         return Ok((url.to_owned(), Transport::Attach(Selector::parse(selector))));
@@ -321,7 +326,7 @@ fn by_url(url: &str, file: &File, options: &mut Options) -> Result<(String, Tran
             );
         }
         let name = url.authority();
-        let tables = file.jolokia_tables.iter().map(table).collect::<Result<_, String>>()?;
+        let tables = tables.to_vec();
         let timeouts = options.timeouts;
         let agent = jolokia::Options { url, credentials: None, tls: None, timeouts, tables };
         return Ok((name, Transport::Jolokia(Box::new(agent))));
@@ -487,6 +492,31 @@ impl Filter {
 }
 
 /// Matches `*` against any run of characters.
+/// Whether `/probe` may be asked for `name` by a pattern of `probeTargets`. Addresses of Jolokia agents need a
+/// pattern that is one, and whose stars stand for parts of a host, port or path element.
+pub(super) fn may_probe(pattern: &str, name: &str) -> bool {
+    let slashes = |text: &str| text.matches('/').count();
+    let fits = match AgentUrl::is_meant(name) {
+        true => AgentUrl::is_meant(pattern) && slashes(pattern) == slashes(name),
+        false => true,
+    };
+    fits && glob(pattern.as_bytes(), name.as_bytes())
+}
+
+/// What `/probe` was asked for.
+pub(super) fn probed(settings: &Settings, name: &str) -> Result<TargetSettings, String> {
+    let mut options = settings.probe_template.clone();
+    let transport = match AgentUrl::is_meant(name) {
+        true => by_url(name, &settings.tables, &mut options)?.1,
+        false => {
+            let registry = RegistryAddress::from_host_port(name);
+            options.registry = registry.map_err(|error| error.to_string())?;
+            Transport::Rmi
+        }
+    };
+    Ok(TargetSettings { name: name.to_owned(), transport, options, labels: Vec::new() })
+}
+
 pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let Some(star) = pattern.iter().position(|byte| *byte == b'*') else { return pattern == text };
     let (head, tail) = (&pattern[..star], &pattern[star + 1..]);

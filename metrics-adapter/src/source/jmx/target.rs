@@ -20,6 +20,8 @@ use crate::rule::set::{Learnt, write_input};
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
+/// Beans that are described in one go. Descriptions are long, and most of what is held of them is dropped again.
+const DESCRIPTIONS_PER_CALL: usize = 128;
 /// How long a bean whose getter hangs is left alone.
 const SUSPENSION: Duration = Duration::from_secs(300);
 /// Beans that are looked at, and samples that are made, per scrape.
@@ -239,7 +241,7 @@ impl Target {
             }
             names.push(name);
         }
-        for batch in unknown.chunks(BEANS_PER_CALL) {
+        for batch in unknown.chunks(DESCRIPTIONS_PER_CALL) {
             let batch_names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
             let infos = session.mbean_infos(&batch_names).await?;
             for ((name, class), info) in batch.iter().zip(infos) {

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::family::{Family, Value};
 use crate::jmx::number::write_double;
+use crate::rule::page::SharedFamily;
 
-/// Writes families, which the JMX source only fills with plain numbers, as one page.
-pub(super) fn write(families: &[&Family]) -> String {
-    let samples: usize = families.iter().map(|family| family.samples.len()).sum();
+/// Writes families as one page.
+pub(super) fn write(families: &[&SharedFamily]) -> String {
+    let samples: usize = families.iter().map(|family| family.samples().len()).sum();
     let mut out = String::with_capacity(samples * 96 + families.len() * 160);
     for family in families {
         if !family.help.is_empty() {
@@ -16,10 +16,9 @@ pub(super) fn write(families: &[&Family]) -> String {
             out.push('\n');
         }
         let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.as_text());
-        for sample in &family.samples {
-            let Value::Number(number) = sample.value else { continue };
+        for (pairs, number) in family.samples() {
             out.push_str(&family.name);
-            labels(&mut out, &sample.labels);
+            labels(&mut out, pairs);
             out.push(' ');
             value(&mut out, number);
             out.push('\n');
@@ -44,11 +43,6 @@ fn labels(out: &mut String, labels: &[(String, String)]) {
 fn value(out: &mut String, number: f64) {
     if number.is_infinite() {
         out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
-    } else if number.fract() == 0.0 && number.abs() < 1e7 && (number != 0.0 || number.is_sign_positive()) {
-        // Most samples are small whole numbers; they need no search for the shortest digits.
-        #[expect(clippy::cast_possible_truncation, reason = "whole and below 10^7")]
-        let whole = number as i32;
-        let _ = write!(out, "{whole}.0");
     } else {
         write_double(out, number);
     }
@@ -71,7 +65,7 @@ fn escape(out: &mut String, text: &str, quotes_too: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::Kind;
+    use crate::family::{Family, Kind};
 
     #[test]
     fn as_the_peer_writes_it() {
@@ -82,7 +76,7 @@ mod tests {
             .with(&[("x", "inf")], f64::NEG_INFINITY)
             .with(&[("x", "zero")], -0.0);
         assert_eq!(
-            write(&[&family]),
+            write(&[&family.into()]),
             "# HELP a_total b \\\\ \"c\"\\n\n# TYPE a_total counter\na_total 3.0\n\
              a_total{x=\"q\\\"\\\\\\n\",y=\"\"} 1.5E10\na_total{x=\"nan\"} NaN\na_total{x=\"inf\"} -Inf\n\
              a_total{x=\"zero\"} -0.0\n"

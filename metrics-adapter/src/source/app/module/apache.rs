@@ -82,6 +82,10 @@ pub(super) fn read(text: &str, out: &mut Builder) -> Result<(), ReadError> {
         let start = crate::reader::shortened(text, 60);
         return Err(ReadError::new(format!("no page of server-status?auto: `{start}`")));
     }
+    if !text.contains("\nCPULoad:") {
+        // An idle server leaves it out; the exporter does not.
+        from_table(TABLE, "CPULoad", 0.0, &[], out);
+    }
     for (kind, seconds) in cpu {
         out.put(
             "apache_cpu_time_ms_total",

@@ -41,7 +41,7 @@ const COLUMNS: &[(&str, &str, Kind, f64, &str, &str)] = &[
         "http_queue_time_average_seconds",
         Gauge,
         0.001,
-        "b",
+        "bs",
         "Time in the queue, of the last 1024 requests.",
     ),
     (
@@ -49,7 +49,7 @@ const COLUMNS: &[(&str, &str, Kind, f64, &str, &str)] = &[
         "http_connect_time_average_seconds",
         Gauge,
         0.001,
-        "b",
+        "bs",
         "Time to connect, of the last 1024 requests.",
     ),
     (
@@ -57,10 +57,17 @@ const COLUMNS: &[(&str, &str, Kind, f64, &str, &str)] = &[
         "http_response_time_average_seconds",
         Gauge,
         0.001,
-        "b",
+        "bs",
         "Time to the response, of the last 1024 requests.",
     ),
-    ("ttime", "http_total_time_average_seconds", Gauge, 0.001, "b", "Whole time, of the last 1024 requests."),
+    (
+        "ttime",
+        "http_total_time_average_seconds",
+        Gauge,
+        0.001,
+        "bs",
+        "Whole time, of the last 1024 requests.",
+    ),
     ("conn_tot", "connections_total", Counter, 1.0, "f", "Connections."),
 ];
 

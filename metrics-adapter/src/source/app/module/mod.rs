@@ -112,7 +112,7 @@ impl Server {
         }
     }
 
-    async fn read(&self) -> Result<Builder, GatherError> {
+    async fn ask(&self) -> Result<Builder, GatherError> {
         let mut out = Builder::new(self.max_series);
         match (&self.reach, self.module) {
             (Reach::Http(fetch), "rabbitmq") => rabbitmq::gather(fetch, &mut out).await?,
@@ -123,7 +123,7 @@ impl Server {
             }
             (Reach::Stream(address), "memcached") => {
                 let answer = address.exchange(memcached::COMMANDS, self.limit, |_| false).await?;
-                memcached::read(&String::from_utf8_lossy(&answer), &mut out)?;
+                self.document(&answer, &mut out)?;
             }
             (Reach::Stream(address), "redis") => {
                 let commands = redis::commands(self.login.as_ref())?;
@@ -132,7 +132,7 @@ impl Server {
             }
             (Reach::Stream(address), "zookeeper") => {
                 let answer = address.exchange(b"mntr", self.limit, |_| false).await?;
-                zookeeper::read(&String::from_utf8_lossy(&answer), &mut out)?;
+                self.document(&answer, &mut out)?;
             }
             (Reach::Stream(address), _) => {
                 let info = address.exchange(b"show info\n", self.limit, |_| false).await?;
@@ -150,21 +150,35 @@ impl Server {
             "nginx" => nginx::read(&text, out),
             "apache" => apache::read(&text, out),
             "haproxy" => haproxy::read(&text, out),
+            "memcached" => memcached::read(&text, out),
+            "zookeeper" => zookeeper::read(&text, out),
+            "redis" => redis::read_info(&text, out),
+            "rabbitmq" => rabbitmq::read_all(bytes, out),
             _ => php_fpm::read(bytes, out),
         }
+    }
+
+    fn answered(&self, mut out: Builder) -> Reading {
+        let (name, help) = self.up();
+        out.put(name, help, Kind::Gauge, &[], 1.0);
+        let mut reading = out.finish();
+        self.place_all(&mut reading);
+        reading
     }
 }
 
 impl Gather for Server {
     fn gather(&self) -> Gathering<'_> {
         Box::pin(async {
-            let mut out = self.read().await?;
-            let (name, help) = self.up();
-            out.put(name, help, Kind::Gauge, &[], 1.0);
-            let mut reading = out.finish();
-            self.place_all(&mut reading);
-            Ok(reading)
+            let out = self.ask().await?;
+            Ok(self.answered(out))
         })
+    }
+
+    fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+        let mut out = Builder::new(self.max_series);
+        let read = self.document(document, &mut out).map_err(GatherError::from);
+        Some(read.map(|()| self.answered(out)))
     }
 
     fn down(&self) -> Vec<Family> {

@@ -38,6 +38,36 @@ const QUEUE: Fields = &[
         Gauge,
         "Messages not acknowledged.",
     ),
+    (
+        &["messages_ready_ram"],
+        "rabbitmq_queue_messages_ready_ram",
+        Gauge,
+        "Messages ready that are in memory.",
+    ),
+    (
+        &["messages_unacknowledged_ram"],
+        "rabbitmq_queue_messages_unacknowledged_ram",
+        Gauge,
+        "Messages not acknowledged that are in memory.",
+    ),
+    (
+        &["head_message_timestamp"],
+        "rabbitmq_queue_head_message_timestamp",
+        Gauge,
+        "Timestamp that the first message carries.",
+    ),
+    (
+        &["arguments", "x-max-length"],
+        "rabbitmq_queue_max_length",
+        Gauge,
+        "Messages ready that a queue may hold.",
+    ),
+    (
+        &["arguments", "x-max-length-bytes"],
+        "rabbitmq_queue_max_length_bytes",
+        Gauge,
+        "Bytes of messages ready that a queue may hold.",
+    ),
     (&["messages_ram"], "rabbitmq_queue_messages_ram", Gauge, "Messages in memory."),
     (&["messages_persistent"], "rabbitmq_queue_messages_persistent", Gauge, "Persistent messages."),
     (&["message_bytes"], "rabbitmq_queue_message_bytes", Gauge, "Bytes of message bodies."),
@@ -152,33 +182,41 @@ const NODE: Fields = &[
     (&["sockets_total"], "rabbitmq_sockets_available", Gauge, "Sockets allowed."),
 ];
 
+const PARTS: [&str; 4] = ["overview", "nodes", "queues", "exchanges"];
+
 /// Asks for overview, nodes, queues and exchanges.
 pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), GatherError> {
-    let ask = async |path: &str| -> Result<Json, GatherError> {
-        Ok(Json::parse(&fetch.sibling(path)?.fetch().await?)?)
-    };
-    let overview = ask("/api/overview").await?;
-    let cluster = text(&overview, "cluster_name")
+    let mut parts = [const { Json::Null }; 4];
+    for (name, part) in PARTS.iter().zip(&mut parts) {
+        *part = Json::parse(&fetch.sibling(&format!("/api/{name}"))?.fetch().await?)?;
+    }
+    Ok(read(&parts, out)?)
+}
+
+/// All answers in one object, by the last part of their paths.
+pub(super) fn read_all(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
+    let all = Json::parse(bytes)?;
+    read(&PARTS.map(|name| all.member(name).cloned().unwrap_or(Json::Null)), out)
+}
+
+fn read([overview, nodes, queues, exchanges]: &[Json; 4], out: &mut Builder) -> Result<(), ReadError> {
+    let cluster = text(overview, "cluster_name")
         .ok_or_else(|| ReadError::new("no overview of RabbitMQ: there is no `cluster_name`"))?;
-    let own = text(&overview, "node").unwrap_or_default();
+    let own = text(overview, "node").unwrap_or_default();
     let at_cluster = [("cluster", cluster.as_str())];
-    fields(&overview, OVERVIEW, &at_cluster, out);
-    let version = text(&overview, "rabbitmq_version").unwrap_or_default();
-    let erlang = text(&overview, "erlang_version").unwrap_or_default();
+    fields(overview, OVERVIEW, &at_cluster, out);
+    let version = text(overview, "rabbitmq_version").unwrap_or_default();
+    let erlang = text(overview, "erlang_version").unwrap_or_default();
     let labels = [("cluster", cluster.as_str()), ("rabbitmq", &version), ("erlang", &erlang), ("node", &own)];
     out.put("rabbitmq_version_info", "Always 1; the labels say what runs.", Gauge, &labels, 1.0);
     let is_own = |node: &str| if node == own { "1" } else { "0" };
-    for node in items(&ask("/api/nodes").await?) {
+    for node in items(nodes) {
         let name = text(node, "name").unwrap_or_default();
         let labels = [("cluster", cluster.as_str()), ("node", &name), ("self", is_own(&name))];
         fields(node, NODE, &labels, out);
-        if let Some(Json::List(partitions)) = node.member("partitions") {
-            let help = "Partitions that a node sees.";
-            #[expect(clippy::cast_precision_loss, reason = "a handful")]
-            out.put("rabbitmq_partitions", help, Gauge, &labels, partitions.len() as f64);
-        }
+        count(node, "partitions", "rabbitmq_partitions", "Partitions that a node sees.", &labels, out);
     }
-    for queue in items(&ask("/api/queues").await?) {
+    for queue in items(queues) {
         let get = |key: &str| text(queue, key).unwrap_or_default();
         let (vhost, name, durable, policy, node) =
             (get("vhost"), get("name"), get("durable"), get("policy"), get("node"));
@@ -191,6 +229,12 @@ pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), Gathe
             ("self", is_own(&node)),
         ];
         fields(queue, QUEUE, &labels, out);
+        for (key, name) in [
+            ("slave_nodes", "rabbitmq_queue_slave_nodes_len"),
+            ("synchronised_slave_nodes", "rabbitmq_queue_synchronised_slave_nodes_len"),
+        ] {
+            count(queue, key, name, "Mirrors of a queue.", &labels, out);
+        }
         let state = get("state");
         if !state.is_empty() {
             let labels =
@@ -205,13 +249,24 @@ pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), Gathe
             );
         }
     }
-    for exchange in items(&ask("/api/exchanges").await?) {
+    for exchange in items(exchanges) {
         let (vhost, name) =
             (text(exchange, "vhost").unwrap_or_default(), text(exchange, "name").unwrap_or_default());
         let labels = [("cluster", cluster.as_str()), ("vhost", &vhost), ("exchange", &name)];
         fields(exchange, EXCHANGE, &labels, out);
     }
+    for module in ["overview", "node", "queue", "exchange"] {
+        let labels = [("cluster", cluster.as_str()), ("node", &own), ("module", module)];
+        out.put("rabbitmq_module_up", "Whether this part could be read.", Gauge, &labels, 1.0);
+    }
     Ok(())
+}
+
+fn count(value: &Json, key: &str, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Builder) {
+    if let Some(list @ Json::List(_)) = value.member(key) {
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        out.put(name, help, Gauge, labels, items(list).len() as f64);
+    }
 }
 
 fn items(list: &Json) -> &[Json] {

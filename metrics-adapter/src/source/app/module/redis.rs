@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use common::secret::{self, ExposeSecret};
 
 use crate::family::Kind::{self, Counter, Gauge};
+use crate::family::{Summary, Value};
 use crate::reader::{Builder, ReadError, number};
 use crate::source::app::GatherError;
 
-/// Commands in one go: AUTH where there is a password, INFO, CONFIG GET, SLOWLOG LEN, QUIT.
+/// Commands in one go: AUTH where there is a password, and what the exporter asks for.
 ///
 /// # Errors
 /// The password file cannot be read.
@@ -27,76 +28,141 @@ pub(super) fn commands(login: Option<&(String, PathBuf)>) -> Result<Vec<u8>, Gat
             user => command(&["AUTH", user, password.expose_secret()]),
         }
     }
-    command(&["INFO", "ALL"]);
-    command(&["CONFIG", "GET", "max*"]);
-    command(&["SLOWLOG", "LEN"]);
-    command(&["QUIT"]);
+    for words in [
+        &["INFO", "ALL"][..],
+        // Not `*`: the answer would hold passwords.
+        &["CONFIG", "GET", "max*"],
+        &["CONFIG", "GET", "databases"],
+        &["CONFIG", "GET", "io-threads"],
+        &["SLOWLOG", "LEN"],
+        &["SLOWLOG", "GET", "1"],
+        &["LATENCY", "LATEST"],
+        &["QUIT"],
+    ] {
+        command(words);
+    }
     Ok(out)
 }
 
-/// A reply; arrays hold bulk strings only, which is all these commands answer.
 enum Reply<'a> {
-    Simple(&'a str),
+    Text(&'a str),
     Error(&'a str),
-    Bulk(&'a str),
-    List(Vec<&'a str>),
+    List(Vec<Reply<'a>>),
 }
 
-/// The next reply; `None` at the end or where the answer is cut.
-fn reply<'a>(text: &mut &'a str) -> Option<Reply<'a>> {
+impl<'a> Reply<'a> {
+    fn text(&self) -> &'a str {
+        if let Self::Text(text) = self { text } else { "" }
+    }
+
+    fn items(&self) -> &[Self] {
+        if let Self::List(items) = self { items } else { &[] }
+    }
+
+    fn number(&self, at: usize) -> Option<f64> {
+        number(self.items().get(at)?.text())
+    }
+}
+
+/// The next reply, in which lists may be `depth` deep; `None` at the end or where the answer is cut.
+fn reply<'a>(text: &mut &'a str, depth: u8) -> Option<Reply<'a>> {
     let (line, rest) = text.split_once("\r\n")?;
     *text = rest;
     let (kind, line) = line.split_at_checked(1)?;
     match kind {
-        "+" | ":" => Some(Reply::Simple(line)),
+        "+" | ":" => Some(Reply::Text(line)),
         "-" => Some(Reply::Error(line)),
         "$" => {
-            let Ok(length) = line.parse::<usize>() else { return Some(Reply::Bulk("")) };
+            let Ok(length) = line.parse::<usize>() else { return Some(Reply::Text("")) };
             let content = text.get(..length)?;
             *text = text.get(length..)?.strip_prefix("\r\n")?;
-            Some(Reply::Bulk(content))
+            Some(Reply::Text(content))
         }
-        "*" => {
-            let mut list = Vec::new();
-            for _ in 0..line.parse::<u32>().ok()?.min(1000) {
-                match reply(text)? {
-                    Reply::Simple(text) | Reply::Bulk(text) => list.push(text),
-                    Reply::Error(_) | Reply::List(_) => return None,
-                }
-            }
-            Some(Reply::List(list))
+        "*" if depth > 0 => {
+            let items = (0..line.parse::<u32>().unwrap_or(0)).map(|_| reply(text, depth - 1));
+            Some(Reply::List(items.collect::<Option<_>>()?))
         }
         _ => None,
     }
 }
 
+/// Lists within lists that these commands answer with.
+const DEPTH: u8 = 4;
+
 pub(super) fn read(bytes: &[u8], login: bool, out: &mut Builder) -> Result<(), ReadError> {
     let text = String::from_utf8_lossy(bytes);
     let mut text: &str = &text;
-    if login && let Some(Reply::Error(error)) = reply(&mut text) {
+    if login && let Some(Reply::Error(error)) = reply(&mut text, DEPTH) {
         return Err(ReadError::new(format!("Redis refuses the password: {error}")));
     }
-    match reply(&mut text) {
-        Some(Reply::Bulk(text)) if text.contains(':') => info(text, out),
+    let told = match reply(&mut text, DEPTH) {
+        Some(Reply::Text(text)) if text.contains(':') => text,
         Some(Reply::Error(error)) => {
             return Err(ReadError::new(format!("Redis answered INFO with `{error}`")));
         }
         _ => return Err(ReadError::new("no answer of Redis to INFO")),
-    }
+    };
+    info(told, out);
     // What a server or an ACL does not allow is not on the page.
-    if let Some(Reply::List(pairs)) = reply(&mut text) {
-        for pair in pairs.chunks_exact(2) {
-            if let (true, Some(value)) = (matches!(pair[0], "maxmemory" | "maxclients"), number(pair[1])) {
-                out.put(&format!("redis_config_{}", pair[0]), "Setting of the server.", Gauge, &[], value);
+    for _ in 0..3 {
+        let Some(pairs) = reply(&mut text, DEPTH) else { break };
+        for pair in pairs.items().chunks_exact(2) {
+            let Some(value) = number(pair[1].text()) else { continue };
+            match pair[0].text() {
+                "databases" => empty_databases(told, value, out),
+                name @ ("maxmemory" | "maxclients" | "io-threads") => {
+                    let name = format!("redis_config_{}", name.replace('-', "_"));
+                    out.put(&name, "Setting of the server.", Gauge, &[], value);
+                }
+                _ => {}
             }
         }
     }
-    if let Some(Reply::Simple(length)) = reply(&mut text)
-        && let Some(length) = number(length)
-    {
-        out.put("redis_slowlog_length", "Entries of the slow log.", Gauge, &[], length);
+    let mut put = |name: &str, help: &str, labels: &[(&str, &str)], value: Option<f64>| {
+        if let Some(value) = value {
+            out.put(name, help, Gauge, labels, value);
+        }
+    };
+    let length = reply(&mut text, DEPTH).and_then(|length| number(length.text()));
+    put("redis_slowlog_length", "Entries of the slow log.", &[], length);
+    if let Some(Reply::List(entries)) = reply(&mut text, DEPTH) {
+        let last = |at| entries.first().map_or(Some(0.0), |entry| entry.number(at));
+        put("redis_slowlog_last_id", "Number of the last entry of the slow log.", &[], last(0));
+        let seconds = last(2).map(|micros| micros / 1e6);
+        put("redis_last_slow_execution_duration_seconds", "Time of the last slow command.", &[], seconds);
+    }
+    for event in reply(&mut text, DEPTH).iter().flat_map(Reply::items) {
+        let labels = [("event_name", event.items().first().map_or("", Reply::text))];
+        put("redis_latency_spike_last", "When the last spike was.", &labels, event.number(1));
+        let seconds = event.number(2).map(|millis| millis / 1e3);
+        put("redis_latency_spike_duration_seconds", "Length of the last spike.", &labels, seconds);
     }
     Ok(())
+}
+
+/// Databases without keys are not in INFO.
+fn empty_databases(info: &str, count: f64, out: &mut Builder) {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is bounded")]
+    for db in (0..count.min(1000.0) as u32).map(|db| format!("db{db}")) {
+        if !info.lines().any(|line| line.strip_prefix(&*db).is_some_and(|rest| rest.starts_with(':'))) {
+            out.put("redis_db_keys", KEYS, Gauge, &[("db", &db)], 0.0);
+            out.put("redis_db_keys_expiring", EXPIRING, Gauge, &[("db", &db)], 0.0);
+        }
+    }
+}
+
+const KEYS: &str = "Keys by database.";
+const EXPIRING: &str = "Keys that expire, by database.";
+
+/// The text of INFO alone.
+pub(super) fn read_info(text: &str, out: &mut Builder) -> Result<(), ReadError> {
+    match text.contains("redis_version:") {
+        true => {
+            info(text, out);
+            Ok(())
+        }
+        false => Err(ReadError::new("no text of INFO: there is no `redis_version`")),
+    }
 }
 
 fn info(text: &str, out: &mut Builder) {
@@ -134,6 +200,8 @@ fn info(text: &str, out: &mut Builder) {
                     _ => {}
                 }
             });
+        } else if let Some(command) = key.strip_prefix("latency_percentiles_usec_") {
+            percentiles(command, text, value(&format!("cmdstat_{command}")), out);
         } else if let Some(error) = key.strip_prefix("errorstat_") {
             let help = "Errors by their first word.";
             fields(text, |_, value| out.put("redis_errors_total", help, Counter, &[("err", error)], value));
@@ -141,16 +209,8 @@ fn info(text: &str, out: &mut Builder) {
             let db = format!("db{db}");
             let labels = [("db", db.as_str())];
             fields(text, |field, value| match field {
-                "keys" => out.put("redis_db_keys", "Keys by database.", Gauge, &labels, value),
-                "expires" => {
-                    out.put(
-                        "redis_db_keys_expiring",
-                        "Keys that expire, by database.",
-                        Gauge,
-                        &labels,
-                        value,
-                    );
-                }
+                "keys" => out.put("redis_db_keys", KEYS, Gauge, &labels, value),
+                "expires" => out.put("redis_db_keys_expiring", EXPIRING, Gauge, &labels, value),
                 "avg_ttl" => {
                     let help = "Mean time to live of keys that expire, by database.";
                     out.put("redis_db_avg_ttl_seconds", help, Gauge, &labels, value / 1000.0);
@@ -174,6 +234,9 @@ fn info(text: &str, out: &mut Builder) {
     let labels: Vec<(&str, &str)> =
         info.iter().map(|key| (*key, value(key))).chain([("role", value("role"))]).collect();
     out.put("redis_instance_info", "Always 1; the labels say what runs.", Gauge, &labels, 1.0);
+    if let Some(micros) = number(value("latest_fork_usec")) {
+        out.put("redis_latest_fork_seconds", "Time of the last fork.", Gauge, &[], micros / 1e6);
+    }
     let now = number(value("server_time_usec")).map(|now| now / 1e6);
     if let (Some(now), Some(uptime)) = (now, number(value("uptime_in_seconds"))) {
         out.put("redis_start_time_seconds", "Start of the server.", Gauge, &[], (now - uptime).round());
@@ -194,6 +257,24 @@ fn info(text: &str, out: &mut Builder) {
         let labels = [labels[0], labels[1], ("read_only", value("slave_read_only"))];
         out.put("redis_slave_info", "Always 1; the labels say what is replicated.", Gauge, &labels, 1.0);
     }
+}
+
+/// A summary by command, of which INFO has the quantiles in one place and count and sum in another.
+fn percentiles(command: &str, quantiles: &str, totals: &str, out: &mut Builder) {
+    let mut summary = Summary::default();
+    for (name, value) in quantiles.split(',').filter_map(|pair| pair.split_once('=')) {
+        let name = name.strip_prefix('p').and_then(number);
+        summary.quantiles.extend(name.zip(number(value)));
+    }
+    fields(totals, |field, value| match field {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        "calls" => summary.count = value as u64,
+        "usec" => summary.sum = value,
+        _ => {}
+    });
+    let labels = vec![("cmd".to_owned(), command.to_owned())];
+    let help = "Time of calls in microseconds, by command.";
+    out.add_value("redis_latency_percentiles_usec", help, Kind::Summary, labels, Value::Summary(summary));
 }
 
 /// `a=1,b=2` with numbers.
@@ -305,7 +386,9 @@ const TABLE: &[(&str, &str, Kind)] = &[
     ("instantaneous_ops_per_sec", "instantaneous_ops_per_sec", Gauge),
     ("pubsub_channels", "pubsub_channels", Gauge),
     ("pubsub_patterns", "pubsub_patterns", Gauge),
-    ("latest_fork_usec", "latest_fork_usec", Gauge),
+    ("dump_payload_sanitizations", "dump_payload_sanitizations", Counter),
+    ("io_threaded_reads_processed", "io_threaded_reads_processed", Counter),
+    ("io_threaded_writes_processed", "io_threaded_writes_processed", Counter),
     ("tracking_total_keys", "tracking_total_keys", Gauge),
     ("tracking_total_items", "tracking_total_items", Gauge),
     ("tracking_total_prefixes", "tracking_total_prefixes", Gauge),
