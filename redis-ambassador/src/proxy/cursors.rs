@@ -185,7 +185,13 @@ mod tests {
         assert_eq!(told_cursor(b"*2\r\n$2\r\n17\r\n*0\r\n"), Some(17));
         let largest = format!("*2\r\n$20\r\n{}\r\n*0\r\n", u64::MAX);
         assert_eq!(told_cursor(largest.as_bytes()), Some(u64::MAX));
-        for none in [&b"*2\r\n$1\r\n0\r\n*0\r\n"[..], b"*2\r\n$2\r\n1", b"-ERR\r\n", b"*2\r\n$-1\r\n", b"*2\r\n$99999999999999999999\r\n1"] {
+        for none in [
+            &b"*2\r\n$1\r\n0\r\n*0\r\n"[..],
+            b"*2\r\n$2\r\n1",
+            b"-ERR\r\n",
+            b"*2\r\n$-1\r\n",
+            b"*2\r\n$99999999999999999999\r\n1",
+        ] {
             assert_eq!(told_cursor(none), None);
         }
     }

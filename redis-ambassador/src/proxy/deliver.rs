@@ -282,7 +282,7 @@ impl Hub {
 
     /// Sends the reads of others that wait behind a slow client over another connection; true when something that
     /// cannot be sent again has to wait on.
-    fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
+    pub(super) fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
         let (mut moved, mut stuck) = (Vec::new(), false);
         {
             let mut state = link.state.borrow_mut();

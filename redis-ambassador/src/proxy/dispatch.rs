@@ -46,7 +46,12 @@ impl Hub {
     }
 
     /// Sends a request that came back unanswered to wherever it may go now.
-    pub(super) fn send_again(self: &Rc<Self>, waiter: Waiter, mut request: Vec<u8>, last_error: Option<Vec<u8>>) {
+    pub(super) fn send_again(
+        self: &Rc<Self>,
+        waiter: Waiter,
+        mut request: Vec<u8>,
+        last_error: Option<Vec<u8>>,
+    ) {
         if waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }

@@ -166,7 +166,9 @@ impl Hub {
         }
         if lanes.len() >= MAX_LANES {
             let used = self.profiles_in_use(profile);
-            let free = |lane: &Lane| lane.name.is_none() && lane.links.iter().all(Option::is_none) && !used.contains(&lane.profile);
+            let free = |lane: &Lane| {
+                lane.name.is_none() && lane.links.iter().all(Option::is_none) && !used.contains(&lane.profile)
+            };
             if let Some(free) = lanes.iter().skip(1).position(free) {
                 lanes[free + 1] = fresh;
                 return free + 1;
@@ -179,7 +181,9 @@ impl Hub {
     /// Whether a client uses a lane; the one being served, whose state cannot be looked at, does not count.
     fn is_inhabited(&self, lane: usize) -> bool {
         let clients = self.clients.borrow();
-        clients.iter().any(|client| client.state.try_borrow().is_ok_and(|state| state.lane == lane && !state.closed))
+        clients
+            .iter()
+            .any(|client| client.state.try_borrow().is_ok_and(|state| state.lane == lane && !state.closed))
     }
 
     /// Has a client use the lane of its session. A name that nobody has any more disappears from the servers.

@@ -19,7 +19,8 @@ impl Hub {
         match classified.kind {
             Kind::Scan => return self.note_scan(state, request),
             Kind::Client if request.is(1, "PAUSE") => {
-                let pause = request.arg(2).and_then(parse_integer).and_then(|pause| u64::try_from(pause).ok());
+                let pause =
+                    request.arg(2).and_then(parse_integer).and_then(|pause| u64::try_from(pause).ok());
                 let pause = pause.unwrap_or(0).saturating_mul(1000).min(MAX_PAUSE);
                 self.paused_until.set(self.paused_until.get().max(self.clock() + pause));
             }

@@ -279,12 +279,7 @@ impl Hub {
     }
 
     /// Carries out a request in place of the one that came.
-    fn take_changed(
-        self: &Rc<Self>,
-        client: &Rc<Client>,
-        state: &mut ClientState,
-        frame: &[u8],
-    ) -> Outcome {
+    fn take_changed(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, frame: &[u8]) -> Outcome {
         let mut framer = RequestFramer::new(self.live.get().limits);
         match framer.advance(frame) {
             Ok(Step::Request(_)) => self.take_on(client, state, &Request::new(frame, framer.args()), frame),
@@ -369,7 +364,10 @@ impl Hub {
     /// The replica that may answer a read of these keys for this client, if any.
     #[inline]
     fn replica_for(&self, state: &mut ClientState, keys: &Keys, needed: u64) -> Option<usize> {
-        if self.needs_primary() || !keys.complete || (state.writes > 0 && state.conflicts(keys.single, Mode::Write)) {
+        if self.needs_primary()
+            || !keys.complete
+            || (state.writes > 0 && state.conflicts(keys.single, Mode::Write))
+        {
             return None;
         }
         // One client's reads in flight stay together: its answers then come back in order, in one piece.

@@ -10,8 +10,8 @@ const PATIENCE: u64 = 50_000;
 
 impl Hub {
     /// Takes connections out of use whose oldest request is a script that does not end. Further requests get a new
-    /// connection, and from it the server's own `BUSY`; so `SCRIPT KILL` and `FUNCTION KILL` arrive as well.
-    pub(super) fn bypass_stalled(&self) {
+    /// connection, and from it the server's own `BUSY`, and so do the reads that wait there already; so `SCRIPT KILL` and `FUNCTION KILL` arrive as well.
+    pub(super) fn bypass_stalled(self: &Rc<Self>) {
         let now = self.now();
         let stalled = |link: &Rc<Link>| {
             let state = link.state.borrow();
@@ -26,7 +26,14 @@ impl Hub {
             let links = lanes.iter().flat_map(|lane| &lane.links).flatten();
             links.filter(|link| stalled(link)).cloned().collect()
         };
-        found.iter().for_each(|link| self.detach(link));
+        for link in &found {
+            self.detach(link);
+            // What came too soon to know is asked again; the writes among it have to wait.
+            let slow = link.state.borrow().waiters.front().map(|waiter| Rc::clone(&waiter.client));
+            if let Some(slow) = slow {
+                self.evacuate(link, &slow);
+            }
+        }
     }
 
     /// Whether a request to the primary would take another shared connection than this client's unanswered ones, so
