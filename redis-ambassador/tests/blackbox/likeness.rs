@@ -85,7 +85,7 @@ fn a_scan_over_a_change_of_primary_leaves_nothing_out() {
     let mut client = ambassador.client();
     let members: Vec<String> = (0..2000).map(|number| format!("m{number}")).collect();
     let mut words: Vec<&[u8]> = vec![b"SADD", b"s"];
-    words.extend(members.iter().map(|member| member.as_bytes()));
+    words.extend(members.iter().map(String::as_bytes));
     client.send_words(&words);
     assert_eq!(client.read().text(), "2000");
     assert_eq!(client.say("WAIT 1 5000"), "1");
