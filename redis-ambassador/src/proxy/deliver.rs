@@ -283,7 +283,8 @@ impl Hub {
     /// Sends the reads of others that wait behind a slow client over another connection; true when something that
     /// cannot be sent again has to wait on.
     pub(super) fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
-        let (mut moved, mut stuck) = (Vec::new(), false);
+        // Whoever has a write in front of a read here has to read behind it.
+        let (mut moved, mut writers) = (Vec::new(), Vec::<Rc<Client>>::new());
         {
             let mut state = link.state.borrow_mut();
             let LinkState { waiters, out, .. } = &mut *state;
@@ -294,8 +295,11 @@ impl Hub {
                 if Rc::ptr_eq(&waiter.client, slow) || waiter.abandoned {
                     continue;
                 }
-                if !waiter.read {
-                    stuck = true;
+                let wrote = writers.iter().any(|writer| Rc::ptr_eq(writer, &waiter.client));
+                if !waiter.read || wrote {
+                    if !wrote {
+                        writers.push(Rc::clone(&waiter.client));
+                    }
                     continue;
                 }
                 waiter.abandoned = true;
@@ -305,7 +309,7 @@ impl Hub {
         for (waiter, request) in moved {
             self.send_again(waiter, request, None);
         }
-        stuck
+        !writers.is_empty()
     }
 }
 
