@@ -8,12 +8,11 @@ use super::Config;
 use super::settings::{Settings, TargetSettings};
 use super::text;
 use crate::explain::{Check, compare};
-use crate::family::Family;
 use crate::jmx::number::Number;
 use crate::jmx::object_name::ObjectName;
 use crate::mapping::Problem;
 use crate::rule::leaf::{Leaf, LeafValue};
-use crate::rule::page::Page;
+use crate::rule::page::{Page, SharedFamily};
 use crate::rule::set::{Outcome, write_input};
 
 /// Values and the samples they are to give.
@@ -85,7 +84,7 @@ pub fn check(case: &Case, config: &Config) -> Check {
 pub(super) fn families<'t>(
     settings: &Settings,
     values: impl Iterator<Item = &'t str>,
-) -> (Vec<Family>, Vec<String>) {
+) -> (Vec<SharedFamily>, Vec<String>) {
     let labels = settings.targets.first().map_or(&[][..], |TargetSettings { labels, .. }| labels);
     let mut page = Page::new(settings.collection.name_style);
     let mut failed = Vec::new();
@@ -114,7 +113,7 @@ pub(super) fn families<'t>(
             Err(error) => failed.push(error.to_string()),
         }
     }
-    (page.finish(), failed)
+    (page.finish_shared(), failed)
 }
 
 /// A value taken apart.

@@ -359,7 +359,8 @@ impl JmxSource {
 
     /// What the rules make of values in the form of `explain`, and what went wrong with some. No JVM is asked.
     pub fn read<'t>(&self, values: impl Iterator<Item = &'t str>) -> (Vec<Family>, Vec<String>) {
-        cases::families(&self.current.load().settings, values)
+        let (families, failed) = cases::families(&self.current.load().settings, values);
+        (families.iter().map(SharedFamily::to_family).collect(), failed)
     }
 
     /// Why the last scrape of the first JVM that failed did so.
