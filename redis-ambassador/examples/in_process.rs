@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let stop = shutdown.clone();
         // The program's own work; when it is done, answers that are on their way are still delivered.
         tokio::spawn(async move {
+            #[allow(clippy::disallowed_methods, reason = "the program's own signal, and not the library's")]
             let _ = tokio::signal::ctrl_c().await;
             stop.trigger();
         });

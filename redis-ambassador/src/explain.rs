@@ -87,6 +87,7 @@ fn target(config: &Config, plan: &Plan<'_>, kind: Kind) -> (&'static str, &'stat
         Plan::Wait => {
             ("the primary, on the connection that carried the client's writes", "it is about those writes")
         }
+        Plan::Named => ("the primary", "clients of one name share connections that bear it"),
         Plan::Answer(_) => {
             ("nobody: the ambassador answers", "it is about the client's connection to the ambassador")
         }

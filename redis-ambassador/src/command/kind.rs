@@ -45,6 +45,10 @@ pub enum Kind {
     ReadScript,
     /// `SCRIPT`, `FUNCTION`.
     Script,
+    /// `SCAN`, `HSCAN`, `SSCAN`, `ZSCAN`: the cursor means something to the server that gave it only.
+    Scan,
+    /// `DEBUG`: may change how the server behaves.
+    Debug,
 }
 
 /// The kind of the command `name` (lower case, subcommands as `container|sub`).
@@ -72,6 +76,8 @@ pub(super) fn kind_of(name: &str) -> Kind {
         "xread" | "xreadgroup" => Kind::StreamRead,
         "eval_ro" | "evalsha_ro" | "fcall_ro" => Kind::ReadScript,
         "script" | "function" => Kind::Script,
+        "scan" | "hscan" | "sscan" | "zscan" => Kind::Scan,
+        "debug" => Kind::Debug,
         _ => Kind::Plain,
     }
 }

@@ -68,6 +68,12 @@ pub(super) struct ClientState {
     pub(super) last_primary: u64,
     /// Where the outstanding replica reads went.
     pub(super) last_replica: usize,
+    /// It watches the server at work.
+    pub(super) monitors: bool,
+    /// What the request being taken on goes through with a cursor, see [`Waiter::scan`].
+    ///
+    /// [`Waiter::scan`]: crate::upstream::Waiter
+    pub(super) scan: u64,
     /// A profile that becomes the session's when request `.0` succeeds.
     pub(super) switching: Option<(u64, Profile)>,
     /// The request being read is already on its way upstream.
@@ -124,6 +130,8 @@ impl Client {
             own_writes: OwnWrites::default(),
             last_primary: 0,
             last_replica: 0,
+            monitors: false,
+            scan: 0,
             switching: None,
             streaming: false,
             parked: false,

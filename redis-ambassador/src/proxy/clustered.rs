@@ -216,6 +216,7 @@ impl Hub {
             abandoned: false,
             attempts: 0,
             slot,
+            scan: 0,
             part,
         };
         self.metrics.sent(replica.is_some(), effect);

@@ -119,6 +119,9 @@ impl Hub {
                 continue;
             }
             let succeeded = !fresh || data[0] != b'-';
+            if fresh && waiter.scan != 0 {
+                self.note_cursor(waiter.scan, data, link.server.get());
+            }
             self.answer(link, waiter, data, chunk.done, fresh && succeeded, aftermath);
             if chunk.done
                 && let Some(waiter) = state.waiters.pop_front()
@@ -216,7 +219,7 @@ impl Hub {
                     state.framer.set_limits(self.live.get().limits);
                 }
                 state.session.profile = profile;
-                state.lane = self.lane(profile);
+                self.enter_lane(state);
             }
         }
         self.mark_client(client, &mut state.dirty);
@@ -292,8 +295,9 @@ impl Hub {
 
     /// Sends the reads of others that wait behind a slow client over another connection; true when something that
     /// cannot be sent again has to wait on.
-    fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
-        let (mut moved, mut stuck) = (Vec::new(), false);
+    pub(super) fn evacuate(self: &Rc<Self>, link: &Rc<Link>, slow: &Rc<Client>) -> bool {
+        // Whoever has a write in front of a read here has to read behind it.
+        let (mut moved, mut writers) = (Vec::new(), Vec::<Rc<Client>>::new());
         {
             let mut state = link.state.borrow_mut();
             let LinkState { waiters, out, .. } = &mut *state;
@@ -304,8 +308,11 @@ impl Hub {
                 if Rc::ptr_eq(&waiter.client, slow) || waiter.abandoned {
                     continue;
                 }
-                if !waiter.read {
-                    stuck = true;
+                let wrote = writers.iter().any(|writer| Rc::ptr_eq(writer, &waiter.client));
+                if !waiter.read || wrote {
+                    if !wrote {
+                        writers.push(Rc::clone(&waiter.client));
+                    }
                     continue;
                 }
                 waiter.abandoned = true;
@@ -315,7 +322,7 @@ impl Hub {
         for (waiter, request) in moved {
             self.send_again(waiter, request, None);
         }
-        stuck
+        !writers.is_empty()
     }
 }
 

@@ -22,6 +22,9 @@ impl Hub {
             lane.links.resize(server + 1, None);
         }
         let link = Link::new(server, lane.profile, None);
+        if let Some(name) = &lane.name {
+            link.state.borrow_mut().told = vec![vec![b"CLIENT".to_vec(), b"SETNAME".to_vec(), name.to_vec()]];
+        }
         lane.links[server] = Some(Rc::clone(&link));
         tokio::task::spawn_local(link_task::run(Rc::clone(self), Rc::clone(&link)));
         link
@@ -44,7 +47,12 @@ impl Hub {
     }
 
     /// Sends a request that came back unanswered to wherever it may go now.
-    pub(super) fn send_again(self: &Rc<Self>, waiter: Waiter, request: Vec<u8>, last_error: Option<Vec<u8>>) {
+    pub(super) fn send_again(
+        self: &Rc<Self>,
+        waiter: Waiter,
+        mut request: Vec<u8>,
+        last_error: Option<Vec<u8>>,
+    ) {
         if waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
@@ -63,6 +71,11 @@ impl Hub {
         let waits = waiter.anywhere && self.only_replicas();
         match replica.or_else(|| self.primary().filter(|_| !waits)) {
             Some(server) => {
+                if waiter.scan != 0
+                    && let Some(anew) = self.rescan(waiter.scan, &request, server)
+                {
+                    request = anew;
+                }
                 let link = self.link(lane, server);
                 self.send(&link, &request, waiter);
             }
@@ -151,6 +164,9 @@ impl Hub {
             tracing::warn!(server = %address, %error, unanswered = waiters.len(), "connection to server lost");
         }
         self.metrics.lost(was_up);
+        if !link.own.get() {
+            self.cursors.borrow_mut().begin_life(server);
+        }
         // A user that it does not know says nothing about the server.
         if !matches!(error, LinkError::Refused(line) if !is_crowded(line)) {
             self.suspend(server);

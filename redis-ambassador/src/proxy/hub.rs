@@ -1,7 +1,8 @@
 //! What all connections of one worker share.
 
-use super::client::Client;
+use super::client::{Client, ClientState};
 use super::clustered::Cluster;
+use super::cursors::Cursors;
 use super::limbo::Limbo;
 use super::reads::Health;
 use super::stock::slow_from;
@@ -18,10 +19,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// The shared connections of one profile, by server number.
+/// The shared connections of one profile and name, by server number.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) profile: Profile,
+    /// `CLIENT SETNAME`: what the connections are called at the servers.
+    pub(super) name: Option<Box<[u8]>>,
     pub(super) links: Vec<Option<Rc<Link>>>,
 }
 
@@ -70,12 +73,22 @@ pub(crate) struct Hub {
     pub(super) picked: Cell<bool>,
     pub(super) next_client: Cell<u64>,
     pub(super) draining: Cell<bool>,
+    /// Clients that watch the primary at work (`MONITOR`): it has to do it all.
+    pub(super) monitors: Cell<u32>,
+    /// Somebody has told the primary not to expire keys until they are read.
+    pub(super) expires_lazily: Cell<bool>,
+    /// Hub clock until which `CLIENT PAUSE` holds, and each client has to wait on a connection of its own.
+    pub(super) paused_until: Cell<u64>,
+    /// Which server has given which cursor.
+    pub(super) cursors: RefCell<Cursors>,
     clock: Cell<u64>,
     start: Instant,
 }
 
 /// Profiles with connections at one time; one that nobody uses any more makes room.
 const MAX_LANES: usize = 1024;
+/// Names that are shown to the servers at one time; clients of further ones share the connections of the nameless.
+const MAX_NAMES: usize = 64;
 
 impl Hub {
     pub(super) fn new(
@@ -103,7 +116,7 @@ impl Hub {
             replicas_only: Cell::new(reads.policy == Policy::Replica),
             reads: RefCell::new(reads),
             dice: Cell::new(0x9e37_79b9_7f4a_7c15),
-            lanes: RefCell::new(vec![Lane { profile: Profile::default(), links: Vec::new() }]),
+            lanes: RefCell::new(vec![Lane { profile: Profile::default(), name: None, links: Vec::new() }]),
             users: RefCell::new(vec![credentials]),
             dirty_links: RefCell::default(),
             dirty_clients: RefCell::default(),
@@ -119,6 +132,10 @@ impl Hub {
             picked: Cell::new(false),
             next_client: Cell::new(1),
             draining: Cell::new(false),
+            monitors: Cell::new(0),
+            expires_lazily: Cell::new(false),
+            paused_until: Cell::new(0),
+            cursors: RefCell::default(),
             live: Cell::new(live),
             settings,
             clock: Cell::new(0),
@@ -139,16 +156,35 @@ impl Hub {
         self.clock.get()
     }
 
-    /// The lane of a profile, made when it is new.
-    pub(super) fn lane(&self, profile: Profile) -> usize {
+    /// The lane of a profile and name, made when it is new.
+    pub(super) fn lane(&self, profile: Profile, name: Option<&[u8]>) -> usize {
+        // In front of a cluster names are not shown to the servers.
+        let name = if self.clustered.get() { None } else { name };
         let mut lanes = self.lanes.borrow_mut();
-        if let Some(known) = lanes.iter().position(|lane| lane.profile == profile) {
+        if let Some(known) =
+            lanes.iter().position(|lane| lane.profile == profile && lane.name.as_deref() == name)
+        {
             return known;
         }
-        let fresh = Lane { profile, links: Vec::new() };
+        let fresh = Lane { profile, name: name.map(Into::into), links: Vec::new() };
+        if name.is_some() {
+            let deserted = |(index, lane): (usize, &Lane)| {
+                lane.name.is_some() && lane.links.iter().all(Option::is_none) && !self.is_inhabited(index)
+            };
+            if let Some(free) = lanes.iter().enumerate().position(deserted) {
+                lanes[free] = fresh;
+                return free;
+            }
+            if lanes.iter().filter(|lane| lane.name.is_some()).count() >= MAX_NAMES {
+                drop(lanes);
+                return self.lane(profile, None);
+            }
+        }
         if lanes.len() >= MAX_LANES {
             let used = self.profiles_in_use(profile);
-            let free = |lane: &Lane| lane.links.iter().all(Option::is_none) && !used.contains(&lane.profile);
+            let free = |lane: &Lane| {
+                lane.name.is_none() && lane.links.iter().all(Option::is_none) && !used.contains(&lane.profile)
+            };
             if let Some(free) = lanes.iter().skip(1).position(free) {
                 lanes[free + 1] = fresh;
                 return free + 1;
@@ -156,6 +192,35 @@ impl Hub {
         }
         lanes.push(fresh);
         lanes.len() - 1
+    }
+
+    /// Whether a client uses a lane; the one being served, whose state cannot be looked at, does not count.
+    fn is_inhabited(&self, lane: usize) -> bool {
+        let clients = self.clients.borrow();
+        clients
+            .iter()
+            .any(|client| client.state.try_borrow().is_ok_and(|state| state.lane == lane && !state.closed))
+    }
+
+    /// Has a client use the lane of its session. A name that nobody has any more disappears from the servers.
+    pub(super) fn enter_lane(&self, state: &mut ClientState) {
+        let before = state.lane;
+        state.lane = self.lane(state.session.profile, state.session.name.as_deref());
+        if before != state.lane {
+            self.left_lane(before);
+        }
+    }
+
+    fn left_lane(&self, lane: usize) {
+        let named = self.lanes.borrow().get(lane).is_some_and(|lane| lane.name.is_some());
+        if !named || self.is_inhabited(lane) {
+            return;
+        }
+        let links: Vec<_> = match self.lanes.borrow_mut().get_mut(lane) {
+            Some(lane) => lane.links.iter_mut().filter_map(Option::take).collect(),
+            None => return,
+        };
+        links.into_iter().for_each(|link| self.detach_taken(link));
     }
 
     /// The profiles that clients have or are about to have. `current` is that of the client being served, whose state
@@ -358,13 +423,16 @@ impl Hub {
 
     /// Forgets a client; what it had of its own goes with it.
     pub(super) fn client_gone(&self, client: &Rc<Client>) {
-        let (own, feeder) = {
+        let (own, feeder, lane) = {
             let mut state = client.state.borrow_mut();
+            if state.monitors {
+                self.monitors.set(self.monitors.get() - 1);
+            }
             state.closed = true;
             state.waker = None;
             state.slots.clear();
             state.input = Vec::new();
-            (state.own.take(), state.feeder.take())
+            (state.own.take(), state.feeder.take(), state.lane)
         };
         if let Some(link) = own {
             link.close();
@@ -373,10 +441,13 @@ impl Hub {
             link.state.borrow_mut().paused = false;
             link.wake();
         }
-        let mut clients = self.clients.borrow_mut();
-        if let Some(at) = clients.iter().position(|known| Rc::ptr_eq(known, client)) {
-            clients.swap_remove(at);
+        {
+            let mut clients = self.clients.borrow_mut();
+            if let Some(at) = clients.iter().position(|known| Rc::ptr_eq(known, client)) {
+                clients.swap_remove(at);
+            }
         }
+        self.left_lane(lane);
         self.metrics.clients.dec();
     }
 }

@@ -59,20 +59,24 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     }
     let address = hub.topology.borrow().address(link.server.get()).ok_or(LinkError::NoPrimary)?;
     let user = link.profile.user as usize;
+    let configured = hub.settings.access.credentials();
     let credentials = match user {
-        0 => hub.settings.access.credentials(),
+        0 => configured.clone(),
         user => hub.users.borrow().get(user).cloned().flatten(),
     };
     let extras = {
         let state = link.state.borrow();
-        state.owner.as_ref().map(|owner| owner.state.borrow().session.replay()).unwrap_or_default()
+        match &state.owner {
+            Some(owner) => owner.state.borrow().session.replay(),
+            None => state.told.clone(),
+        }
     };
     let mut extras: Vec<Vec<Vec<u8>>> = extras;
     if hub.clustered.get() && !link.own.get() {
         // A replica of a cluster sends readers away unless told not to.
         extras.push(vec![b"READONLY".to_vec()]);
     }
-    let handshake = Handshake { profile: link.profile, credentials, extras };
+    let handshake = Handshake { profile: link.profile, credentials, configured, extras };
     connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 

@@ -8,7 +8,7 @@ use super::keys::Keys;
 use crate::cluster::NO_SLOT;
 use crate::command::{Classified, Effect, Kind, Request};
 use crate::resp::{RequestFramer, Step, inline_to_multibulk};
-use crate::session::{Plan, Profile};
+use crate::session::Plan;
 use crate::upstream::Waiter;
 use std::io;
 use std::rc::Rc;
@@ -211,7 +211,22 @@ impl Hub {
         {
             return outcome;
         }
+        let paused = self.is_paused();
+        if paused && state.slots.len() != state.own_busy as usize {
+            return Outcome::Later;
+        }
+        if !matches!(classified.kind, Kind::Plain)
+            && let Some(changed) = self.note(state, request, &classified)
+        {
+            drop(table);
+            return self.take_changed(client, state, &changed);
+        }
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
+        let plan = match plan {
+            // Whoever has to wait does so alone.
+            Plan::Shared(effect) if effect != Effect::Read && paused => Plan::Own,
+            plan => plan,
+        };
         match plan {
             Plan::Shared(effect) if self.clustered.get() => {
                 return self.share_clustered(client, state, request, &classified, effect, frame);
@@ -242,6 +257,7 @@ impl Hub {
                 self.adopt_shared(client, state);
                 self.send_own(client, state, request, &classified, frame);
             }
+            Plan::Named => self.rename(client, state, frame),
             Plan::Answer(answer) => state.answer(&answer),
             Plan::Reset => {
                 if let Some(link) = state.own.take() {
@@ -251,7 +267,7 @@ impl Hub {
                 state.kept = Kept::default();
                 state.session.reset();
                 state.locked = self.settings.users.is_some();
-                state.lane = self.lane(Profile::default());
+                self.enter_lane(state);
                 state.answer(b"+RESET\r\n");
             }
             Plan::Quit => {
@@ -260,6 +276,15 @@ impl Hub {
             }
         }
         Outcome::Taken
+    }
+
+    /// Carries out a request in place of the one that came.
+    fn take_changed(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, frame: &[u8]) -> Outcome {
+        let mut framer = RequestFramer::new(self.live.get().limits);
+        match framer.advance(frame) {
+            Ok(Step::Request(_)) => self.take_on(client, state, &Request::new(frame, framer.args()), frame),
+            _ => Outcome::Taken,
+        }
     }
 
     /// Refuses a command that the operator does not want.
@@ -329,6 +354,7 @@ impl Hub {
             abandoned: false,
             attempts: 0,
             slot: NO_SLOT,
+            scan: std::mem::take(&mut state.scan),
             part: None,
         };
         self.metrics.sent(mode == Mode::ReplicaRead, effect);
@@ -348,7 +374,8 @@ impl Hub {
     /// The replica that may answer a read of these keys for this client, if any.
     #[inline]
     fn replica_for(&self, state: &mut ClientState, keys: &Keys, needed: u64) -> Option<usize> {
-        if (!keys.complete && !self.only_replicas())
+        if self.needs_primary()
+            || (!keys.complete && !self.only_replicas())
             || (state.writes > 0 && state.conflicts(keys.single, Mode::Write))
         {
             return None;

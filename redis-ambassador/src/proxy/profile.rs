@@ -82,11 +82,31 @@ impl Hub {
             abandoned: false,
             attempts: 0,
             slot: NO_SLOT,
+            scan: 0,
             part: None,
         };
         match self.primary() {
             Some(server) if !self.in_limbo() => {
-                let link = self.link(self.lane(profile), server);
+                let lane = self.lane(profile, state.session.name.as_deref());
+                let link = self.link(lane, server);
+                self.send(&link, frame, waiter);
+            }
+            _ => self.hold(waiter, frame.to_vec(), None),
+        }
+    }
+
+    /// Has a client's name shown at the servers.
+    pub(super) fn rename(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, frame: &[u8]) {
+        if self.clustered.get() {
+            return state.answer(b"+OK\r\n");
+        }
+        self.enter_lane(state);
+        let seq = state.push_slot(0, Mode::Neutral, frame.len());
+        let waiter = Waiter { abandoned: false, seq, ..Waiter::internal(client, self.clock()) };
+        match self.primary() {
+            Some(server) if !self.in_limbo() => {
+                let link = self.link(state.lane, server);
+                state.last_primary = link.id;
                 self.send(&link, frame, waiter);
             }
             _ => self.hold(waiter, frame.to_vec(), None),

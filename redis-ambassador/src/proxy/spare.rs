@@ -62,6 +62,10 @@ impl Hub {
     /// Has connections of a profile made until enough are ready.
     pub(super) fn top_up(self: &Rc<Self>, profile: Profile) {
         let Some(primary) = self.primary() else { return };
+        if self.monitors.get() > 0 {
+            // Nobody has asked for what they would see.
+            return;
+        }
         loop {
             let link = {
                 let mut idle = self.idle.borrow_mut();

@@ -9,24 +9,34 @@ use std::rc::Rc;
 const PATIENCE: u64 = 50_000;
 
 impl Hub {
-    /// Takes connections out of use whose oldest request is a script that does not end. Further requests get a new
-    /// connection, and from it the server's own `BUSY`; so `SCRIPT KILL` and `FUNCTION KILL` arrive as well.
-    pub(super) fn bypass_stalled(&self) {
+    /// Takes connections out of use that have a script and no answer for long. Further requests get a new
+    /// connection, and from it the server's own `BUSY`, and so do the reads that wait there already; so `SCRIPT KILL`
+    /// and `FUNCTION KILL` arrive as well.
+    pub(super) fn bypass_stalled(self: &Rc<Self>) {
         let now = self.now();
         let stalled = |link: &Rc<Link>| {
             let state = link.state.borrow();
             matches!(state.phase, Phase::Up(_))
-                && state
-                    .waiters
-                    .front()
-                    .is_some_and(|waiter| waiter.runs_code && now.saturating_sub(waiter.since) > PATIENCE)
+                && state.waiters.front().is_some_and(|waiter| now.saturating_sub(waiter.since) > PATIENCE)
+                && state.waiters.iter().any(|waiter| waiter.runs_code)
         };
         let found: Vec<_> = {
             let lanes = self.lanes.borrow();
             let links = lanes.iter().flat_map(|lane| &lane.links).flatten();
             links.filter(|link| stalled(link)).cloned().collect()
         };
-        found.iter().for_each(|link| self.detach(link));
+        for link in &found {
+            self.detach(link);
+            // What came too soon to know is asked again; the writes among it have to wait.
+            let slow = {
+                let state = link.state.borrow();
+                let script = state.waiters.iter().find(|waiter| waiter.runs_code);
+                script.map(|waiter| Rc::clone(&waiter.client))
+            };
+            if let Some(slow) = slow {
+                self.evacuate(link, &slow);
+            }
+        }
     }
 
     /// Whether a request to the primary would take another shared connection than this client's unanswered ones, so

@@ -129,6 +129,7 @@ impl Hub {
             abandoned: false,
             attempts: 0,
             slot: NO_SLOT,
+            scan: std::mem::take(&mut state.scan),
             part: None,
         });
     }

@@ -35,11 +35,6 @@ pub(super) fn plan<'a>(session: &mut Session, table: &Table, request: &Request<'
             Plan::Raw
         }
         (b"TRACKINGINFO" | b"GETREDIR", _) => Plan::Own,
-        // A list in which the client looks for itself.
-        (b"LIST", _) if session.name.is_some() => {
-            session.sticky = true;
-            Plan::Own
-        }
         _ => session.shared(Effect::PrimaryRead),
     }
 }
@@ -50,7 +45,7 @@ fn set_name<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a> {
         return refuse("ERR Client names cannot contain spaces, newlines or special characters.");
     }
     session.name = (!name.is_empty()).then(|| name.into());
-    if session.sticky { Plan::Own } else { OK }
+    if session.sticky { Plan::Own } else { Plan::Named }
 }
 
 fn get_name(session: &Session) -> Cow<'static, [u8]> {

@@ -52,6 +52,8 @@ pub enum Plan<'a> {
     Wait,
     /// With this, without asking a server.
     Answer(Cow<'static, [u8]>),
+    /// `CLIENT SETNAME`: on a connection that is shared with clients of the same name.
+    Named,
     /// `RESET`: answer and forget everything.
     Reset,
     /// `QUIT`: answer and close.
@@ -131,7 +133,7 @@ impl Session {
             return match classified.kind {
                 Kind::Plain => Plan::Own,
                 _ => match self.plan_special(table, request, classified) {
-                    Plan::Shared(_) | Plan::Wait => Plan::Own,
+                    Plan::Shared(_) | Plan::Wait | Plan::Named => Plan::Own,
                     other => other,
                 },
             };

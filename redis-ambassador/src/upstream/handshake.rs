@@ -24,39 +24,81 @@ pub(crate) struct Credentials {
 pub(crate) struct Handshake {
     pub(crate) profile: Profile,
     pub(crate) credentials: Option<Credentials>,
+    /// Whom the ambassador is when it speaks for nobody.
+    pub(crate) configured: Option<Credentials>,
     /// Further requests, whose refusal does no harm.
     pub(crate) extras: Vec<Vec<Vec<u8>>>,
 }
 
+/// Requests of one round of the hand-shake.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Round {
+    out: Vec<u8>,
+    /// How many of them, from the first on, must succeed.
+    required: usize,
+    /// How many of them, from the first on, the round is about.
+    counted: usize,
+    all: usize,
+}
+
+impl Round {
+    fn ask<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+        write_multibulk(&mut self.out, words);
+        self.all += 1;
+    }
+
+    fn authenticate(&mut self, credentials: &Credentials) {
+        let password = credentials.password.expose_secret().as_bytes();
+        // Servers before 6.0 know no user names.
+        match credentials.user.as_str() {
+            "default" => self.ask([&b"AUTH"[..], password].into_iter()),
+            user => self.ask([&b"AUTH"[..], user.as_bytes(), password].into_iter()),
+        }
+    }
+
+    fn select(&mut self, profile: Profile) {
+        if profile.db != 0 {
+            self.ask([&b"SELECT"[..], profile.db.to_string().as_bytes()].into_iter());
+        }
+    }
+
+    fn introduce(&mut self, extras: &[Vec<Vec<u8>>]) {
+        extras.iter().for_each(|extra| self.ask(extra.iter().map(Vec::as_slice)));
+    }
+}
+
 impl Handshake {
-    /// The requests, and how many of them must succeed.
-    fn encode(&self) -> (Vec<u8>, usize, usize) {
-        let mut out = Vec::new();
-        let mut required = 0;
+    /// What is said before a client's own user takes over, who need not be allowed to: a client may have selected its
+    /// database as somebody else. Nothing of it has to succeed.
+    fn as_ourselves(&self) -> Option<Round> {
+        self.profile.user.checked_sub(1)?;
+        let mut round = Round::default();
+        if let Some(credentials) = &self.configured {
+            round.authenticate(credentials);
+        }
+        round.select(self.profile);
+        round.counted = round.all;
+        round.introduce(&self.extras);
+        Some(round).filter(|round| round.all > 0)
+    }
+
+    /// What is said as the user whose connection it is; `prepared` when the rest is done already.
+    fn as_user(&self, prepared: bool) -> Round {
+        let mut round = Round::default();
         if let Some(credentials) = &self.credentials {
-            let password = credentials.password.expose_secret().as_bytes();
-            let named = [&b"AUTH"[..], credentials.user.as_bytes(), password];
-            let bare = [&b"AUTH"[..], password];
-            // Servers before 6.0 know no user names.
-            match credentials.user.as_str() {
-                "default" => write_multibulk(&mut out, bare.into_iter()),
-                _ => write_multibulk(&mut out, named.into_iter()),
-            }
-            required += 1;
+            round.authenticate(credentials);
         }
         if self.profile.resp3 {
-            write_multibulk(&mut out, [&b"HELLO"[..], b"3"].into_iter());
-            required += 1;
+            round.ask([&b"HELLO"[..], b"3"].into_iter());
         }
-        if self.profile.db != 0 {
-            let db = self.profile.db.to_string();
-            write_multibulk(&mut out, [&b"SELECT"[..], db.as_bytes()].into_iter());
-            required += 1;
+        if !prepared {
+            round.select(self.profile);
         }
-        for extra in &self.extras {
-            write_multibulk(&mut out, extra.iter().map(Vec::as_slice));
+        round.required = round.all;
+        if !prepared {
+            round.introduce(&self.extras);
         }
-        (out, required, required + self.extras.len())
+        round
     }
 }
 
@@ -95,7 +137,17 @@ pub(crate) async fn connect(
 }
 
 async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkError> {
-    let (out, required, expected) = handshake.encode();
+    let prepared = match handshake.as_ourselves() {
+        Some(round) => converse(socket, &round).await?,
+        None => false,
+    };
+    converse(socket, &handshake.as_user(prepared)).await.map(|_| ())
+}
+
+/// Whether what the round is about succeeded; refusals of what is required are errors.
+async fn converse(socket: &Socket, round: &Round) -> Result<bool, LinkError> {
+    let Round { out, required, counted, all: expected } = round;
+    let mut succeeded = true;
     let mut sent = 0;
     while sent < out.len() {
         poll_fn(|cx| socket.poll_writable(cx)).await.map_err(LinkError::Io)?;
@@ -107,7 +159,7 @@ async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkE
     }
     let (mut framer, mut input, mut answered) = (ReplyFramer::new(), Vec::new(), 0);
     let mut buf = [0u8; 2048];
-    while answered < expected {
+    while answered < *expected {
         let count = poll_fn(|cx| socket.poll_read(cx, &mut buf)).await.map_err(LinkError::Io)?;
         if count == 0 {
             return Err(LinkError::Closed);
@@ -120,14 +172,17 @@ async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkE
             if chunk.taken == 0 {
                 break;
             }
-            if fresh && first == Some(b'-') && answered < required {
-                return Err(refusal(&input[..chunk.taken]));
+            if fresh && first == Some(b'-') {
+                if answered < *required {
+                    return Err(refusal(&input[..chunk.taken]));
+                }
+                succeeded &= answered >= *counted;
             }
             input.drain(..chunk.taken);
             answered += usize::from(chunk.done && !framer.is_push());
         }
     }
-    Ok(())
+    Ok(succeeded)
 }
 
 fn refusal(line: &[u8]) -> LinkError {

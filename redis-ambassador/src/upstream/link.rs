@@ -66,6 +66,8 @@ pub(crate) struct Waiter {
     pub(crate) attempts: u8,
     /// The slot of a cluster that it is about.
     pub(crate) slot: u16,
+    /// Hash of what it goes through with a cursor; 0 when it does not.
+    pub(crate) scan: u64,
     /// Its answer is one of several that become one.
     pub(crate) part: Option<Part>,
 }
@@ -114,6 +116,7 @@ impl Waiter {
             abandoned: true,
             attempts: 0,
             slot: NO_SLOT,
+            scan: 0,
             part: None,
         }
     }

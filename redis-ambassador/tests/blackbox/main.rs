@@ -8,6 +8,7 @@ mod discovery;
 mod failover;
 mod failure;
 mod harness;
+mod likeness;
 mod limits;
 mod policies;
 mod relay;

@@ -1,0 +1,113 @@
+//! What only a look at the server itself would tell apart.
+
+use crate::harness::{Ambassador, Server, Trio, Value, eventually};
+use std::collections::HashSet;
+
+#[test]
+fn a_name_is_shown_to_the_servers_and_leaves_with_its_client() {
+    let trio = Trio::start(&[]);
+    let mut looker = trio.primary.client();
+    let count = |looker: &mut crate::harness::Client, name: &str| {
+        looker.say("CLIENT LIST").matches(&format!("name={name} ")).count()
+    };
+    let (mut one, mut two, mut other) = (trio.client(), trio.client(), trio.client());
+    assert_eq!(one.say("CLIENT SETNAME twin"), "OK");
+    assert_eq!(two.say("CLIENT SETNAME twin"), "OK");
+    assert_eq!(other.say("CLIENT SETNAME lone"), "OK");
+    assert_eq!((count(&mut looker, "twin"), count(&mut looker, "lone")), (1, 1));
+    assert_eq!((one.say("SET k 1"), other.say("GET k")), ("OK".to_owned(), "1".to_owned()));
+    drop(other);
+    drop(one);
+    eventually("the name is gone", || count(&mut looker, "lone") == 0);
+    assert_eq!(count(&mut looker, "twin"), 1);
+    assert_eq!(two.say("CLIENT SETNAME new"), "OK");
+    eventually("the old name is gone", || count(&mut looker, "twin") == 0);
+    assert_eq!(count(&mut looker, "new"), 1);
+}
+
+#[test]
+fn a_pause_holds_up_whom_it_concerns_and_ends() {
+    let trio = Trio::start(&[]);
+    let (mut operator, mut writers) = (trio.client(), [trio.client(), trio.client()]);
+    assert_eq!(operator.say("CLIENT PAUSE 60000 WRITE"), "OK");
+    writers.iter_mut().for_each(|writer| writer.send("INCR n"));
+    eventually("both are held up", || operator.say("INFO clients").contains("blocked_clients:2"));
+    assert_eq!(operator.say("GET other"), "(nil)");
+    assert_eq!(operator.say("CLIENT UNPAUSE"), "OK");
+    let answers: HashSet<String> = writers.iter_mut().map(|writer| writer.read().text()).collect();
+    assert_eq!(answers, HashSet::from(["1".to_owned(), "2".to_owned()]));
+    assert_eq!(operator.say("GET n"), "2");
+}
+
+#[test]
+fn who_monitors_sees_the_reads() {
+    let trio = Trio::start(&[]);
+    let (mut monitor, mut client) = (trio.client(), trio.client());
+    assert_eq!(client.say("GET warm"), "(nil)");
+    assert_eq!(monitor.say("MONITOR"), "OK");
+    assert_eq!(client.say("GET seen"), "(nil)");
+    eventually("the read is told", || monitor.read().text().contains("\"GET\" \"seen\""));
+}
+
+#[test]
+fn a_database_may_be_chosen_before_a_user_who_may_not_choose() {
+    let server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    let mut client = ambassador.client();
+    assert_eq!(client.say("ACL SETUSER bob on >secret +@read +set ~*"), "OK");
+    assert_eq!(client.say("SELECT 3"), "OK");
+    assert_eq!(client.say("AUTH bob secret"), "OK");
+    assert_eq!(client.say("SET k v"), "OK");
+    let mut direct = server.client();
+    assert_eq!(direct.say("SELECT 3"), "OK");
+    assert_eq!(direct.say("GET k"), "v");
+    assert!(client.say("SELECT 4").starts_with("NOPERM"));
+}
+
+#[test]
+fn others_get_around_a_script_that_they_were_behind_already() {
+    let server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    let (mut busy, mut other) = (ambassador.client(), ambassador.client());
+    assert_eq!(other.say("CONFIG SET lua-time-limit 10"), "OK");
+    busy.send_words(&[b"EVAL", b"while true do end", b"0"]);
+    eventually("the server is busy", || other.say("PING").starts_with("BUSY"));
+    eventually("it ends", || other.say("SCRIPT KILL") == "OK");
+    assert!(busy.read().text().contains("killed by user"));
+    eventually("it answers again", || other.say("PING") == "PONG");
+}
+
+#[test]
+fn a_scan_over_a_change_of_primary_leaves_nothing_out() {
+    let mut primary = Server::start(&[]);
+    let replica = Server::replica_of(&primary, &[]);
+    let ambassador = Ambassador::start(&primary, &[&replica], &[]);
+    let mut client = ambassador.client();
+    let members: Vec<String> = (0..2000).map(|number| format!("m{number}")).collect();
+    let mut words: Vec<&[u8]> = vec![b"SADD", b"s"];
+    words.extend(members.iter().map(String::as_bytes));
+    client.send_words(&words);
+    assert_eq!(client.read().text(), "2000");
+    assert_eq!(client.say("WAIT 1 5000"), "1");
+    let mut seen = HashSet::new();
+    let mut cursor = "0".to_owned();
+    let mut rounds = 0;
+    loop {
+        client.send(&format!("SSCAN s {cursor} COUNT 50"));
+        let Value::Array(answer) = client.read() else { panic!("SSCAN is answered with an array") };
+        let Value::Array(found) = &answer[1] else { panic!("and that holds another") };
+        seen.extend(found.iter().map(Value::text));
+        cursor = answer[0].text();
+        rounds += 1;
+        if cursor == "0" {
+            break;
+        }
+        if rounds == 10 {
+            primary.kill();
+            assert_eq!(replica.client().say("REPLICAOF NO ONE"), "OK");
+            eventually("the new primary is used", || client.say("SET k v") == "OK");
+        }
+    }
+    assert!(rounds > 40, "it began anew: {rounds} rounds");
+    assert_eq!(seen.len(), members.len());
+}
