@@ -324,7 +324,7 @@ mod tests {
         let mut config = config(
             r#"core.sshCommand:ssh,http.postBuffer:1,"http.https://h/.sslVerify":no,gc.auto:0,credential.helper:x"#,
         );
-        assert_eq!(config.apply_git_settings().unwrap(), ["core.sshcommand", "credential.helper"]);
+        assert_eq!(config.apply_git_settings().unwrap(), ["core.sshcommand", "credential.helper (x)"]);
         for text in ["http.sslVerify:perhaps", "core.eol:cr", "protocol.file.allow:maybe"] {
             assert!(self::config(text).apply_git_settings().is_err(), "{text}");
         }
