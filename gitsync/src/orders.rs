@@ -279,7 +279,7 @@ impl State {
         change(&mut self.saved);
         let write = || -> io::Result<()> {
             let text = serde_json::to_vec_pretty(&self.saved)?;
-            common::fs::write_atomically(&self.path, &text, 0o644)
+            common::fs::write_atomically(&self.path, &text, 0o666)
         };
         write().map_err(|error| format!("can't write {}: {error}", self.path.display()))
     }

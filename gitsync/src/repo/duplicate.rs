@@ -137,7 +137,7 @@ pub(crate) fn note(path: &Path, entries: &[IndexEntry]) -> Result<(), RepoError>
     let fail = |error| RepoError::io("writing", path)(error);
     let mut text = Vec::new();
     index::write(&mut text, entries).map_err(fail)?;
-    common::fs::write_atomically(path, &text, 0o644).map_err(fail)
+    common::fs::write_atomically(path, &text, 0o666).map_err(fail)
 }
 
 /// The real directory `sub` in `top`; a symlink on the way is none.
