@@ -420,7 +420,7 @@ fn description(json: &Json) -> MBeanInfo {
 #[cfg(fuzzing)]
 pub fn fuzz(text: &str) {
     let Ok(json) = json::Json::parse(text) else { return };
-    let bean: ObjectName = "a:type=b".parse().expect("a constant name");
+    let bean: crate::jmx::object_name::ObjectName = "a:type=b".parse().expect("a constant name");
     let hints = [TableForm::Map, TableForm::Rows, TableForm::Composite].map(|form| TableHint {
         bean: bean.clone(),
         path: vec!["A".to_owned(), "*".to_owned()],
