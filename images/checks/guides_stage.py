@@ -169,7 +169,9 @@ class Stage:
         self.serve(("127.0.0.1", 443), GitServer, context)
 
     def push(self):
-        (self.clone / "index.html").write_text(f"{time.time_ns()}\n")
+        (self.clone / "public/html").mkdir(parents=True, exist_ok=True)
+        for page in ("index.html", "public/html/index.html"):
+            (self.clone / page).write_text(f"{time.time_ns()}\n")
         for words in (["add", "--all"], ["commit", "--quiet", "--message", "change"], ["push", "--quiet", "origin", "HEAD:main"]):
             run(*self.git_words, *words)
 

@@ -272,6 +272,13 @@ impl Hub {
             .primary
             .filter(|_| topology.view.cluster.is_none())
             .filter(|primary| self.primary() != Some(*primary));
+        let changed: Vec<usize> = {
+            let view = self.view.borrow();
+            let servers = 0..topology.servers.len();
+            servers
+                .filter(|server| view.is_shard_primary(*server) != topology.view.is_shard_primary(*server))
+                .collect()
+        };
         let before = self.topology.replace(Arc::clone(topology));
         *self.view.borrow_mut() = topology.view.clone();
         self.forgive();
@@ -291,6 +298,10 @@ impl Hub {
         }
         if let Some(primary) = promoted {
             self.renew_links(primary);
+        }
+        // Whether a server of a cluster was told that its readers know it is a replica.
+        for server in changed {
+            self.renew_links(server);
         }
         self.retry_limbo(true);
     }

@@ -1,6 +1,7 @@
 //! The task of one upstream connection: connects, shakes hands, and reads until the end.
 
 use super::hub::Hub;
+use crate::session::Profile;
 use crate::upstream::{Handshake, Link, LinkError, Phase, Socket, connect};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -72,9 +73,15 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         }
     };
     let mut extras: Vec<Vec<Vec<u8>>> = extras;
-    if hub.clustered.get() && !link.own.get() {
-        // A replica of a cluster sends readers away unless told not to.
+    if hub.clustered.get() && !link.own.get() && !hub.view.borrow().is_shard_primary(link.server.get()) {
+        // A replica of a cluster sends readers away unless told not to. A primary is not told: when it becomes a
+        // replica it must send away the reads behind a write as it does the write, or they would miss it.
         extras.push(vec![b"READONLY".to_vec()]);
+    }
+    if !link.own.get() && extras.is_empty() && credentials.is_none() && link.profile == Profile::default() {
+        // The kernel still completes connections to a process that is being killed. A write sent over one would be
+        // lost for nothing, so a server shows that it is there first.
+        extras.push(vec![b"PING".to_vec()]);
     }
     let handshake = Handshake { profile: link.profile, credentials, configured, extras };
     connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await

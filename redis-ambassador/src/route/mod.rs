@@ -50,10 +50,14 @@ impl View {
             || self.is_owner(server)
     }
 
+    /// Whether a server owns slots of a cluster.
+    pub fn is_shard_primary(&self, server: usize) -> bool {
+        self.cluster.as_ref().is_some_and(|map| map.owns(server))
+    }
+
     /// Whether a server owns slots of a cluster and answers.
     pub fn is_owner(&self, server: usize) -> bool {
-        self.cluster.as_ref().is_some_and(|map| map.owns(server))
-            && self.servers.get(server).is_some_and(|standing| standing.reachable)
+        self.is_shard_primary(server) && self.servers.get(server).is_some_and(|standing| standing.reachable)
     }
 
     /// The replicas that may serve reads.

@@ -89,5 +89,7 @@ fn the_topology_is_drawn() {
     let failover = format!("\"to\":\"{}\"", trio.replicas[0].address());
     eventually("the change is told", || trio.ambassador.get("/status.json").contains(&failover));
     assert!(trio.ambassador.get("/").contains("Changes of the primary"));
-    assert!(trio.ambassador.metric("redis_ambassador_primary_outage_seconds_count") >= 1.0);
+    eventually("the outage is counted", || {
+        trio.ambassador.metric("redis_ambassador_primary_outage_seconds_count") >= 1.0
+    });
 }
