@@ -169,7 +169,10 @@ async fn serve(
     let credentials = settings.access.credentials();
     let mut tuning = settings.tuning.clone();
     let hub = Hub::new(index, settings, WorkerMetrics::new(metrics), credentials);
-    hub.update(&Arc::clone(&topology.borrow_and_update()));
+    // Not in one expression: its guard would be held while the hub looks at the same channel, and a writer that waits
+    // in between would wait for ever.
+    let latest = Arc::clone(&topology.borrow_and_update());
+    hub.update(&latest);
     let flusher = Rc::clone(&hub);
     tokio::task::spawn_local(poll_fn(move |cx| flusher.poll_flush(cx)));
     let ticker = Rc::clone(&hub);
@@ -188,7 +191,10 @@ async fn serve(
                 hub.update(&latest);
             }
             changed = tuning.changed() => match changed {
-                Ok(()) => hub.tune(&Arc::clone(&tuning.borrow_and_update())),
+                Ok(()) => {
+                    let latest = Arc::clone(&tuning.borrow_and_update());
+                    hub.tune(&latest);
+                }
                 Err(_) => break,
             },
             () = shutdown.triggered() => break,

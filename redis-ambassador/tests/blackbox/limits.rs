@@ -126,8 +126,11 @@ fn too_many_clients_are_refused() {
 fn termination_finishes_what_is_in_flight() {
     let mut trio = Trio::start(&[]);
     let mut client = trio.client();
-    client.send("DEBUG SLEEP 0.5");
-    std::thread::sleep(Duration::from_millis(100));
+    let before = trio.ambassador.metric("redis_ambassador_commands_total");
+    client.send("DEBUG SLEEP 0.9");
+    eventually("the command has been taken", || {
+        trio.ambassador.metric("redis_ambassador_commands_total") > before
+    });
     trio.ambassador.process.signal("-TERM");
     assert_eq!(client.read().text(), "OK");
     assert!(client.is_closed());
