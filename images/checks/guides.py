@@ -34,6 +34,7 @@ BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("gitsync", "redis-ambassador", "metrics-adapter")
 # What begins a command of ours that ends by itself.
 ENDING = re.compile(r"--one-time|--check-config|--help|--version| (check|explain|lint|test|probe)\b")
+OPTIONAL = re.compile(r" \[[A-Z]+\]")
 FOLDERS = ("/srv", "/volume", "/secrets", "/etc/redis")
 
 
@@ -104,7 +105,8 @@ class Guide:
             return
         self.ran += 1
         # Usage lines name what is optional and what there is to choose from.
-        line = re.sub(r" \[[A-Z]+\]", "", line)
+        while OPTIONAL.search(line):
+            line = OPTIONAL.sub("", line)
         choice = re.search(r"[A-Z]+\|[A-Z]+", line)
         lines = [line.replace(choice[0], word) for word in self.stage.choices(choice[0])] if choice else [line]
         for each in lines:
