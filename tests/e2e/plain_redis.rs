@@ -60,15 +60,18 @@ fn writes_go_to_the_primary_and_reads_are_spread() -> Result<()> {
     })?;
     // Keys written a moment ago may be read from the primary; these are old for anybody by then.
     std::thread::sleep(Duration::from_millis(500));
-    for key in 0..200 {
-        let key = key % 50;
-        ensure!(client.command(&["GET", &format!("k{key}")])? == format!("v{key}"));
-    }
+    // The quicker replica is preferred, and on a busy machine that is one for a while.
+    eventually("reads on both replicas", || {
+        for key in 0..50 {
+            ensure!(client.command(&["GET", &format!("k{key}")])? == format!("v{key}"));
+        }
+        for replica in &trio.replicas {
+            let reads = calls(replica, "get")?;
+            ensure!(reads >= 20, "a replica served only {reads} reads");
+        }
+        Ok(())
+    })?;
     ensure!(calls(&trio.primary, "set")? == 50);
-    for replica in &trio.replicas {
-        let reads = calls(replica, "get")?;
-        ensure!(reads >= 20, "a replica served only {reads} reads");
-    }
     ensure!(http::page(trio.admin, "/metrics")?.contains("redis_ambassador"), "no metrics");
     Ok(())
 }
