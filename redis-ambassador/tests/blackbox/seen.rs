@@ -84,6 +84,8 @@ fn the_topology_is_drawn() {
     assert!(told.contains("\"role\":\"primary\"") && told.contains("\"lag_bytes\""), "{told}");
     // A new primary.
     trio.primary.kill();
+    // Promoted before anybody missed the old one, there would be no outage.
+    eventually("the loss is noticed", || trio.ambassador.metric("redis_ambassador_primary_known") == 0.0);
     assert_eq!(trio.replicas[0].client().say("REPLICAOF NO ONE"), "OK");
     assert_eq!(client.say("SET a 2"), "OK");
     let failover = format!("\"to\":\"{}\"", trio.replicas[0].address());
