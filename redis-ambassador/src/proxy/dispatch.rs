@@ -34,7 +34,7 @@ impl Hub {
     #[inline]
     pub(super) fn send(&self, link: &Rc<Link>, request: &[u8], mut waiter: Waiter) {
         waiter.len = request.len() as u32;
-        waiter.delay = u32::try_from(self.clock().saturating_sub(waiter.since)).unwrap_or(u32::MAX);
+        waiter.leaves(self.clock());
         link.outstanding.set(link.outstanding.get() + 1);
         let mut state = link.state.borrow_mut();
         state.out.extend(request);

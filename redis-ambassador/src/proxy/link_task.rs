@@ -24,7 +24,13 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
         return;
     }
     hub.metrics.upstreams.inc();
-    link.state.borrow_mut().phase = Phase::Up(Rc::clone(&socket));
+    {
+        let mut state = link.state.borrow_mut();
+        state.phase = Phase::Up(Rc::clone(&socket));
+        // The time of making the connection says nothing about how quickly the server answers.
+        let now = hub.now();
+        state.waiters.iter_mut().for_each(|waiter| waiter.leaves(now));
+    }
     hub.flush_link(&link);
     let outcome = poll_fn(|cx| poll(&hub, &link, &socket, cx)).await;
     hub.metrics.upstreams.dec();

@@ -80,6 +80,12 @@ pub(crate) struct Part {
 }
 
 impl Waiter {
+    /// Notes that it leaves for a server at this time of the hub's clock.
+    #[inline]
+    pub(crate) fn leaves(&mut self, now: u64) {
+        self.delay = u32::try_from(now.saturating_sub(self.since)).unwrap_or(u32::MAX);
+    }
+
     /// What it does, for the metrics.
     #[inline]
     pub(crate) fn class(&self) -> Effect {
