@@ -132,3 +132,14 @@ revision() {
 
 # Image times come from the commit, so that building twice gives the same bytes.
 source_date_epoch() { echo "${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}"; }
+
+# The Python of an environment that holds exactly what a requirements file names; made anew when that changes.
+python_with() { # NAME REQUIREMENTS
+  local folder=$PWD/target/$1-venv
+  if ! cmp -s "$2" "$folder/installed.txt"; then
+    { rm -rf "$folder" && python3 -m venv "$folder" &&
+      "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$2" &&
+      cp "$2" "$folder/installed.txt"; } >&2 || return 1
+  fi
+  echo "$folder/bin/python"
+}
