@@ -685,54 +685,15 @@ fn tls_with_a_private_authority() {
     let site = Site::new();
     let hash = site.push(&[("a", "1")]);
     let dir = site.dir.path();
-    let openssl = |arguments: &[&str]| {
-        run(Command::new("openssl").args(arguments).current_dir(dir));
+    let openssl = |arguments: &str| {
+        run(Command::new("openssl").args(arguments.split(' ')).current_dir(dir));
     };
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test ca",
-    ]);
-    openssl(&[
-        "req",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        "tls.key",
-        "-out",
-        "tls.csr",
-        "-subj",
-        "/CN=localhost",
-    ]);
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority");
+    openssl("req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=localhost");
     fs::write(dir.join("ext"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    openssl(&[
-        "x509",
-        "-req",
-        "-in",
-        "tls.csr",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-CAcreateserial",
-        "-out",
-        "tls.pem",
-        "-days",
-        "2",
-        "-extfile",
-        "ext",
-    ]);
+    openssl(
+        "x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out tls.pem -days 2 -extfile ext",
+    );
     let listen = format!("ssl_certificate {d}/tls.pem; ssl_certificate_key {d}/tls.key;", d = dir.display());
     let http = Http::serve_tls(&site, "", &listen);
     let url = http.url().replace("http:", "https:");
@@ -751,19 +712,7 @@ fn tls_with_a_private_authority() {
     let new = site.push(&[("a", "2")]);
     eventually("the new tree", || (site.published() == new).then_some(()));
     let error = || fs::read_to_string(site.root().join("error.json")).ok();
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        "k",
-        "-out",
-        "other.pem",
-        "-subj",
-        "/CN=x",
-    ]);
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout k -out other.pem -subj /CN=x");
     fs::write(&bundle, "no certificate at all").unwrap();
     let newer = site.push(&[("a", "3")]);
     eventually("the newer tree", || (site.published() == newer).then_some(()));

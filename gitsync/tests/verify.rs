@@ -36,6 +36,17 @@ fn commit(site: &Site, content: &str, flag: &str) -> String {
     git(&site.work(), &["rev-parse", "HEAD"]).trim().to_owned()
 }
 
+/// Pushes the last commit with another message under the same signature.
+fn forge(site: &Site) {
+    let raw = git(&site.work(), &["cat-file", "commit", "HEAD"]).replace("a change", "another change");
+    fs::write(site.dir.path().join("raw"), raw).unwrap();
+    let forged = git(
+        &site.work(),
+        &["hash-object", "-t", "commit", "-w", site.dir.path().join("raw").to_str().unwrap()],
+    );
+    git(&site.work(), &["push", "-q", "-f", "origin", &format!("{}:main", forged.trim())]);
+}
+
 #[test]
 fn commits_that_nobody_allowed_signed_stay_out() {
     let site = Site::new();
@@ -62,13 +73,7 @@ fn commits_that_nobody_allowed_signed_stay_out() {
     // Somebody else's content under a good signature.
     sign_with(site, &mine);
     commit(site, "4", "-S");
-    let raw = git(&site.work(), &["cat-file", "commit", "HEAD"]).replace("a change", "another change");
-    fs::write(site.dir.path().join("raw"), raw).unwrap();
-    let forged = git(
-        &site.work(),
-        &["hash-object", "-t", "commit", "-w", site.dir.path().join("raw").to_str().unwrap()],
-    );
-    git(&site.work(), &["push", "-q", "-f", "origin", &format!("{}:main", forged.trim())]);
+    forge(site);
     refused("the signature is bad");
     for (outcome, count) in [("unsigned", 1.0), ("unknown_key", 1.0), ("bad", 1.0)] {
         let line = format!("git_sync_signature_checks_total{{outcome=\"{outcome}\"}}");
@@ -189,13 +194,7 @@ fn openpgp_signatures_of_the_real_gpg() {
     git(&site.work(), &["push", "-q", "origin", "v1"]);
     succeed(&mut site.sync(&["--one-time", "--verify=head", "--ref=v1", &file]));
     // Forged, revoked.
-    let raw = git(&site.work(), &["cat-file", "commit", "HEAD"]).replace("a change", "another change");
-    fs::write(site.dir.path().join("raw"), raw).unwrap();
-    let forged = git(
-        &site.work(),
-        &["hash-object", "-t", "commit", "-w", site.dir.path().join("raw").to_str().unwrap()],
-    );
-    git(&site.work(), &["push", "-q", "-f", "origin", &format!("{}:main", forged.trim())]);
+    forge(&site);
     let refused = finish(&mut site.sync(&arguments));
     assert!(text(&refused).contains("the signature is bad"), "{}", text(&refused));
     commit(&site, "later", "-S");
