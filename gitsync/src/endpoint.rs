@@ -32,7 +32,7 @@ pub(crate) async fn start(
     }
     let mut router = router(http, registry, view);
     if http.events {
-        let events = Events::new(view.listen(), shutdown);
+        let events = Events::new(view.listen());
         router = router.route("/events", move |request: Request| {
             let answer = events.answer(&request);
             async move { answer }

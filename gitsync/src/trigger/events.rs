@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::server::{Request, Response, require_method, stream, text};
-use common::shutdown::Shutdown;
+use common::server::{Request, Response, endless, require_method, text};
 use hyper::{Method, StatusCode, header};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::news::News;
 
@@ -21,12 +20,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub(crate) struct Events {
     news: watch::Receiver<Option<Arc<News>>>,
     permits: Arc<Semaphore>,
-    shutdown: Shutdown,
 }
 
 impl Events {
-    pub(crate) fn new(news: watch::Receiver<Option<Arc<News>>>, shutdown: &Shutdown) -> Self {
-        Self { news, permits: Arc::new(Semaphore::new(MAX_LISTENERS)), shutdown: shutdown.clone() }
+    pub(crate) fn new(news: watch::Receiver<Option<Arc<News>>>) -> Self {
+        Self { news, permits: Arc::new(Semaphore::new(MAX_LISTENERS)) }
     }
 
     /// Answers with a stream that begins with what is published, unless the caller says by
@@ -39,56 +37,43 @@ impl Events {
             return text(StatusCode::SERVICE_UNAVAILABLE, "too many listeners\n");
         };
         let known = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        let (sender, pieces) = mpsc::channel(4);
-        let (news, token) = (self.news.clone(), self.shutdown.token().clone());
-        self.shutdown.spawn(async move {
-            tokio::select! {
-                () = feed(news, known, sender) => {}
-                () = token.cancelled() => {}
-            }
-            drop(permit);
+        let mut news = self.news.clone();
+        // Headers go out with the first piece.
+        news.mark_changed();
+        let listener = Listener { news, known, _permit: permit };
+        let pieces = futures_util::stream::unfold(listener, |mut listener| async move {
+            Some((listener.next().await?, listener))
         });
-        let mut response = Response::new(stream(pieces));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
-        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+        let mut response = endless("text/event-stream", pieces);
+        response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         response
     }
 }
 
-/// Sends until the listener is gone. One that is slow misses what lies between, not the newest.
-async fn feed(
-    mut news: watch::Receiver<Option<Arc<News>>>,
-    mut known: Option<String>,
-    to: mpsc::Sender<Bytes>,
-) {
-    loop {
-        let newest = news.borrow_and_update().clone();
+/// Who listens. One that is slow misses what lies between, not the newest.
+struct Listener {
+    news: watch::Receiver<Option<Arc<News>>>,
+    /// The publication that it knows of.
+    known: Option<String>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Listener {
+    /// The next piece for it; `None` when there will be no more news.
+    async fn next(&mut self) -> Option<Bytes> {
+        tokio::select! {
+            changed = self.news.changed() => changed.ok()?,
+            () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": still here\n\n")),
+        }
+        let newest = self.news.borrow_and_update().clone();
         let piece = match newest {
-            Some(newest) if known.as_deref() != Some(&newest.new.to_string()) => {
-                known = Some(newest.new.to_string());
+            Some(newest) if self.known.as_deref() != Some(&newest.new.to_string()) => {
+                self.known = Some(newest.new.to_string());
                 event(&newest)
             }
-            // Headers go out with the first piece.
             _ => ": nothing new\n\n".to_owned(),
         };
-        if to.send(piece.into()).await.is_err() {
-            return;
-        }
-        loop {
-            tokio::select! {
-                changed = news.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                () = tokio::time::sleep(HEARTBEAT) => {
-                    if to.send(": still here\n\n".into()).await.is_err() {
-                        return;
-                    }
-                }
-                () = to.closed() => return,
-            }
-        }
+        Some(piece.into())
     }
 }
 
