@@ -34,6 +34,7 @@ needs() {
       'chromium|chromium-browser=chromium' 'chromedriver|chromium.chromedriver=chromium-driver' \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
       /usr/share/java/jolokia-core.jar=libjolokia-core-java \
+      /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring \
       /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client gpg=gnupg '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
       apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
       memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java rabbitmqctl=rabbitmq-server \
@@ -133,6 +134,28 @@ podman_dns_package() {
   esac
 }
 
+# Remote write 2.0 needs a newer Prometheus than Debian's stable releases carry: Debian's of the next release, unpacked
+# beside the tests. It needs nothing but glibc 2.34, and the system's packages and lists stay as they are.
+newer_prometheus() {
+  local folder=target/prometheus-3 lists
+  [ ! -x $folder/usr/bin/prometheus ] || return 0
+  have apt-get || die "missing on this machine: $folder/usr/bin/prometheus (a Prometheus 3)"
+  lists=$PWD/$folder.apt
+  rm -rf "$folder" "$lists"
+  mkdir -p "$folder" "$lists/lists/partial" "$lists/cache/archives/partial"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian forky main" >"$lists/sources.list"
+  local apt=(apt-get -q -o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$lists/lists"
+    -o "Dir::Cache=$lists/cache" -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+    -o APT::Sandbox::User= -o Acquire::Retries=3)
+  say "fetching: prometheus of Debian's next release"
+  { "${apt[@]}" update && cd "$lists" && "${apt[@]}" download prometheus && cd - >/dev/null &&
+    dpkg-deb -x "$lists"/prometheus_*.deb $folder; } >"$lists/log" 2>&1 || {
+    tail -n 20 "$lists/log" >&2
+    die "could not fetch a Prometheus 3 (full log: $lists/log)"
+  }
+  rm -rf "$lists"
+}
+
 ensure() {
   local missing
   missing=$("$@")
@@ -156,6 +179,7 @@ main() {
   done
   ensure missing_packages "$@"
   case " $* " in *" pods "* | *" test "*) ensure podman_dns_package ;; esac
+  case " $* " in *" test "*) newer_prometheus ;; esac
   local left
   left=$(missing_packages "$@" | tr '\n' ' ')
   case $left in '' | 'python3-venv ') ;; *) die "still missing after installing: $left" ;; esac

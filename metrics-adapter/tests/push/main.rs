@@ -6,13 +6,19 @@
 mod prometheus;
 mod receiver;
 
+use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use metrics_adapter::Shutdown;
-use metrics_adapter::family::{Families, Family, Histogram, Kind, Sample, Value, Walk};
+use metrics_adapter::family::{Families, Family, Histogram, Kind, Sample, Summary, Value, Walk};
 use metrics_adapter::push::{Protocol, Pusher, State, Target};
 use metrics_adapter::source::{Collecting, Source};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, metric::Data, number_data_point};
+use prost::Message as _;
 
 use prometheus::Prometheus;
 use receiver::{Receiver, Then};
@@ -36,6 +42,24 @@ impl Source for Given {
 
 fn jobs(value: f64) -> Family {
     Family::new("jobs_total", "Jobs done.", Kind::Counter).with(&[("queue", "mail")], value)
+}
+
+/// A histogram of three values, with classic and with native buckets.
+fn sizes() -> Family {
+    let histogram = Histogram {
+        buckets: vec![(0.5, 1), (2.5, 3)],
+        sum: 4.5,
+        count: 3,
+        native: Some(metrics_adapter::family::NativeHistogram {
+            schema: 0,
+            positive: vec![(0, 1), (1, 1), (4, 1)],
+            ..Default::default()
+        }),
+    };
+    Family {
+        samples: vec![Sample { labels: vec![], value: Value::Histogram(histogram) }],
+        ..Family::new("sizes", "Sizes.", Kind::Histogram)
+    }
 }
 
 /// A pusher in a runtime of its own.
@@ -164,33 +188,30 @@ fn the_last_values_are_sent_at_the_end() {
 #[test]
 #[ignore = "needs Debian's prometheus"]
 fn a_real_prometheus_takes_remote_write() {
-    let prometheus = Prometheus::start();
-    let histogram = Histogram {
-        buckets: vec![(0.5, 1), (2.5, 3)],
-        sum: 4.5,
-        count: 3,
-        native: Some(metrics_adapter::family::NativeHistogram {
-            schema: 0,
-            positive: vec![(0, 1), (1, 1), (4, 1)],
-            ..Default::default()
-        }),
-    };
-    let sizes = Family {
-        samples: vec![Sample { labels: vec![], value: Value::Histogram(histogram) }],
-        ..Family::new("sizes", "Sizes.", Kind::Histogram)
-    };
+    a_real_prometheus_takes(Protocol::RemoteWrite1, &Prometheus::start());
+}
+
+#[test]
+#[ignore = "needs Prometheus 3"]
+fn a_newer_prometheus_takes_both_versions_of_remote_write() {
+    for protocol in [Protocol::RemoteWrite1, Protocol::RemoteWrite2] {
+        a_real_prometheus_takes(protocol, &Prometheus::start_newer());
+    }
+}
+
+/// Every kind of family arrives with its labels, a new value follows, and what is gone ends.
+fn a_real_prometheus_takes(protocol: Protocol, prometheus: &Prometheus) {
     let many = (0..5000).fold(Family::new("many", "Many.", Kind::Gauge), |mut family, n| {
         family.push(vec![("n".to_owned(), n.to_string())], 1.0);
         family
     });
-    let url = format!("http://127.0.0.1:{}/api/v1/write", prometheus.port);
-    let mut target = target(Protocol::RemoteWrite1, url);
+    let mut target = target(protocol, format!("http://127.0.0.1:{}/api/v1/write", prometheus.port));
     target.interval = Duration::from_millis(500);
     target.timeout = Duration::from_secs(10);
     target.labels = vec![("cluster".to_owned(), "test".to_owned())];
     target.native_histograms = true;
     // Started before the receiver listens: the first attempts are repeated.
-    let pushing = Pushing::start(target, vec![jobs(7.0), sizes, many]);
+    let pushing = Pushing::start(target, vec![jobs(7.0), sizes(), many]);
 
     prometheus.wait_for("jobs_total{queue=%22mail%22,cluster=%22test%22}", "7");
     prometheus.wait_for("count(many)", "5000");
@@ -205,4 +226,85 @@ fn a_real_prometheus_takes_remote_write() {
         prometheus.query("many%20or%20sizes_sum").is_some_and(|answer| answer.contains("\"result\":[]"))
     });
     assert_eq!(pushing.state.lost(), 0);
+}
+
+/// No Prometheus that Debian carries has the OTLP receiver, so the reader is the one that OpenTelemetry publishes.
+#[test]
+fn opentelemetrys_own_reader_understands_otlp() {
+    let receiver = Receiver::start(vec![]);
+    let mut target = target(Protocol::Otlp, receiver.url());
+    target.labels = vec![("service.name".to_owned(), "test".to_owned())];
+    target.native_histograms = true;
+    let quick = Summary { quantiles: vec![(0.5, 1.5)], sum: 3.0, count: 2 };
+    let quick = Family {
+        samples: vec![Sample { labels: vec![], value: Value::Summary(quick) }],
+        ..Family::new("quick", "Quick.", Kind::Summary)
+    };
+    let level = Family::new("level", "Level.", Kind::Gauge).with(&[], 0.5);
+    let mut classic = sizes();
+    "classic".clone_into(&mut classic.name);
+    for sample in &mut classic.samples {
+        let Value::Histogram(histogram) = &mut sample.value else { continue };
+        histogram.native = None;
+    }
+    let pushing = Pushing::start(target, vec![jobs(7.0), level, quick, classic, sizes()]);
+    eventually("a request that was taken", || pushing.state.sent() > 0);
+
+    let request = Arc::clone(&receiver.requests()[0]);
+    let mut body = Vec::new();
+    flate2::read::GzDecoder::new(&request.body[..]).read_to_end(&mut body).unwrap();
+    let request = ExportMetricsServiceRequest::decode(&body[..]).unwrap();
+    let [resource] = &request.resource_metrics[..] else { panic!("{request:?}") };
+    let text = |pairs: &[KeyValue]| {
+        let pair = |pair: &KeyValue| match &pair.value.as_ref().unwrap().value {
+            Some(any_value::Value::StringValue(text)) => format!("{}={text}", pair.key),
+            other => panic!("{other:?}"),
+        };
+        pairs.iter().map(pair).collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(text(&resource.resource.as_ref().unwrap().attributes), "service.name=test");
+    let [scope] = &resource.scope_metrics[..] else { panic!("{resource:?}") };
+    assert_eq!(scope.scope.as_ref().unwrap().name, "metrics-adapter");
+    let cumulative = AggregationTemporality::Cumulative as i32;
+    let mut seen = Vec::new();
+    for metric in &scope.metrics {
+        seen.push(format!("{} {}", metric.name, metric.description));
+        match metric.data.as_ref().unwrap() {
+            Data::Sum(sum) => {
+                assert!(sum.is_monotonic && sum.aggregation_temporality == cumulative);
+                let [point] = &sum.data_points[..] else { panic!("{sum:?}") };
+                assert_eq!(point.value, Some(number_data_point::Value::AsDouble(7.0)));
+                assert_eq!(text(&point.attributes), "queue=mail");
+                assert!(point.start_time_unix_nano > 0 && point.start_time_unix_nano <= point.time_unix_nano);
+            }
+            Data::Gauge(gauge) => {
+                assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsDouble(0.5)));
+            }
+            Data::Summary(summary) => {
+                let point = &summary.data_points[0];
+                assert_eq!((point.count, point.sum), (2, 3.0));
+                assert_eq!((point.quantile_values[0].quantile, point.quantile_values[0].value), (0.5, 1.5));
+            }
+            Data::Histogram(histogram) => {
+                assert_eq!(histogram.aggregation_temporality, cumulative);
+                let point = &histogram.data_points[0];
+                assert_eq!((point.count, point.sum), (3, Some(4.5)));
+                assert_eq!(
+                    (&point.explicit_bounds[..], &point.bucket_counts[..]),
+                    (&[0.5, 2.5][..], &[1, 2, 0][..])
+                );
+            }
+            Data::ExponentialHistogram(histogram) => {
+                assert_eq!(histogram.aggregation_temporality, cumulative);
+                let point = &histogram.data_points[0];
+                assert_eq!((point.count, point.sum, point.scale, point.zero_count), (3, Some(4.5), 0, 0));
+                // A bucket of Prometheus ends where OpenTelemetry's with the index before it ends.
+                let positive = point.positive.as_ref().unwrap();
+                assert_eq!((positive.offset, &positive.bucket_counts[..]), (-1, &[1, 1, 0, 0, 1][..]));
+            }
+        }
+    }
+    let expected =
+        ["classic Sizes.", "jobs_total Jobs done.", "level Level.", "quick Quick.", "sizes Sizes."];
+    assert_eq!(seen, expected);
 }

@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// Where `images/setup.sh` puts a newer Prometheus than the system's.
+const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/prometheus-3/usr/bin/prometheus");
+
 /// A Prometheus that takes remote write.
 pub(crate) struct Prometheus {
     child: Child,
@@ -20,16 +23,34 @@ impl Prometheus {
 
     /// Goes on with what an earlier one stored.
     pub(crate) fn start_at(port: u16, directory: tempfile::TempDir) -> Self {
+        Self::spawn(Command::new("prometheus"), port, directory)
+    }
+
+    /// The newer one beside the system's, which also takes remote write 2.0.
+    #[allow(dead_code, reason = "the tests of the pusher use it")]
+    pub(crate) fn start_newer() -> Self {
+        let mut command = Command::new(NEWER);
+        command.args(
+            ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"]
+                .map(|message| format!("--web.remote-write-receiver.accepted-protobuf-messages={message}")),
+        );
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::spawn(command, port, tempfile::tempdir().unwrap())
+    }
+
+    fn spawn(mut command: Command, port: u16, directory: tempfile::TempDir) -> Self {
         let config = directory.path().join("prometheus.yml");
         std::fs::write(&config, "global: {scrape_interval: 1h}\n").unwrap();
-        let child = Command::new("prometheus")
+        let child = command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"])
             .stderr(Stdio::null())
             .spawn()
-            .expect("prometheus (Debian: prometheus)");
+            .unwrap_or_else(|error| {
+                panic!("{}: {error} (images/setup.sh test installs it)", command.get_program().display())
+            });
         Self { child, port, directory }
     }
 
