@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test images push manual bench fmt lint doc clean setup \
-	check-fmt check-lint check-scripts check-units check-manual check-browser check-guides check-doc check-features check-deny \
+	check-fmt check-lint check-scripts check-units check-package check-fuzz check-manual check-browser check-guides check-doc check-features check-deny \
 	check-manifests check-images check-reproducible check-e2e check-demo build app-images down
 
 help: ## this list
@@ -67,6 +67,12 @@ check-scripts: ## shellcheck
 check-units: ## unit, property, process and documentation tests
 	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
 	cargo test --locked --package gitsync --features openpgp --test verify -- --include-ignored
+
+check-package: ## each crate packs, and builds from its package, offline
+	@.ci/package
+
+check-fuzz: ## every fuzz target for a few seconds (TARGET_SECONDS=N for longer)
+	@.ci/fuzz
 
 check-manual: build ## manual pages and completions
 	@.ci/manual

@@ -30,7 +30,7 @@ needs() {
       git=git curl=curl openssl=openssl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
     manual) echo python3=python3 mandoc=mandoc zsh=zsh fish=fish col=bsdextrautils ;;
-    test) needs lint; needs manual; needs pods; needs apps; echo docker-registry=docker-registry redis-sentinel=redis-sentinel promtool=prometheus \
+    test) needs lint; needs manual; needs pods; needs apps; echo c++=g++ docker-registry=docker-registry redis-sentinel=redis-sentinel promtool=prometheus \
       'chromium|chromium-browser=chromium' 'chromedriver|chromium.chromedriver=chromium-driver' \
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
       /usr/share/java/jolokia-core.jar=libjolokia-core-java \

@@ -10,6 +10,7 @@
 //! * [`client`] (feature `client`): the only hyper client and the only TLS settings for one.
 //! * [`metrics`]: registry, bucket ladders, process and build metrics.
 //! * [`retry`]: the only backoff. [`watch`]: "read it again". [`fs`]: atomic files and links.
+//! * [`trace`]: spans for a collector of OpenTelemetry's, when somebody asks for them.
 //! * `cli`, `runtime`, `telemetry` (feature `cli`): what only a binary needs.
 
 pub mod admin;
@@ -30,6 +31,7 @@ pub mod shutdown;
 pub mod status;
 #[cfg(feature = "cli")]
 pub mod telemetry;
+pub mod trace;
 pub mod watch;
 
 /// The version and revision that a binary was built from.

@@ -39,9 +39,26 @@ pub fn registry(build: &Build) -> Registry {
         info.with_label_values(&[build.version, build.revision]).set(1.0);
         register(&registry, info);
     }
+    if crate::trace::counts().is_some() {
+        register_traces(&registry, build);
+    }
     #[cfg(target_os = "linux")]
     register(&registry, prometheus::process_collector::ProcessCollector::for_self());
     registry
+}
+
+/// What became of spans, for a process that is traced.
+fn register_traces(registry: &Registry, build: &Build) {
+    let name = format!("{}_trace_spans_total", build.name.replace('-', "_"));
+    let family = move || -> Option<Vec<MetricFamily>> {
+        let counts = crate::trace::counts()?;
+        let help = "Spans, by what became of them: sent, dropped.";
+        let counter = prometheus::IntCounterVec::new(Opts::new(name.clone(), help), &["outcome"]).ok()?;
+        counter.with_label_values(&["sent"]).inc_by(counts.sent);
+        counter.with_label_values(&["dropped"]).inc_by(counts.dropped);
+        Some(counter.collect())
+    };
+    register(registry, FromFn::new(move || family().unwrap_or_default()));
 }
 
 /// Registers a collector whose name the caller owns; a second one of that name is logged and left out.

@@ -11,6 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::chain;
 use crate::shutdown::Shutdown;
 
+/// The end of a process waits at most that long for a collector of traces.
+const TRACES: Duration = Duration::from_millis(300);
+
 /// How the process runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -53,6 +56,7 @@ where
     let code = runtime.block_on(supervise(app(shutdown.clone()), &shutdown, options.deadline));
     // Blocking work that ignores its cancellation must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
+    crate::trace::flush(TRACES);
     code
 }
 

@@ -13,7 +13,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::Build;
 use crate::config::FromSetting;
+use crate::trace::{self, TraceSettings};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,6 +78,25 @@ pub fn start(format: LogFormat, level: &LogLevel) {
 /// As [`start`], with a choice of what JSON lines look like.
 pub fn start_as(format: LogFormat, level: &LogLevel, keys: JsonKeys) {
     start_with(format, level, keys, io::stderr);
+}
+
+/// Sends traces if the environment says where to (`OTEL_EXPORTER_OTLP_ENDPOINT` and its relatives; see [`trace`]). Such
+/// variables are often set by others, for all containers of a cluster, so one that can't be used is told and ignored.
+pub fn start_traces(build: &Build) {
+    let settings =
+        TraceSettings::from_environment(build.name, build.version, |name| std::env::var(name).ok());
+    let outcome = match settings {
+        Ok(None) => return,
+        Ok(Some(settings)) => {
+            let collector = settings.address().to_owned();
+            trace::start(settings).map(|()| collector).map_err(|error| error.to_string())
+        }
+        Err(refused) => Err(refused.to_string()),
+    };
+    match outcome {
+        Ok(collector) => tracing::info!(collector, "traces are sent"),
+        Err(error) => tracing::warn!(error, "no traces are sent"),
+    }
 }
 
 fn start_with<W>(format: LogFormat, level: &LogLevel, keys: JsonKeys, writer: W)

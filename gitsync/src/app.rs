@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use common::metrics::registry;
 use common::shutdown::Shutdown;
+use common::trace::Span;
 use tokio::sync::Notify;
 
 use crate::config::Config;
@@ -214,6 +215,19 @@ impl Loop {
     fn account(&mut self, result: &Result<crate::engine::Report, SyncError>, started: Instant) -> Next {
         let took = started.elapsed();
         let phases = self.engine.take_phases();
+        Span::record("sync", took, |span| {
+            span.set("git.ref", self.config.reference.as_str());
+            for (phase, spent) in &phases {
+                span.set(phase, spent.as_secs_f64());
+            }
+            match result {
+                Ok(report) => {
+                    span.set("git.commit", report.commit.to_string());
+                    span.set("changed", report.changed);
+                }
+                Err(error) => span.fail(error),
+            }
+        });
         match result {
             Ok(report) => {
                 let first = !self.schedule.has_succeeded();

@@ -36,6 +36,8 @@ mod engine;
 mod error;
 mod fetcher;
 mod from_settings;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod git_options;
 mod hook;
 mod keyring;

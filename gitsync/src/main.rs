@@ -85,6 +85,7 @@ fn start(invocation: &Invocation, mut config: Config) -> ExitCode {
     config.git.add(git_environment());
     config.git.add(own.pairs().to_vec());
     telemetry::start_as(invocation.log_format, &log_level(invocation), JsonKeys::Logr);
+    telemetry::start_traces(&BUILD);
     // For everything this process and its hooks write.
     let mask = if settings.value("group-write").unwrap_or(false) { 0o002 } else { 0o022 };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));

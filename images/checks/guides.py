@@ -7,7 +7,8 @@ servers listen on them. Blocks are told apart by their language:
 
     sh        every line is a command
     console   lines after `$ ` are commands; what follows one is what it must print (`…` stands for anything)
-    yaml      a configuration: an adapter's, rule tests, a kustomization, containers of a pod
+    yaml      a configuration: an adapter's, rule tests, a kustomization, containers of a pod,
+              a security context with one of our seccomp profiles
     json      must parse
     text      drawings; not run, as blocks without a language are not
 
@@ -173,6 +174,9 @@ class Guide:
                 self.container(container)
         elif "components" in value:
             self.stage.kustomization(self.work, content)
+        elif "securityContext" in value:
+            profile = value["securityContext"]["seccompProfile"]["localhostProfile"]
+            json.loads(pathlib.Path("images/seccomp", pathlib.Path(profile).name).read_text())
         elif name == "push.yaml":
             (self.work / name).write_text("sources: [{type: file, path: stats.json}]\n" + content)
             self.ends(f"metrics-adapter run --check-config {name}", [], self.work)

@@ -54,6 +54,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
     common::telemetry::start(invocation.log_format, &invocation.log_level);
+    common::telemetry::start_traces(&build);
     tracing::info!(version = build.version, revision = build.revision, "starting");
     let deadline = config.drain + Duration::from_secs(3);
     runtime::run(runtime::Options { threads: 1, deadline }, |shutdown| serve(config, arguments, shutdown))

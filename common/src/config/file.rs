@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::ConfigError;
 
 /// Largest configuration file that is read.
 const MAX_BYTES: u64 = 1 << 20;
+/// Maps and lists in each other; the deepest setting there is takes three.
+const MAX_DEPTH: usize = 16;
 
 /// One key of the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,99 +33,146 @@ pub(super) fn read(path: &Path) -> Result<Vec<FileValue>, ConfigError> {
     })
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<FileValue>, (Option<u64>, String)> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let map = serde_saphyr::from_str_with_options::<Option<Map>>(text, options).map_err(|error| {
-        let line = error.location().map(|at| at.line());
-        (line, error.to_string())
-    })?;
-    let mut values = Vec::new();
-    flatten("", map.unwrap_or_default(), &mut values);
-    Ok(values)
+/// The line, if it is known, and what is wrong there.
+type Broken = (Option<u64>, String);
+
+pub(super) fn parse(text: &str) -> Result<Vec<FileValue>, Broken> {
+    let mut reader = Reader { events: Parser::new_from_str(text), anchored: Vec::new(), values: Vec::new() };
+    reader.document()?;
+    Ok(reader.values)
 }
 
-fn flatten(prefix: &str, map: Map, values: &mut Vec<FileValue>) {
-    for (key, node) in map.0 {
-        let line = key.referenced.line();
-        let key = if prefix.is_empty() { key.value } else { format!("{prefix}.{}", key.value) };
-        match node {
-            Node::Texts(texts) => values.push(FileValue { key, line, texts }),
-            Node::Map(map) => flatten(&key, map, values),
+/// Reads the parser's events. Values stay the text that they are: what `1.50`, `017` or `no` means is the setting's
+/// business.
+struct Reader<'a> {
+    events: Parser<'a, StrInput<'a>>,
+    /// Values that have a name (`&name`), by the parser's number for it.
+    anchored: Vec<(usize, String)>,
+    values: Vec<FileValue>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, u64), Broken> {
+        loop {
+            let (event, span) = match self.events.next() {
+                Some(event) => event.map_err(|error| broken(&error))?,
+                None => return Err((None, "it ends in the middle".to_owned())),
+            };
+            // Comments and whatever else is no content.
+            if !matches!(event, Event::StreamStart | Event::DocumentStart(..)) && is_content(&event) {
+                return Ok((event, line(span.start)));
+            }
         }
     }
-}
 
-#[derive(Debug, Default)]
-struct Map(Vec<(Spanned<String>, Node)>);
-
-#[derive(Debug)]
-enum Node {
-    Texts(Vec<String>),
-    Map(Map),
-}
-
-impl<'de> Deserialize<'de> for Map {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MapVisitor;
-        impl<'de> Visitor<'de> for MapVisitor {
-            type Value = Map;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a map of settings")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Map, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = access.next_entry()? {
-                    entries.push(entry);
+    fn document(&mut self) -> Result<(), Broken> {
+        match self.next()? {
+            (Event::StreamEnd, _) => return Ok(()),
+            (Event::MappingStart(..), _) => self.map("", 1)?,
+            // A document of comments.
+            (Event::Scalar(text, style, ..), _) if is_nothing(&text, style) => {}
+            (_, line) => return Err((Some(line), "expected a map of settings, `key: value`".to_owned())),
+        }
+        loop {
+            match self.next()? {
+                (Event::StreamEnd, _) => return Ok(()),
+                (Event::DocumentEnd, _) => {}
+                (_, line) => {
+                    return Err((Some(line), "a second document; there is one in a file".to_owned()));
                 }
-                Ok(Map(entries))
             }
         }
-        deserializer.deserialize_map(MapVisitor)
+    }
+
+    fn map(&mut self, prefix: &str, depth: usize) -> Result<(), Broken> {
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            let (event, line) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => return Ok(()),
+                Event::Scalar(key, ..) => key.into_owned(),
+                _ => return Err((Some(line), "a key is one plain word".to_owned())),
+            };
+            if seen.contains(&key) {
+                return Err((Some(line), format!("the key `{key}` is there twice")));
+            }
+            let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            seen.push(key);
+            let texts = match self.next()? {
+                (Event::MappingStart(..), at) => {
+                    within(depth, at)?;
+                    self.map(&full, depth + 1)?;
+                    continue;
+                }
+                (Event::SequenceStart(..), _) => self.list()?,
+                (event, at) => vec![self.value(event, at)?],
+            };
+            self.values.push(FileValue { key: full, line, texts });
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<String>, Broken> {
+        let mut texts = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(texts),
+                (Event::SequenceStart(..) | Event::MappingStart(..), line) => {
+                    return Err((Some(line), "a list holds plain values only".to_owned()));
+                }
+                (event, line) => texts.push(self.value(event, line)?),
+            }
+        }
+    }
+
+    fn value(&mut self, event: Event<'a>, line: u64) -> Result<String, Broken> {
+        match event {
+            Event::Scalar(text, style, anchor, _) => {
+                let text = if is_nothing(&text, style) { String::new() } else { text.into_owned() };
+                if anchor != 0 {
+                    self.anchored.push((anchor, text.clone()));
+                }
+                Ok(text)
+            }
+            Event::Alias(anchor) => {
+                let known = self.anchored.iter().find(|(number, _)| *number == anchor);
+                let reason = || "an alias (`*name`) stands for plain values only".to_owned();
+                known.map(|(_, text)| text.clone()).ok_or_else(|| (Some(line), reason()))
+            }
+            _ => Err((Some(line), "expected a value, a list of values, or a map".to_owned())),
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NodeVisitor;
-        impl<'de> Visitor<'de> for NodeVisitor {
-            type Value = Node;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a value, a list of values, or a map")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Node, E> {
-                Ok(Node::Texts(vec![text.to_owned()]))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-                Ok(Node::Texts(vec![value.to_string()]))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-                Ok(Node::Texts(vec![value.to_string()]))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-                Ok(Node::Texts(vec![value.to_string()]))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-                Ok(Node::Texts(vec![value.to_string()]))
-            }
-            fn visit_unit<E>(self) -> Result<Node, E> {
-                Ok(Node::Texts(vec![String::new()]))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(node) = access.next_element::<Node>()? {
-                    match node {
-                        Node::Texts(mut inner) if inner.len() == 1 => texts.append(&mut inner),
-                        Node::Texts(_) | Node::Map(_) => {
-                            return Err(A::Error::custom("a list holds plain values only"));
-                        }
-                    }
-                }
-                Ok(Node::Texts(texts))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Node, A::Error> {
-                Map::deserialize(serde::de::value::MapAccessDeserializer::new(access)).map(Node::Map)
-            }
-        }
-        deserializer.deserialize_any(NodeVisitor)
+fn within(depth: usize, line: u64) -> Result<(), Broken> {
+    match depth < MAX_DEPTH {
+        true => Ok(()),
+        false => Err((Some(line), format!("more than {MAX_DEPTH} maps in each other"))),
     }
+}
+
+fn is_content(event: &Event<'_>) -> bool {
+    event.is_node()
+        || matches!(event, Event::MappingEnd | Event::SequenceEnd | Event::DocumentEnd | Event::StreamEnd)
+}
+
+/// YAML's ways to write that there is no value.
+fn is_nothing(text: &str, style: ScalarStyle) -> bool {
+    style == ScalarStyle::Plain && matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// YAML 1.1's words for booleans, which people know from Kubernetes; anything else as it is.
+pub(super) fn boolean(text: &str) -> &str {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "on" | "y" => "true",
+        "no" | "off" | "n" => "false",
+        _ => text,
+    }
+}
+
+fn line(at: Marker) -> u64 {
+    at.line() as u64
+}
+
+fn broken(error: &ScanError) -> Broken {
+    (Some(line(*error.marker())), error.info())
 }

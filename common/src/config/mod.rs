@@ -340,7 +340,11 @@ impl Layers {
                 });
             }
             let origin = Origin::File(path.to_owned(), value.line);
-            self.entries.insert(setting.name, Entry { texts: value.texts, origin });
+            let texts = match setting.kind {
+                Kind::Bool => value.texts.iter().map(|text| file::boolean(text).to_owned()).collect(),
+                Kind::Text | Kind::List => value.texts,
+            };
+            self.entries.insert(setting.name, Entry { texts, origin });
         }
         Ok(())
     }

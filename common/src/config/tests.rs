@@ -63,6 +63,45 @@ fn broken_yaml_names_the_line() {
 }
 
 #[test]
+fn values_are_the_text_that_is_written() {
+    let all =
+        |text: &str| file::parse(text).unwrap().into_iter().flat_map(|value| value.texts).collect::<Vec<_>>();
+    assert_eq!(
+        all("a: 1.50\nb: 017\nc: no\nd: \"~\"\ne: ~\nf:\ng: 'x: y'\n"),
+        ["1.50", "017", "no", "~", "", "", "x: y"]
+    );
+    assert_eq!(all("a: &x 1m\nb: *x\nc: [*x, 2m]\n"), ["1m", "1m", "1m", "2m"]);
+    assert_eq!(all("a: |\n  one\n  two\nb: >-\n  three\n  four\n"), ["one\ntwo\n", "three four"]);
+    assert_eq!(all("---\n# word\na: 1 # more\n...\n"), ["1"]);
+}
+
+#[test]
+fn yaml_that_is_no_map_of_settings_names_the_line() {
+    for (text, line, reason) in [
+        ("a: 1\nb: 2\na: 3\n", 3, "twice"),
+        ("- a\n- b\n", 1, "map of settings"),
+        ("word\n", 1, "map of settings"),
+        ("a: 1\n---\nb: 2\n", 3, "second document"),
+        ("a:\n  - [b]\n", 2, "plain values only"),
+        ("a: &x [1]\nb: *x\n", 2, "alias"),
+        ("? [a]\n: b\n", 1, "plain word"),
+    ] {
+        let (at, why) = file::parse(text).unwrap_err();
+        assert_eq!(at, Some(line), "{text}: {why}");
+        assert!(why.contains(reason), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_switch_knows_yaml_s_words() {
+    for (text, value) in [("yes", true), ("On", true), ("true", true), ("no", false), ("off", false)] {
+        let mut layers = Layers::new(&APP);
+        layers.file(write(&format!("one-time: {text}\n")).path()).unwrap();
+        assert_eq!(layers.finish().value::<bool>("one-time").unwrap(), value, "{text}");
+    }
+}
+
+#[test]
 fn an_empty_file_is_an_empty_layer() {
     Layers::new(&APP).file(write("").path()).unwrap();
     Layers::new(&APP).file(write("# nothing\n").path()).unwrap();

@@ -229,6 +229,13 @@ fn assignments(word: &[u8]) -> Vec<Assignment> {
     }
 }
 
+/// Rules of one file, and a path under them.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(rules: &[u8], path: &[u8]) {
+    let files = vec![AttributeFile { directory: Vec::new(), rules: parse(rules) }];
+    let _ = Attributes { files, endings: Endings::default() }.of(path);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -90,3 +90,19 @@ fn set_globals() {
         tracing::debug!(%error, "libgit2 keeps its defaults");
     }
 }
+
+/// See [`crate::fuzz::objects`].
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(base: &[u8], other: &[u8]) {
+    indexer::fuzz(base, other);
+    attributes::fuzz(base, other);
+    for entry in tree::parse(other).unwrap_or_default() {
+        let _ = names::refuse(entry.name);
+    }
+    let _ = index::is_whole(other);
+    if let Ok(entries) = index::Reader::new(other) {
+        // The first broken entry ends it, as everywhere else.
+        let _ = entries.map_while(Result::ok).count();
+    }
+    let _ = pattern::Sparse::parse(base).has(other);
+}

@@ -121,3 +121,29 @@ impl Refusal {
         }
     }
 }
+
+/// See [`crate::fuzz::webhook`].
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(delivery: &[u8]) {
+    use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+    let (head, body) = match memchr::memmem::find(delivery, b"\n\n") {
+        Some(at) => (&delivery[..at], &delivery[at + 2..]),
+        None => (delivery, &[][..]),
+    };
+    let header = |line: &[u8]| {
+        let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+        Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(&value[1..]).ok()?))
+    };
+    let headers: HeaderMap = head.split(|byte| *byte == b'\n').filter_map(header).collect();
+    if let Ok(claim) = signature::claim(&headers, 1_700_000_000, 300) {
+        // Nobody guesses the secret; except when it was in the corpus, which it is not.
+        assert!(!claim.holds(&[b"a secret that no sender knows".to_vec()], body));
+    }
+    for is_form in [false, true] {
+        if let Ok(event) = payload::parse(body, is_form) {
+            for reference in ["HEAD", "main", "refs/heads/main"] {
+                let _ = event.relevance("https://example.com/org/site.git", reference);
+            }
+        }
+    }
+}

@@ -238,3 +238,14 @@ fn new_commits(
     }
     Ok(new)
 }
+
+/// See [`crate::fuzz::signature`].
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(object: &[u8], signers: &str) {
+    let keys = Keys { signers: Some(Signers::parse(signers)), keyring: None };
+    for signed in [object::commit(object), object::tag(object)].into_iter().flatten() {
+        // What is signed is a part of the object, so nothing can be made up here.
+        assert!(signed.payload.len() <= object.len() && signed.signature.len() <= object.len());
+        let _ = keys.check(Some(signed));
+    }
+}

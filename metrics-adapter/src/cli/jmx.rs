@@ -133,6 +133,7 @@ fn start_logging(request: &Request) -> Result<(), String> {
     let level = level.map(|text| LogLevel::from_setting(&text)).transpose()?.unwrap_or_default();
     let format = format.map(|text| LogFormat::from_setting(&text)).transpose()?.unwrap_or_default();
     telemetry::start(format, &level);
+    telemetry::start_traces(&common::build!());
     Ok(())
 }
 

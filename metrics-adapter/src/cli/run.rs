@@ -27,6 +27,7 @@ pub(super) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Parsed::Exit(code) => return code,
     };
     telemetry::start(invocation.log_format, &invocation.log_level);
+    telemetry::start_traces(&common::build!());
     let words: Vec<&str> = invocation.words.iter().map(String::as_str).collect();
     let load = |path: &str| -> Result<Config, ExitCode> {
         let settings = |error| cli::refuse_config(&APP, &error);

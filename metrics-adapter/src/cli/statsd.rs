@@ -30,6 +30,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Parsed::Exit(code) => return code,
     };
     telemetry::start(invocation.log_format, &invocation.log_level);
+    telemetry::start_traces(&common::build!());
     let config = match Config::from_settings(&invocation.settings) {
         Ok(config) => config,
         Err(error) => return cli::refuse_config(&APP, &error),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::server::{Request, Response, require_method, stream, text};
+use common::trace::Span;
 use flate2::write::GzEncoder;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -29,12 +30,16 @@ pub(super) async fn answer(page: Arc<Page>, request: Request) -> Response {
     let wanted = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let format = Format::negotiate(wanted(header::ACCEPT).unwrap_or_default());
     let compression = Compression::negotiate(wanted(header::ACCEPT_ENCODING).unwrap_or_default());
+    let mut span = Span::serve("scrape");
     let walk = match collect(&page, deadline(&request)).await {
         Ok(walk) => walk,
-        Err(problem) => return text(StatusCode::INTERNAL_SERVER_ERROR, problem),
+        Err(problem) => {
+            span.fail(&problem);
+            return text(StatusCode::INTERNAL_SERVER_ERROR, problem);
+        }
     };
     let (pieces, body) = mpsc::channel(2);
-    tokio::spawn(write(walk, format, compression, pieces));
+    tokio::spawn(write(walk, format, compression, pieces, span));
     let mut response = Response::new(stream(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -69,7 +74,14 @@ async fn collect(page: &Page, deadline: Instant) -> Result<Merge, String> {
 }
 
 /// Writes the page piece by piece; ends early when the client is gone or does not read.
-async fn write(mut walk: Merge, format: Format, compression: Compression, pieces: mpsc::Sender<Bytes>) {
+async fn write(
+    mut walk: Merge,
+    format: Format,
+    compression: Compression,
+    pieces: mpsc::Sender<Bytes>,
+    mut span: Span,
+) {
+    let mut bytes = 0;
     let mut writer = format.writer();
     let mut encoder = match Encoder::new(compression) {
         Ok(encoder) => encoder,
@@ -86,12 +98,17 @@ async fn write(mut walk: Merge, format: Format, compression: Compression, pieces
             tokio::task::yield_now().await;
             continue;
         }
+        bytes += piece.len();
         match tokio::time::timeout(PATIENCE, pieces.send(piece.into())).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return tracing::info!("a client did not read the page it asked for"),
+            Ok(Err(_)) => return span.fail("the client left"),
+            Err(_) => {
+                span.fail("the client did not read");
+                return tracing::info!("a client did not read the page it asked for");
+            }
         }
     }
+    span.set("bytes", bytes);
 }
 
 enum Encoder {

@@ -13,11 +13,12 @@ use crate::route::{Chooser, Policy, ReadRules, View};
 use crate::session::Profile;
 use crate::topology::Topology;
 use crate::upstream::{Credentials, Link, Phase, Waiter};
+use common::trace::Span;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The shared connections of one profile and name, by server number.
 #[derive(Debug)]
@@ -460,5 +461,7 @@ impl Hub {
         }
         self.left_lane(lane);
         self.metrics.clients.dec();
+        let lived = Duration::from_micros(self.now().saturating_sub(client.since));
+        Span::record("connection", lived, |span| span.set("client", client.id));
     }
 }

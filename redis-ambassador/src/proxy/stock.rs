@@ -6,6 +6,7 @@ use crate::command::Request;
 use crate::metrics::{ClientLine, Levels, MAX_CLIENTS, Slow, now};
 use crate::resp::{RequestFramer, RequestLimits, Step};
 use crate::upstream::{Link, LinkState, Waiter};
+use common::trace::Span;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ impl Hub {
             }
         };
         self.metrics.slow.inc();
-        self.metrics.journal.slow(Slow {
+        let slow = Slow {
             at: now(),
             command,
             arguments,
@@ -47,7 +48,17 @@ impl Hub {
             total: total as f64 / 1e6,
             upstream: upstream as f64 / 1e6,
             error: !ok,
+        };
+        Span::record("slow command", Duration::from_micros(total), |span| {
+            span.set("db.operation.name", slow.command.as_str());
+            span.set("server.address", slow.server.as_str());
+            span.set("client", slow.client);
+            span.set("upstream", slow.upstream);
+            if slow.error {
+                span.fail("the answer was an error");
+            }
         });
+        self.metrics.journal.slow(slow);
     }
 
     /// A request's name as the table has it, and how many words follow it.

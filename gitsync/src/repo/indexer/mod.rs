@@ -186,3 +186,19 @@ fn kind_of(code: u8) -> Option<What> {
 
 #[cfg(test)]
 mod tests;
+
+/// A difference to a base; and a pack, whole and cut, which has to give the same.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(base: &[u8], other: &[u8]) {
+    let mut out = Vec::new();
+    if delta::apply(base, other, &mut out).is_ok() {
+        assert!(out.len() as u64 <= MAX_DELTA_OBJECT);
+    }
+    let cut = |size: usize| {
+        let mut stream = PackStream::default();
+        let pushed = other.chunks(size).try_for_each(|piece| stream.push(piece));
+        let seen = pushed.and_then(|()| stream.finish());
+        seen.map(|seen| format!("{seen:?}")).map_err(|error| error.to_string())
+    };
+    assert_eq!(cut(other.len().max(1)), cut(base.first().map_or(1, |size| usize::from(*size) + 1)));
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use common::shutdown::Shutdown;
+use common::trace::Span;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -136,6 +137,17 @@ impl Slot {
     }
 
     async fn gather_once(&self) -> Snapshot {
+        let mut span = Span::start("gather");
+        let snapshot = self.gathered().await;
+        if span.is_recorded() {
+            span.set("source", self.options.name.as_str());
+            span.set("samples", snapshot.samples);
+            snapshot.error.iter().for_each(|error| span.fail(error));
+        }
+        snapshot
+    }
+
+    async fn gathered(&self) -> Snapshot {
         let start = Instant::now();
         let gather = Arc::clone(&self.gather);
         let limit = self.options.timeout;

@@ -35,6 +35,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use common::status::Status;
+use common::trace::Span;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
@@ -300,8 +301,11 @@ impl JmxSource {
         let scrapes = current.targets.iter().map(async |target| {
             let mut own = Page::new(collection.name_style);
             let mut target = target.lock().await;
+            let mut span = Span::start("jmx");
             target.scrape(collection, Some(deadline), &mut own).await;
-            (own, target.report())
+            let report = target.report();
+            report.trace(&mut span);
+            (own, report)
         });
         let mut reports = Vec::with_capacity(current.targets.len());
         for (own, report) in join_all(scrapes).await {

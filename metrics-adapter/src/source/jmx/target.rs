@@ -17,6 +17,7 @@ use crate::rule::leaf::{Leaf, LeafValue};
 use crate::rule::page::Page;
 use crate::rule::prune::Pruner;
 use crate::rule::set::{Learnt, write_input};
+use common::trace::Span;
 
 /// Beans asked for in one go; bounds what is held of their values.
 const BEANS_PER_CALL: usize = 1024;
@@ -56,6 +57,18 @@ pub(super) struct Report {
     pub(super) error: Option<String>,
     pub(super) duration: Duration,
     pub(super) beans: usize,
+}
+
+impl Report {
+    /// Completes the span of this scrape.
+    pub(super) fn trace(&self, span: &mut Span) {
+        span.set("beans", self.beans);
+        if span.is_recorded() && !self.labels.is_empty() {
+            let labels: Vec<_> = self.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            span.set("target", labels.join(","));
+        }
+        self.error.iter().for_each(|error| span.fail(error));
+    }
 }
 
 /// What is known about one bean.
