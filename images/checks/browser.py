@@ -60,6 +60,95 @@ def gitsync(binaries, work):
                    lambda: git(source, "commit", "--quiet", "--allow-empty", "--message", "changed"))
 
 
+def steered(binaries, work, *more):
+    """gitsync with buttons; what they do is seen in the folder itself."""
+    work = work / f"steered{len(more)}"
+    source, port, token = work / "site", free_port(), work / "token"
+    source.mkdir(parents=True)
+    token.write_text("t0ken\n")
+    git(source, "init", "--quiet")
+    git(source, "commit", "--quiet", "--allow-empty", "--message", "first")
+    command = [binaries / "gitsync", f"--repo=file://{source}", "--ref=main", f"--root={work / 'root'}", "--link=site", "--period=1h",
+               "--keep=3", f"--http-bind=127.0.0.1:{port}", f"--api-token-file={token}", *more]
+    subject = Subject("gitsync", command, port, lambda: None)
+    subject.source, subject.link = source, work / "root" / "site"
+    return subject
+
+
+def press(driver, subject):
+    """Each button works with the token and without it does nothing."""
+    head = lambda: subprocess.run(["git", "rev-parse", "HEAD"], cwd=subject.source, check=True, capture_output=True, text=True).stdout.strip()
+    shown = lambda: subject.link.resolve().name
+    said = lambda: driver.find_element(By.ID, "said").text
+    field = lambda: driver.find_element(By.ID, "token")
+
+    def button(label, status):
+        driver.execute_script("document.getElementById('said').textContent = ''")
+        next(one for one in driver.find_elements(By.CSS_SELECTOR, "[data-call]") if one.text == label).click()
+        wait(driver, f"{label}: {status}, not {said()}", lambda: said().startswith(status))
+
+    first = head()
+    git(subject.source, "commit", "--quiet", "--allow-empty", "--message", "second")
+    second = head()
+    labels = [one.text for one in driver.find_elements(By.CSS_SELECTOR, "[data-call]")]
+    demand(labels == ["Sync now", "Roll back", "Pin", "Unpin"], f"buttons: {labels}")
+    for wrong in ("", "wrong"):
+        field().clear()
+        field().send_keys(wrong)
+        for label in labels:
+            button(label, "401")
+    demand(shown() == first, "a button without the token did something")
+    field().clear()
+    field().send_keys("t0ken")
+    main = lambda: driver.execute_script("return document.querySelector('main').innerText")
+    for label, status, there in (("Sync now", "200", second), ("Roll back", "200", first), ("Pin", "200", first), ("Unpin", "200", second)):
+        button(label, status)
+        demand(shown() == there, f"after {label}: {shown()} instead of {there}")
+        wait(driver, f"{label}: the page follows", lambda: there in main())
+    demand("t0ken" not in driver.page_source and "t0ken" not in driver.current_url, "the token is kept in the page")
+    # The browser notes each refusal, as it should.
+    driver.get_log("browser")
+
+
+def apart(driver, binaries, work):
+    """With an address of its own for calls, the page has no buttons, and its own address takes no calls: it shows the page."""
+    calls = free_port()
+    subject = steered(binaries, work, f"--webhook-listen=127.0.0.1:{calls}")
+    try:
+        wait(driver, "gitsync does not answer", lambda: answers(subject.url))
+        driver.get(subject.url)
+        demand(not driver.find_elements(By.CSS_SELECTOR, "[data-call]"), "buttons that lead nowhere")
+        post = "const [url, done] = arguments; fetch(url, {method: 'POST', headers: {Authorization: 'Bearer t0ken'}})" \
+               ".then(answer => done(answer.status), () => done('refused'))"
+        first = subject.link.resolve()
+        git(subject.source, "commit", "--quiet", "--allow-empty", "--message", "second")
+        for path in ("sync?wait", "pin", "rollback"):
+            driver.execute_async_script(post, subject.url + path)
+        demand(subject.link.resolve() == first, "the page's own address takes calls")
+        elsewhere = urllib.request.Request(f"http://127.0.0.1:{calls}/sync?wait", method="POST", headers={"Authorization": "Bearer t0ken"})
+        with urllib.request.urlopen(elsewhere, timeout=PATIENCE) as answer:
+            demand(answer.status == 200, f"sync on the address for it: {answer.status}")
+        demand(subject.link.resolve() != first, "the address for calls takes none")
+    finally:
+        subject.stop()
+    driver.get("about:blank")
+    driver.get_log("browser")
+
+
+def steering(driver, binaries, work):
+    subject = steered(binaries, work)
+    try:
+        wait(driver, "gitsync does not answer", lambda: answers(subject.url))
+        driver.get(subject.url)
+        press(driver, subject)
+    finally:
+        subject.stop()
+    driver.get("about:blank")
+    driver.get_log("browser")
+    apart(driver, binaries, work)
+    print("gitsync: buttons work with the token only, and are not there with an address of its own for calls", flush=True)
+
+
 def redis_ambassador(binaries, work):
     port, server, clients = free_port(), free_port(), free_port()
     store = []
@@ -330,6 +419,7 @@ def main(binaries, folder):
         with tempfile.TemporaryDirectory() as work:
             subjects = (make(binaries, pathlib.Path(work)) for make in (gitsync, redis_ambassador, metrics_adapter, many_sources))
             styles = {check(driver, subject, folder) for subject in subjects}
+            steering(driver, binaries, pathlib.Path(work))
     finally:
         driver.quit()
     demand(len(styles) == 1, "the pages are not one design")
