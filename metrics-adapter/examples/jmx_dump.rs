@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = arguments.next().ok_or("the port is missing")?.parse()?;
     let mut client = Client::connect(Options::new(host, port)).await?;
     let beans = client.query_mbeans(None).await?;
-    let names: Vec<&str> = beans.iter().map(|bean| bean.name.as_str()).collect();
+    let names: Vec<&str> = beans.iter().map(|bean| &*bean.name).collect();
     let infos = client.mbean_infos(&names).await?;
     for (name, info) in names.into_iter().zip(infos) {
         let Some(info) = info else { continue };

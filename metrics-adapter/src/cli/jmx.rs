@@ -9,13 +9,14 @@ use common::config::{FromSetting, nearest};
 use common::runtime::{self, Options};
 use common::telemetry::{self, LogFormat, LogLevel};
 use metrics_adapter::explain::Check;
-use metrics_adapter::source::jmx::{Config, Explanation, cases, explain, run};
+use metrics_adapter::source::jmx::{Config, Explanation, cases, explain, push_only, run};
 
 /// What stands behind `metrics-adapter jmx`.
 const HELP: &str = "\
 Reads JVMs over JMX and serves what they say as a Prometheus page.
 
 Usage: metrics-adapter jmx [-Dkey=value]... [host:]port config.yaml
+       metrics-adapter jmx config.yaml             no page; pushes as `openTelemetry` says
        metrics-adapter jmx --check-config config.yaml
        metrics-adapter jmx explain config.yaml     every value, its rule, its series
        metrics-adapter jmx lint config.yaml        rules that never match, are shadowed or fail
@@ -83,9 +84,15 @@ fn execute(request: Request) -> Result<ExitCode, String> {
             let (config, listen) = (load(path)?, listen_address(listen));
             Ok(runtime::run(Options::default(), async move |shutdown| run(config, &listen, shutdown).await))
         }
-        (false, [_]) => Err("the address to listen on is missing (`[host:]port config.yaml`); \
-                             pushing to OpenTelemetry without it is not supported"
-            .to_owned()),
+        (false, [path]) => {
+            let config = load(path)?;
+            if !config.pushes() {
+                return Err("the address to listen on is missing (`[host:]port config.yaml`); \
+                            only a file with `openTelemetry` stands alone"
+                    .to_owned());
+            }
+            Ok(runtime::run(Options::default(), async move |shutdown| push_only(config, shutdown).await))
+        }
         _ => Err("two arguments are needed: `[host:]port config.yaml`".to_owned()),
     }
 }

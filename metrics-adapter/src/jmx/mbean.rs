@@ -1,5 +1,6 @@
 //! What a bean says about itself: names, classes, attributes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::serialization::{Graph, Object, Value as Java};
@@ -9,9 +10,9 @@ use super::value::{self, Budget, Value, elements};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInstance {
     /// Object name in written order.
-    pub name: String,
+    pub name: Arc<str>,
     /// Java class of the implementation.
-    pub class: String,
+    pub class: Arc<str>,
 }
 
 /// The part of `javax.management.MBeanInfo` that concerns attributes.
@@ -43,10 +44,17 @@ pub struct AttributeInfo {
 /// Reads the set that `queryMBeans` returns.
 #[must_use]
 pub fn object_instances(graph: &Graph, value: Java) -> Option<Vec<ObjectInstance>> {
+    // Many beans are of few classes.
+    let mut classes: HashSet<Arc<str>> = HashSet::new();
     let instances = elements(graph, value, 2)?.into_iter().filter_map(|element| {
         let instance = graph.object(element)?;
-        let class = graph.string(instance.field("className")).unwrap_or_default().to_owned();
-        Some(ObjectInstance { name: object_name(graph, instance.field("name"))?, class })
+        let class = graph.string(instance.field("className")).unwrap_or_default();
+        let class = classes.get(class).cloned().unwrap_or_else(|| {
+            let class: Arc<str> = class.into();
+            classes.insert(Arc::clone(&class));
+            class
+        });
+        Some(ObjectInstance { name: object_name(graph, instance.field("name"))?.into(), class })
     });
     Some(instances.collect())
 }
@@ -55,13 +63,12 @@ pub fn object_instances(graph: &Graph, value: Java) -> Option<Vec<ObjectInstance
 #[must_use]
 pub fn object_names(graph: &Graph, value: Java) -> Option<Vec<String>> {
     let names = elements(graph, value, 2)?;
-    Some(names.into_iter().filter_map(|name| object_name(graph, name)).collect())
+    Some(names.into_iter().filter_map(|name| Some(object_name(graph, name)?.to_owned())).collect())
 }
 
-fn object_name(graph: &Graph, value: Java) -> Option<String> {
+fn object_name(graph: &Graph, value: Java) -> Option<&str> {
     let name = graph.object(value)?;
-    let text = name.annotation("javax.management.ObjectName").values().find_map(|value| graph.string(value));
-    text.map(str::to_owned)
+    name.annotation("javax.management.ObjectName").values().find_map(|value| graph.string(value))
 }
 
 /// Reads what `getMBeanInfo` returns.

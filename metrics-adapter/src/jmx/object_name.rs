@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
 /// A bean's name, or a pattern of names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName {
-    text: String,
+    text: Arc<str>,
     domain_end: usize,
     properties: Vec<(String, String)>,
     open_ended: bool,
@@ -29,6 +30,12 @@ impl ObjectName {
     /// The text as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text, shared.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<str> {
         &self.text
     }
 
@@ -100,9 +107,20 @@ impl FromStr for ObjectName {
     type Err = ObjectNameError;
 
     fn from_str(text: &str) -> Result<Self, ObjectNameError> {
+        Self::try_from(Arc::from(text))
+    }
+}
+
+impl TryFrom<Arc<str>> for ObjectName {
+    type Error = ObjectNameError;
+
+    /// Parses a name without copying its text.
+    fn try_from(shared: Arc<str>) -> Result<Self, ObjectNameError> {
+        let text = &*shared;
         let refuse = |why| ObjectNameError { text: text.to_owned(), why };
         let domain_end = text.find(':').ok_or_else(|| refuse("there is no `:`"))?;
-        let mut name = Self { text: text.to_owned(), domain_end, properties: Vec::new(), open_ended: false };
+        let text_of_name = Arc::clone(&shared);
+        let mut name = Self { text: text_of_name, domain_end, properties: Vec::new(), open_ended: false };
         let mut rest = &text[domain_end + 1..];
         if rest.is_empty() {
             return Err(refuse("there are no key properties"));
@@ -125,7 +143,10 @@ impl FromStr for ObjectName {
             match after.strip_prefix(',') {
                 Some(more) if !more.is_empty() => rest = more,
                 Some(_) => return Err(refuse("it ends in a comma")),
-                None if after.is_empty() => return Ok(name),
+                None if after.is_empty() => {
+                    name.properties.shrink_to_fit();
+                    return Ok(name);
+                }
                 None => return Err(refuse("there is text after a quoted value")),
             }
         }

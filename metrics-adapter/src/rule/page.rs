@@ -1,9 +1,9 @@
 //! Groups samples into the families of a page.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::name::remove_reserved_suffixes;
 use super::set::Matched;
@@ -24,14 +24,15 @@ pub enum NameStyle {
 pub struct Page {
     style: NameStyle,
     families: Vec<Collected>,
-    by_name: HashMap<String, usize, foldhash::fast::RandomState>,
+    by_name: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     samples: usize,
+    pool: Pool,
 }
 
 #[derive(Debug)]
 struct Collected {
-    name: String,
-    help: String,
+    name: Arc<str>,
+    help: Arc<str>,
     kind: Kind,
     samples: Vec<(Arc<Ready>, f64)>,
     /// Its name is not to be changed.
@@ -41,26 +42,115 @@ struct Collected {
 /// A sample of which everything but the value is known, ready for the page.
 #[derive(Debug)]
 pub struct Ready {
-    name: String,
-    help: String,
+    name: Arc<str>,
+    /// Only where it may be wanted: a family shows the help of its first sample.
+    help: Option<Arc<str>>,
     kind: Kind,
-    labels: Vec<(String, String)>,
-    /// The rule input up to the value.
-    input: String,
-    /// Its place in the family of the last page; a hint, for the next one mostly has the same order.
-    rank: AtomicU32,
+    labels: Arc<LabelSet>,
+    /// The rule input up to the value: that of the bean, and what is behind it.
+    input: (Arc<str>, Arc<str>),
+    /// Its place in the family of the last page, see [`Order`].
+    order: AtomicU64,
+    /// Index of its family on the last page; a hint.
+    family: AtomicU32,
 }
 
-impl Clone for Ready {
-    fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            help: self.help.clone(),
-            kind: self.kind,
-            labels: self.labels.clone(),
-            input: self.input.clone(),
-            rank: AtomicU32::default(),
+/// Labels, and how text pages show them.
+#[derive(Debug, PartialEq, Eq)]
+struct LabelSet {
+    pairs: Vec<(String, String)>,
+    /// `{name="value",…}` with escapes, or nothing.
+    text: Box<str>,
+}
+
+impl LabelSet {
+    fn new(mut pairs: Vec<(String, String)>) -> Self {
+        pairs.sort();
+        pairs.shrink_to_fit();
+        let mut text = String::new();
+        write_labels(&mut text, &pairs);
+        Self { pairs, text: text.into() }
+    }
+}
+
+fn write_labels(out: &mut String, pairs: &[(String, String)]) {
+    for (index, (name, value)) in pairs.iter().enumerate() {
+        out.push(if index == 0 { '{' } else { ',' });
+        out.push_str(name);
+        out.push_str("=\"");
+        for c in value.chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '"' => out.push_str("\\\""),
+                c => out.push(c),
+            }
         }
+        out.push('"');
+    }
+    if !pairs.is_empty() {
+        out.push('}');
+    }
+}
+
+/// Where a sample stood when its family was last put in order. Samples of one generation keep their order and
+/// have different labels, so that a page with the same samples, or some of them, need not be sorted.
+#[derive(Clone, Copy)]
+struct Order {
+    generation: u32,
+    rank: u32,
+}
+
+impl Order {
+    fn of(ready: &Ready) -> Self {
+        let order = ready.order.load(Ordering::Relaxed);
+        Self { generation: (order >> 32) as u32, rank: order as u32 }
+    }
+
+    fn give(self, ready: &Ready) {
+        ready.order.store(u64::from(self.generation) << 32 | u64::from(self.rank), Ordering::Relaxed);
+    }
+
+    /// One that no sample has; never 0, which is none.
+    fn next_generation() -> u32 {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        match LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1) {
+            0 => Self::next_generation(),
+            generation => generation,
+        }
+    }
+}
+
+/// Texts and labels that many samples have in common.
+#[derive(Debug, Default)]
+pub struct Pool {
+    texts: HashSet<Arc<str>, foldhash::fast::RandomState>,
+    /// The attributes of a bean come one after the other and mostly have the same labels.
+    labels: Option<Arc<LabelSet>>,
+}
+
+impl Pool {
+    /// The one copy of this text.
+    pub fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&new));
+        new
+    }
+
+    fn labels(&mut self, mut pairs: Vec<(String, String)>) -> Arc<LabelSet> {
+        pairs.sort();
+        match &self.labels {
+            Some(known) if known.pairs == pairs => Arc::clone(known),
+            _ => Arc::clone(self.labels.insert(Arc::new(LabelSet::new(pairs)))),
+        }
+    }
+
+    /// Forgets what nobody uses any more.
+    pub fn tidy(&mut self) {
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
     }
 }
 
@@ -80,7 +170,12 @@ pub struct SharedFamily {
 impl SharedFamily {
     /// Labels and values.
     pub fn samples(&self) -> impl ExactSizeIterator<Item = (&[(String, String)], f64)> {
-        self.samples.iter().map(|(ready, value)| (ready.labels.as_slice(), *value))
+        self.samples.iter().map(|(ready, value)| (ready.labels.pairs.as_slice(), *value))
+    }
+
+    /// Labels as text pages show them (`{name="value"}`, with escapes, or nothing), and values.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = (&str, f64)> {
+        self.samples.iter().map(|(ready, value)| (&*ready.labels.text, *value))
     }
 
     /// The same as a family with labels of its own.
@@ -97,12 +192,13 @@ impl From<Family> for SharedFamily {
     /// Samples that are no plain numbers are left out.
     fn from(family: Family) -> Self {
         let ready = |labels| Ready {
-            name: String::new(),
-            help: String::new(),
+            name: Arc::default(),
+            help: None,
             kind: family.kind,
-            labels,
-            input: String::new(),
-            rank: AtomicU32::default(),
+            labels: Arc::new(LabelSet::new(labels)),
+            input: Default::default(),
+            order: AtomicU64::default(),
+            family: AtomicU32::default(),
         };
         let number = |sample: Sample| match sample.value {
             Value::Number(value) => Some((Arc::new(ready(sample.labels)), value)),
@@ -114,22 +210,42 @@ impl From<Family> for SharedFamily {
 }
 
 impl Ready {
-    /// As [`Page::push`] would take it on a page of this style.
+    /// As [`Page::push`] would take it on a page of this style. `bean` and `rest` are the rule input up to the value.
     #[must_use]
-    pub fn new(style: NameStyle, matched: Matched, input: &str) -> Self {
+    pub fn new(style: NameStyle, matched: Matched, bean: &Arc<str>, rest: &str, pool: &mut Pool) -> Self {
         let mut name = matched.name;
         if style == NameStyle::One {
             remove_reserved_suffixes(&mut name);
         }
-        let mut labels = matched.labels;
-        labels.sort();
         Self {
-            name,
-            help: matched.help,
+            name: pool.text(&name),
+            help: Some(matched.help.into()),
             kind: matched.kind,
-            labels,
-            input: input.into(),
-            rank: AtomicU32::default(),
+            labels: pool.labels(matched.labels),
+            input: (Arc::clone(bean), pool.text(rest)),
+            order: AtomicU64::default(),
+            family: AtomicU32::default(),
+        }
+    }
+
+    /// Drops the help, which is long and only wanted of the first sample of a family.
+    #[must_use]
+    pub fn without_help(self) -> Self {
+        Self { help: None, ..self }
+    }
+
+    /// The same with one more label, which tells it from samples that have the same labels otherwise.
+    fn told_apart(&self) -> Self {
+        let mut pairs = self.labels.pairs.clone();
+        pairs.push(("_objectname".to_owned(), format!("{}{}", self.input.0, self.input.1)));
+        Self {
+            name: Arc::clone(&self.name),
+            help: self.help.clone(),
+            kind: self.kind,
+            labels: Arc::new(LabelSet::new(pairs)),
+            input: self.input.clone(),
+            order: AtomicU64::default(),
+            family: AtomicU32::default(),
         }
     }
 }
@@ -145,25 +261,45 @@ impl Page {
     /// otherwise be the same.
     pub fn push(&mut self, matched: Matched, input: &str) {
         let value = matched.value;
-        self.push_ready(&Arc::new(Ready::new(self.style, matched, input)), value);
+        let ready = Ready::new(self.style, matched, &input.into(), "", &mut self.pool);
+        self.push_ready(&Arc::new(ready), value);
+    }
+
+    /// Whether a sample can be added as it is: it has its help, or its family is there already.
+    #[must_use]
+    pub fn takes(&self, ready: &Ready) -> bool {
+        ready.help.is_some() || self.has_family_of(ready)
+    }
+
+    /// Whether another sample of the same family was there before.
+    #[must_use]
+    pub fn has_family_of(&self, ready: &Ready) -> bool {
+        self.find(ready).is_some()
+    }
+
+    /// Index of the family that a sample belongs to.
+    fn find(&self, ready: &Ready) -> Option<usize> {
+        let hint = ready.family.load(Ordering::Relaxed) as usize;
+        match self.families.get(hint) {
+            Some(family) if Arc::ptr_eq(&family.name, &ready.name) && !family.verbatim => Some(hint),
+            _ => self.by_name.get(&ready.name).copied(),
+        }
     }
 
     /// Adds one sample that was prepared before.
     pub fn push_ready(&mut self, ready: &Arc<Ready>, value: f64) {
-        let index = match self.by_name.get(&ready.name) {
-            Some(index) => *index,
-            None => {
-                self.families.push(Collected {
-                    name: ready.name.clone(),
-                    help: ready.help.clone(),
-                    kind: ready.kind,
-                    samples: Vec::new(),
-                    verbatim: false,
-                });
-                self.by_name.insert(ready.name.clone(), self.families.len() - 1);
-                self.families.len() - 1
-            }
-        };
+        let index = self.find(ready).unwrap_or_else(|| {
+            self.families.push(Collected {
+                name: Arc::clone(&ready.name),
+                help: ready.help.clone().unwrap_or_default(),
+                kind: ready.kind,
+                samples: Vec::new(),
+                verbatim: false,
+            });
+            self.by_name.insert(Arc::clone(&ready.name), self.families.len() - 1);
+            self.families.len() - 1
+        });
+        ready.family.store(index as u32, Ordering::Relaxed);
         let family = &mut self.families[index];
         if family.kind != ready.kind {
             family.kind = Kind::Untyped;
@@ -173,13 +309,11 @@ impl Page {
     }
 
     /// Adds a constant 1 under a name that keeps its suffix.
-    pub fn push_verbatim(&mut self, name: &str, help: &str, mut labels: Vec<(String, String)>) {
-        labels.sort();
-        let index = *self.by_name.entry(format!("{name} verbatim")).or_insert_with(|| {
-            let (name, help) = (name.to_owned(), help.to_owned());
+    pub fn push_verbatim(&mut self, name: &str, help: &str, labels: Vec<(String, String)>) {
+        let index = *self.by_name.entry(format!("{name} verbatim").into()).or_insert_with(|| {
             self.families.push(Collected {
-                name,
-                help,
+                name: name.into(),
+                help: help.into(),
                 kind: Kind::Gauge,
                 samples: Vec::new(),
                 verbatim: true,
@@ -187,9 +321,9 @@ impl Page {
             self.families.len() - 1
         });
         self.samples += 1;
-        let (name, help) = (name.to_owned(), help.to_owned());
-        let (input, rank) = (String::new(), AtomicU32::default());
-        let ready = Ready { name, help, kind: Kind::Gauge, labels, input, rank };
+        let matched =
+            Matched { name: name.into(), help: String::new(), kind: Kind::Gauge, labels, value: 1.0 };
+        let ready = Ready::new(NameStyle::Zero, matched, &Arc::default(), "", &mut self.pool);
         self.families[index].samples.push((Arc::new(ready), 1.0));
     }
 
@@ -200,7 +334,7 @@ impl Page {
             return;
         }
         self.samples += other.samples;
-        let keys: HashMap<usize, String> =
+        let keys: HashMap<usize, Arc<str>> =
             other.by_name.into_iter().map(|(key, index)| (index, key)).collect();
         for (index, family) in other.families.into_iter().enumerate() {
             let key = keys.get(&index).unwrap_or(&family.name).clone();
@@ -248,28 +382,65 @@ impl Page {
 
 impl Collected {
     fn finish(mut self, style: NameStyle) -> SharedFamily {
-        // Comparing numbers is cheap, and comparing labels is so where they are in order already.
-        self.samples.sort_by_key(|(ready, _)| ready.rank.load(Ordering::Relaxed));
-        self.samples.sort_by(|(a, _), (b, _)| a.labels.cmp(&b.labels).then_with(|| a.input.cmp(&b.input)));
-        for (rank, (ready, _)) in (0..).zip(&self.samples) {
-            ready.rank.store(rank, Ordering::Relaxed);
-        }
-        let clash = self.samples.windows(2).any(|pair| pair[0].0.labels == pair[1].0.labels);
-        if clash {
-            for (ready, _) in &mut self.samples {
-                let ready = Arc::make_mut(ready);
-                ready.labels.push(("_objectname".to_owned(), ready.input.clone()));
-                ready.labels.sort();
-            }
-            self.samples.sort_by(|(a, _), (b, _)| a.labels.cmp(&b.labels));
-            // The same leaf twice, say through overlapping patterns: one of them is enough.
-            self.samples.dedup_by(|(later, _), (earlier, _)| later.labels == earlier.labels);
-        }
+        let samples = match in_known_order(std::mem::take(&mut self.samples)) {
+            Ok(samples) => samples,
+            Err(samples) => put_in_order(samples),
+        };
+        let mut name = String::from(&*self.name);
         if self.kind == Kind::Counter && style == NameStyle::One && !self.verbatim {
-            self.name.push_str("_total");
+            name.push_str("_total");
         }
-        SharedFamily { name: self.name, help: self.help, kind: self.kind, samples: self.samples }
+        SharedFamily { name, help: String::from(&*self.help), kind: self.kind, samples }
     }
+}
+
+type Samples = Vec<(Arc<Ready>, f64)>;
+
+/// Puts samples where they stood on an earlier page, if they all stood on the same one.
+fn in_known_order(samples: Samples) -> Result<Samples, Samples> {
+    let Some(generation) = samples.first().map(|(ready, _)| Order::of(ready).generation) else {
+        return Ok(samples);
+    };
+    let orders = samples.iter().map(|(ready, _)| Order::of(ready));
+    let highest = orders.clone().map(|order| order.rank as usize).max().unwrap_or_default();
+    if generation == 0
+        || highest > samples.len().saturating_mul(4)
+        || orders.clone().any(|order| order.generation != generation)
+    {
+        return Err(samples);
+    }
+    if samples.windows(2).all(|pair| Order::of(&pair[0].0).rank < Order::of(&pair[1].0).rank) {
+        return Ok(samples);
+    }
+    let mut places: Vec<Option<u32>> = vec![None; highest + 1];
+    for (at, order) in (0..).zip(orders) {
+        // The same sample twice.
+        if places[order.rank as usize].replace(at).is_some() {
+            return Err(samples);
+        }
+    }
+    let mut samples: Vec<Option<_>> = samples.into_iter().map(Some).collect();
+    Ok(places.into_iter().flatten().filter_map(|at| samples[at as usize].take()).collect())
+}
+
+/// Sorts samples by their labels, and tells those apart that have the same ones.
+fn put_in_order(mut samples: Samples) -> Samples {
+    samples.sort_by(|(a, _), (b, _)| a.labels.pairs.cmp(&b.labels.pairs).then_with(|| a.input.cmp(&b.input)));
+    let clash = samples.windows(2).any(|pair| pair[0].0.labels.pairs == pair[1].0.labels.pairs);
+    if clash {
+        for (ready, _) in &mut samples {
+            *ready = Arc::new(ready.told_apart());
+        }
+        samples.sort_by(|(a, _), (b, _)| a.labels.pairs.cmp(&b.labels.pairs));
+        // The same leaf twice, say through overlapping patterns: one of them is enough.
+        samples.dedup_by(|(later, _), (earlier, _)| later.labels.pairs == earlier.labels.pairs);
+        return samples;
+    }
+    let generation = Order::next_generation();
+    for (rank, (ready, _)) in (0..).zip(&samples) {
+        Order { generation, rank }.give(ready);
+    }
+    samples
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test is a panic")]
 
 mod harness;
+mod otlp;
 mod transports;
 
 use std::io::{Read, Write};
@@ -448,7 +449,7 @@ fn configurations_that_are_refused() {
         ("hostPort: a:1\nrules:\n- pattern: '('\n", "rule 1"),
         ("hostPort: a:1\nrules: 5\n", ":2: "),
         ("hostPort: a:1\nhttpServer: {authentication: {plugin: {class: x.Y}}}\n", "plugin"),
-        ("hostPort: a:1\nopenTelemetry: {endpoint: x}\n", "openTelemetry"),
+        ("hostPort: a:1\nopenTelemetry: {endpoint: x, protocol: http/protobuf, interval: 0}\n", "interval"),
         ("hostPort: a:1\npassword: ${NO_SUCH_VARIABLE_HERE}\nusername: x\n", "NO_SUCH_VARIABLE_HERE"),
         ("jmxUrl: service:jmx:jmxmp://h:1\n", "jmxmp"),
         ("hostPort: a:1\nssl: {trustStore: {filename: /nonexistent}}\n", "/nonexistent"),

@@ -18,6 +18,10 @@ use crate::jmx::jrmp::{self, Method, Outcome, ReplyDecoder};
 use crate::jmx::serialization::{Graph, Limits};
 
 const READ_BYTES: usize = 32 * 1024;
+/// A JVM sends each reply by itself. While more than this many are still to come, the next ones are given this
+/// time to gather, since waking up for each would cost both sides more than the calls do.
+const MANY_REPLIES: usize = 16;
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Where to connect to, and how.
 #[derive(Clone, Debug)]
@@ -206,6 +210,7 @@ impl Connection {
         let limit = *reply_timeout;
         let reading = async {
             let mut replies = 0;
+            let mut last = 0;
             while replies < count {
                 let mut used = 0;
                 while replies < count {
@@ -229,7 +234,10 @@ impl Connection {
                 }
                 input.drain(..used);
                 if replies < count {
-                    read_more(reader, input, limit, address, Phase::Reply).await?;
+                    if (1..READ_BYTES / 2).contains(&last) && count - replies > MANY_REPLIES {
+                        tokio::time::sleep(GATHER).await;
+                    }
+                    last = read_more(reader, input, limit, address, Phase::Reply).await?;
                 }
             }
             Ok(())
@@ -266,13 +274,14 @@ async fn write_all(writer: &mut WriteHalf<Box<dyn Transport>>, bytes: &[u8]) -> 
     writer.flush().await
 }
 
+/// Appends what there is to `input`, and tells how much it was.
 async fn read_more(
     reader: &mut ReadHalf<Box<dyn Transport>>,
     input: &mut Vec<u8>,
     limit: Duration,
     address: &str,
     phase: Phase,
-) -> Result<(), Error> {
+) -> Result<usize, Error> {
     input.reserve(READ_BYTES);
     match within(limit, address, phase, reader.read_buf(input)).await? {
         0 => Err(io_error(
@@ -280,7 +289,7 @@ async fn read_more(
             phase,
             io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection"),
         )),
-        _ => Ok(()),
+        read => Ok(read),
     }
 }
 

@@ -159,6 +159,16 @@ impl Error {
         }
     }
 
+    /// Whether a reply was larger, deeper or longer than [`Limits`](crate::jmx::serialization::Limits) allow.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        use crate::jmx::serialization::Error as Serialization;
+        matches!(
+            self,
+            Self::Protocol { source: jrmp::Error::Serialization(Serialization::LimitExceeded { .. }), .. }
+        )
+    }
+
     /// Whether the same call may succeed later without a change of the configuration.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

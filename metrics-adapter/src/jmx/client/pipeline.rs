@@ -13,7 +13,7 @@ use crate::jmx::serialization::{self, Graph};
 use crate::jmx::value::{self, Budget, Value};
 
 /// Calls are sent in batches of about this many bytes, which bounds the memory they take.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Which attributes of which bean.
 #[derive(Clone, Copy, Debug)]

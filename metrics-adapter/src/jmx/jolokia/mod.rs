@@ -166,7 +166,7 @@ impl Client {
             }
             let names = answer.value.elements().iter().filter_map(Json::text);
             let new = names.filter(|name| seen.insert((*name).to_owned()));
-            found.extend(new.map(|name| ObjectInstance { name: name.to_owned(), class: String::new() }));
+            found.extend(new.map(|name| ObjectInstance { name: name.into(), class: Arc::default() }));
         }
         let known = |name: &String, _: &mut Shapes| seen.contains(name);
         self.shapes.retain(known);

@@ -42,6 +42,9 @@ fn code_unit(bytes: &[u8]) -> Option<(u16, usize)> {
 
 /// Appends the encoded form of `text` to `out`, without a length.
 pub fn encode(text: &str, out: &mut Vec<u8>) {
+    if text.is_ascii() && !text.as_bytes().contains(&0) {
+        return out.extend_from_slice(text.as_bytes());
+    }
     for unit in text.encode_utf16() {
         match unit {
             0x01..=0x7F => out.push(unit as u8),

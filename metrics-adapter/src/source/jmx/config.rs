@@ -1,7 +1,6 @@
 //! The configuration file of jmx_exporter, with some keys of our own.
 //!
-//! Unknown keys are ignored, as the peer does. Keys that name Java classes, and outputs that are not there,
-//! are refused instead of being read over.
+//! Unknown keys are ignored, as the peer does. Keys that name Java classes are refused instead of being read over.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::otlp::OpenTelemetryFile;
 use super::settings::Settings;
 use crate::rule::config::{RuleConfig, Text, flag, optional_flag};
 
@@ -60,7 +60,7 @@ pub(super) struct File {
     pub(super) metric_customizers: Vec<CustomizerFile>,
     pub(super) rules: Option<Vec<RuleConfig>>,
     pub(super) http_server: HttpServer,
-    pub(super) open_telemetry: Option<Ignored>,
+    pub(super) open_telemetry: Option<OpenTelemetryFile>,
     /// Ours: files whose rules come before this file's.
     pub(super) includes: Vec<PathBuf>,
     /// Ours: several JVMs.
@@ -297,7 +297,13 @@ pub(super) fn from_text(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
     let file = parse(text).map_err(|(line, reason)| ConfigError { path: path.to_owned(), line, reason })?;
-    finish(file, path, environment)
+    let settings = finish(file, path, environment)?;
+    if settings.open_telemetry.is_some() {
+        let reason =
+            "`openTelemetry` counts where JMX is the only source; here the whole page is pushed, see `push`";
+        return Err(ConfigError { path: path.to_owned(), line: None, reason: reason.to_owned() });
+    }
+    Ok(settings)
 }
 
 fn finish(

@@ -132,7 +132,7 @@ pub async fn explain(config: Config) -> Vec<Explanation> {
     for settings in config.settings.targets {
         let mut target = Target::new(settings);
         target.trace = Some(Vec::new());
-        target.scrape(&collection, None, &mut Page::default()).await;
+        target.scrape(&collection, None, None, &mut Page::default()).await;
         let mut values = target.trace.take().unwrap_or_default();
         values.sort_by(|a, b| a.input.cmp(&b.input));
         let rules = count(&collection.rules, &values);

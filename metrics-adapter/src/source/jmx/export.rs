@@ -10,7 +10,7 @@ use crate::jmx::object_name::ObjectName;
 use crate::jmx::value::Value;
 use crate::rule::leaf::{Leaf, LeafValue, text_of, walk};
 use crate::rule::name::safe;
-use crate::rule::page::{Page, Ready};
+use crate::rule::page::{Page, Pool, Ready};
 use crate::rule::set::{Learnt, Matched, Outcome, Steady, write_input};
 
 /// What becomes of an attribute's number or boolean, where that does not depend on its value.
@@ -37,6 +37,7 @@ pub(super) struct Exporter<'e> {
     pub(super) learnt: &'e mut Learnt,
     pub(super) look: &'e Look,
     pub(super) trace: Option<&'e mut Vec<Explained>>,
+    pub(super) pool: &'e mut Pool,
 }
 
 impl Exporter<'_> {
@@ -90,7 +91,13 @@ impl Exporter<'_> {
             Value::Boolean(value) => LeafValue::Boolean(*value),
             _ => return false,
         };
-        if let Known::Untried = attribute.known {
+        let usable = match &attribute.known {
+            Known::Untried => false,
+            Known::Varies | Known::Nothing => true,
+            // The first sample of a family now, and not when its help was dropped.
+            Known::Product(ready, _) | Known::Constant(ready, _) => self.page.takes(ready),
+        };
+        if !usable {
             attribute.known = self.learn(bean, attribute, value);
         }
         match &attribute.known {
@@ -125,7 +132,11 @@ impl Exporter<'_> {
             Some(Steady::Sample(_, matched, factor)) => {
                 let constant = matched.value;
                 let (matched, input) = self.labelled(matched, &leaf);
-                let ready = Arc::new(Ready::new(self.collection.name_style, matched, &input));
+                let (bean, rest) = input.split_at(input.len() - leaf.name.len());
+                let bean = self.pool.text(bean);
+                let ready = Ready::new(self.collection.name_style, matched, &bean, rest, self.pool);
+                let ready =
+                    Arc::new(if self.page.has_family_of(&ready) { ready.without_help() } else { ready });
                 match factor {
                     Some(factor) => Known::Product(ready, factor),
                     None => Known::Constant(ready, constant),

@@ -18,9 +18,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::basic_auth::BasicAuth;
+use super::otlp::{OpenTelemetry, Pushed};
 use super::{Config, ConfigError, JmxSource, ScrapeError};
 use crate::exposition::{Compression, Format, Writer};
 use crate::family::{Labels, Value};
+use crate::push::{PushError, Pusher};
 use crate::rule::page::SharedFamily;
 
 /// Why the server cannot run.
@@ -38,6 +40,38 @@ pub enum RunError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The receiver of `openTelemetry` cannot be pushed to.
+    #[error("pushing did not start (`openTelemetry`)")]
+    Push(#[from] PushError),
+}
+
+/// Time for the last push when the process ends.
+const PUSH_DRAIN: Duration = Duration::from_secs(4);
+
+/// Pushes as `openTelemetry` says, and serves no page.
+///
+/// # Errors
+/// The receiver cannot be pushed to. One that does not answer is no error.
+pub async fn push_only(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    let push = config.settings.open_telemetry.clone();
+    let source = Arc::new(JmxSource::new(config));
+    start_pushing(push, &source, &shutdown)?;
+    shutdown.triggered().await;
+    shutdown.drain(PUSH_DRAIN).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), source.close()).await;
+    Ok(())
+}
+
+fn start_pushing(
+    push: Option<OpenTelemetry>,
+    source: &Arc<JmxSource>,
+    shutdown: &Shutdown,
+) -> Result<(), PushError> {
+    let Some(OpenTelemetry { target, preserve_names }) = push else { return Ok(()) };
+    let pusher = Pusher::new(target, Arc::new(Pushed { source: Arc::clone(source), preserve_names }))?;
+    let _ = source.pushed.set(pusher.state());
+    shutdown.spawn(pusher.run(shutdown.clone()));
+    Ok(())
 }
 
 /// Serves the page on `listen` (`host:port`, `:port`) until shutdown.
@@ -52,14 +86,18 @@ pub async fn run(config: Config, listen: &str, shutdown: Shutdown) -> Result<(),
         Ok(address) => tracing::info!(%address, "serving JMX metrics"),
         Err(error) => return Err(refuse(error.into())),
     }
+    let push = config.settings.open_telemetry.clone();
     let page = Page::new(config);
     let with_tls = page.with_tls;
     let source = Arc::clone(&page.source);
+    start_pushing(push, &source, &shutdown)?;
     let handler: Arc<dyn Handler> = Arc::new(page);
     match with_tls {
-        false => server::serve(listener, handler, Limits::default(), shutdown).await,
-        true => serve_tls(listener, &source, handler, shutdown).await,
+        false => server::serve(listener, handler, Limits::default(), shutdown.clone()).await,
+        true => serve_tls(listener, &source, handler, shutdown.clone()).await,
     }
+    // What is left is pushed.
+    shutdown.drain(PUSH_DRAIN).await;
     // Sessions left behind would idle in the JVM for two minutes.
     let _ = tokio::time::timeout(Duration::from_secs(2), source.close()).await;
     Ok(())
@@ -342,7 +380,7 @@ impl Query {
     }
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -146,7 +146,7 @@ pub(super) async fn add(
 ) -> Result<(), Error> {
     let platform: Vec<ObjectName> = PLATFORM.iter().filter_map(|pattern| pattern.parse().ok()).collect();
     let names = session.query(Some(&platform)).await?;
-    let names: Vec<String> = names.into_iter().map(|instance| instance.name).collect();
+    let names: Vec<Arc<str>> = names.into_iter().map(|instance| instance.name).collect();
     let beans = beans(&names);
     let attributes: Vec<Vec<&str>> = beans.iter().map(|(group, _)| attributes(group)).collect();
     let requests = beans.iter().zip(&attributes);
@@ -168,7 +168,7 @@ pub(super) async fn add(
     Ok(())
 }
 
-fn beans(names: &[String]) -> Vec<(&'static Group, ObjectName)> {
+fn beans(names: &[Arc<str>]) -> Vec<(&'static Group, ObjectName)> {
     let platform =
         names.iter().filter(|name| name.starts_with("java.lang:") || name.starts_with("java.nio:"));
     let parsed = platform.filter_map(|name| name.parse::<ObjectName>().ok());
@@ -240,7 +240,7 @@ mod tests {
             "x:type=Memory",
             "java.lang:type=Y",
         ];
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let names = names.map(Arc::from);
         let found: Vec<&str> = beans(&names).iter().map(|(group, _)| group.pattern).collect();
         assert_eq!(found, ["java.lang:type=Memory", "java.lang:type=GarbageCollector,*"]);
         assert!(GROUPS.iter().all(|group| group.pattern.parse::<ObjectName>().is_ok()));

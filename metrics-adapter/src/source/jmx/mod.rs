@@ -18,9 +18,11 @@ mod export;
 mod http;
 mod jvm;
 mod key_store;
+mod otlp;
 mod own;
 mod session;
 mod settings;
+mod shape;
 mod status;
 mod target;
 mod text;
@@ -29,8 +31,8 @@ mod tls;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -41,7 +43,7 @@ use tokio::sync::Mutex;
 
 pub use self::config::ConfigError;
 pub use self::explain::{Explained, Explanation, Fate, explain};
-pub use self::http::{RunError, run};
+pub use self::http::{RunError, push_only, run};
 use self::settings::{Settings, TargetSettings};
 use self::target::{SharedTarget, Target};
 use self::tls::ServerTls;
@@ -61,6 +63,8 @@ pub const RULE_SETS: &[(&str, &str)] = &[
 
 /// Time for a scrape when neither the configuration nor the client sets one.
 const DEFAULT_SCRAPE: Duration = Duration::from_secs(120);
+/// Time for making the page of what there is when a JVM was given up.
+const AFTERWARDS: Duration = Duration::from_secs(2);
 /// Probed targets that are remembered, and for how long.
 const MAX_PROBES: usize = 64;
 const PROBE_MEMORY: Duration = Duration::from_secs(600);
@@ -75,6 +79,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether it has the key `openTelemetry`, so that the page is pushed.
+    #[must_use]
+    pub fn pushes(&self) -> bool {
+        self.settings.open_telemetry.is_some()
+    }
+
     /// Reads a configuration file of jmx_exporter.
     ///
     /// # Errors
@@ -142,6 +152,8 @@ pub struct JmxSource {
     properties: HashMap<String, String>,
     started: Instant,
     counts: Counts,
+    /// What was pushed, where `openTelemetry` is configured.
+    pushed: OnceLock<Arc<crate::push::State>>,
     probes: Mutex<HashMap<String, (SharedTarget, Instant)>>,
     /// Held during a scrape; whoever waited for it takes its result.
     running: Mutex<Option<Finished>>,
@@ -214,6 +226,7 @@ impl JmxSource {
             properties,
             started: Instant::now(),
             counts: Counts::default(),
+            pushed: OnceLock::new(),
             probes: Mutex::default(),
             running: Mutex::default(),
         }
@@ -275,9 +288,15 @@ impl JmxSource {
             return Err(ScrapeError::StartDelay(waiting));
         }
         let limit = current.settings.scrape_timeout.unwrap_or(DEFAULT_SCRAPE);
-        let end = deadline.map_or(arrived + limit, |deadline| deadline.min(arrived + limit));
-        let work = self.scrape_all(&current, end);
-        match tokio::time::timeout_at((arrived + limit).into(), work).await {
+        let soonest = deadline.map_or(arrived + limit, |deadline| deadline.min(arrived + limit));
+        // Whoever asks gives up then, and shall have the other JVMs by that time. With `scrapeTimeoutSeconds` it is
+        // the page as a whole that times out, as with the peer.
+        let (end, afterwards) = match current.settings.scrape_timeout {
+            Some(_) => (deadline, Duration::ZERO),
+            None => (Some(soonest), AFTERWARDS),
+        };
+        let work = self.scrape_all(&current, soonest, end);
+        match tokio::time::timeout_at((arrived + limit + afterwards).into(), work).await {
             Ok(page) => {
                 let page = Arc::new(page);
                 *running = Some(Finished { at: Instant::now(), page: Arc::clone(&page) });
@@ -294,7 +313,12 @@ impl JmxSource {
         }
     }
 
-    async fn scrape_all(&self, current: &Current, deadline: Instant) -> Vec<SharedFamily> {
+    async fn scrape_all(
+        &self,
+        current: &Current,
+        deadline: Instant,
+        end: Option<Instant>,
+    ) -> Vec<SharedFamily> {
         let collection = &current.settings.collection;
         let mut page = Page::new(collection.name_style);
         // At the same time, so that a JVM that does not answer delays nobody else's samples.
@@ -302,7 +326,7 @@ impl JmxSource {
             let mut own = Page::new(collection.name_style);
             let mut target = target.lock().await;
             let mut span = Span::start("jmx");
-            target.scrape(collection, Some(deadline), &mut own).await;
+            target.scrape(collection, Some(deadline), end, &mut own).await;
             let report = target.report();
             report.trace(&mut span);
             (own, report)
@@ -336,7 +360,7 @@ impl JmxSource {
         let mut target = target.lock().await;
         let mut page = Page::new(current.settings.collection.name_style);
         let limit = current.settings.scrape_timeout.unwrap_or(DEFAULT_SCRAPE);
-        let work = target.scrape(&current.settings.collection, deadline, &mut page);
+        let work = target.scrape(&current.settings.collection, deadline, deadline, &mut page);
         if tokio::time::timeout(limit, work).await.is_err() {
             self.counts.timeouts.fetch_add(1, Ordering::Relaxed);
             return Err(ScrapeError::Timeout(limit));
@@ -395,7 +419,19 @@ impl JmxSource {
     }
 
     fn own_families(&self) -> Vec<Family> {
-        own::process_families(&self.counts)
+        let mut families = own::process_families(&self.counts);
+        if let Some(pushed) = self.pushed.get() {
+            families.extend(pushed.families());
+        }
+        families
+    }
+
+    /// Everything that is on the page.
+    async fn families(&self, deadline: Instant) -> Result<Vec<Family>, ScrapeError> {
+        let scraped = self.scrape(Some(deadline)).await?;
+        let mut families: Vec<Family> = scraped.iter().map(SharedFamily::to_family).collect();
+        families.extend(self.own_families());
+        Ok(families)
     }
 }
 
@@ -406,11 +442,9 @@ impl Source for JmxSource {
 
     fn collect(&self, deadline: Instant) -> Collecting<'_> {
         Box::pin(async move {
-            let scraped = self.scrape(Some(deadline)).await;
-            let families = scraped
+            let families = self.families(deadline).await;
+            let families = families
                 .map_err(|error| CollectError { source_name: "jmx".to_owned(), cause: Box::new(error) })?;
-            let mut families: Vec<Family> = families.iter().map(SharedFamily::to_family).collect();
-            families.extend(self.own_families());
             let walk: Box<dyn crate::family::Walk> = Box::new(Families::sorted(families));
             Ok(walk)
         })

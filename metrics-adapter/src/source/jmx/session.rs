@@ -18,6 +18,9 @@ use crate::jmx::value::Value;
 pub(super) enum Error {
     #[error(transparent)]
     Rmi(#[from] client::Error),
+    /// More beans than one answer may hold.
+    #[error("the list of beans is too long to be read; ask for fewer with `includeObjectNames`")]
+    TooManyBeans(#[source] client::Error),
     #[error(transparent)]
     Jolokia(#[from] jolokia::Error),
     #[error(transparent)]
@@ -86,11 +89,13 @@ impl Session {
     ) -> Result<Vec<ObjectInstance>, Error> {
         match self {
             Self::Rmi(client) | Self::Attached(client) => {
-                let Some(patterns) = patterns else { return Ok(client.query_mbeans(None).await?) };
+                let Some(patterns) = patterns else {
+                    return client.query_mbeans(None).await.map_err(listing);
+                };
                 let mut seen = std::collections::HashSet::new();
                 let mut instances = Vec::new();
                 for pattern in patterns {
-                    let found = client.query_mbeans(Some(pattern.as_str())).await?;
+                    let found = client.query_mbeans(Some(pattern.as_str())).await.map_err(listing)?;
                     instances.extend(found.into_iter().filter(|instance| seen.insert(instance.name.clone())));
                 }
                 Ok(instances)
@@ -121,8 +126,9 @@ impl Session {
         requests: &[AttributeRequest<'_>],
     ) -> Result<Vec<BeanAnswer>, Error> {
         match self {
-            Self::Rmi(client) | Self::Attached(client) => Ok(client.attributes(requests).await?),
-            Self::Jolokia(client) => Ok(client.attributes(requests).await?),
+            // On the heap: they are large, and called from several places.
+            Self::Rmi(client) | Self::Attached(client) => Ok(Box::pin(client.attributes(requests)).await?),
+            Self::Jolokia(client) => Ok(Box::pin(client.attributes(requests)).await?),
             Self::PerfData(session) => Ok(requests.iter().map(|request| session.read(request)).collect()),
         }
     }
@@ -133,6 +139,10 @@ impl Session {
             client.close().await;
         }
     }
+}
+
+fn listing(error: client::Error) -> Error {
+    if error.is_limit() { Error::TooManyBeans(error) } else { Error::Rmi(error) }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -176,7 +186,7 @@ impl PerfData {
             })
         };
         let names = self.beans.keys().filter(wanted);
-        names.map(|name| ObjectInstance { name: name.clone(), class: "hsperfdata".to_owned() }).collect()
+        names.map(|name| ObjectInstance { name: name.as_str().into(), class: "hsperfdata".into() }).collect()
     }
 
     fn info(&self, name: &str) -> Option<MBeanInfo> {

@@ -11,6 +11,7 @@ use super::basic_auth::BasicAuth;
 use super::config::{
     CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TableFile, TableFormFile, TargetFile,
 };
+use super::otlp::OpenTelemetry;
 use super::tls::{self, ServerTls};
 use crate::jmx::client::tls::{NameCheck, TlsSettings};
 use crate::jmx::client::{Credentials, Options, RegistryTls, StubHost, Timeouts};
@@ -28,7 +29,7 @@ use crate::rule::page::NameStyle;
 use crate::rule::set::{Naming, RuleSet};
 
 /// Looks an environment variable up.
-type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// What a run needs to know.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(super) struct Settings {
     pub(super) probe_template: Options,
     /// For probed Jolokia agents.
     pub(super) tables: Vec<TableHint>,
+    /// Where the page is pushed to.
+    pub(super) open_telemetry: Option<OpenTelemetry>,
 }
 
 /// One JVM.
@@ -152,6 +155,11 @@ impl Settings {
             server_tls: server.ssl.as_ref().map(|ssl| ServerTls::new(ssl, path, environment)).transpose()?,
             stores: stores(&file, path),
             collection: Arc::new(collection(&file, environment)?),
+            open_telemetry: file
+                .open_telemetry
+                .as_ref()
+                .map(|file| OpenTelemetry::new(file, environment))
+                .transpose()?,
             probe_targets,
             probe_template: template,
             tables,
@@ -182,9 +190,6 @@ fn metrics_path(path: Option<&str>) -> Result<Option<String>, String> {
 }
 
 fn refuse_unsupported(file: &File) -> Result<(), String> {
-    if file.open_telemetry.is_some() {
-        return Err("`openTelemetry` is not supported: let a collector scrape the page instead".to_owned());
-    }
     if file.http_server.authentication.plugin.is_some() {
         let why = "it names a Java class, and there is no JVM here; use `authentication.basic`";
         return Err(format!("`httpServer.authentication.plugin` is not supported: {why}"));

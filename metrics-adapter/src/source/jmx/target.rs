@@ -1,6 +1,7 @@
 //! One JVM between scrapes: its session, what is known about its beans, and one walk over them.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,18 +10,19 @@ use super::export::{Exporter, Known};
 use super::jvm;
 use super::session::{Error, Session};
 use super::settings::{Collection, TargetSettings};
+use super::shape::Shapes;
 use super::status::{Look, Scrape};
 use crate::jmx::client::{AttributeRequest, BeanAnswer};
 use crate::jmx::mbean::{AttributeInfo, MBeanInfo, ObjectInstance};
 use crate::jmx::object_name::ObjectName;
 use crate::rule::leaf::{Leaf, LeafValue};
-use crate::rule::page::Page;
+use crate::rule::page::{Page, Pool};
 use crate::rule::prune::Pruner;
 use crate::rule::set::{Learnt, write_input};
 use common::trace::Span;
 
 /// Beans asked for in one go; bounds what is held of their values.
-const BEANS_PER_CALL: usize = 1024;
+const BEANS_PER_CALL: usize = 256;
 /// Beans that are described in one go. Descriptions are long, and most of what is held of them is dropped again.
 const DESCRIPTIONS_PER_CALL: usize = 128;
 /// How long a bean whose getter hangs is left alone.
@@ -36,7 +38,11 @@ const MIN_REPLY: Duration = Duration::from_millis(500);
 pub(super) struct Target {
     pub(super) settings: TargetSettings,
     session: Option<Session>,
-    beans: HashMap<String, Bean, foldhash::fast::RandomState>,
+    beans: HashMap<Arc<str>, Box<Bean>, foldhash::fast::RandomState>,
+    /// Texts and labels that beans have in common.
+    pool: Pool,
+    /// Descriptions that beans have in common.
+    shapes: Shapes,
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
@@ -75,8 +81,8 @@ impl Report {
 #[derive(Debug)]
 pub(super) struct Bean {
     pub(super) name: ObjectName,
-    class: String,
-    pub(super) attributes: Vec<Attribute>,
+    class: Arc<str>,
+    pub(super) attributes: Box<[Attribute]>,
     immutable: bool,
     described: Instant,
     suspended_until: Option<Instant>,
@@ -86,8 +92,8 @@ pub(super) struct Bean {
 
 #[derive(Debug)]
 pub(super) struct Attribute {
-    pub(super) name: String,
-    pub(super) description: String,
+    pub(super) name: Arc<str>,
+    pub(super) description: Arc<str>,
     pub(super) known: Known,
 }
 
@@ -97,6 +103,8 @@ impl Target {
             settings,
             session: None,
             beans: HashMap::default(),
+            pool: Pool::default(),
+            shapes: Shapes::default(),
             last: Report::default(),
             logged: None,
             pruner: None,
@@ -113,32 +121,49 @@ impl Target {
     }
 
     /// Adds the samples of all beans to `page`. An error is logged and reported; what was read before it
-    /// stays on the page.
+    /// stays on the page. At `end` the scrape is cut off, which is such an error; until `deadline` it should be done.
     pub(super) async fn scrape(
         &mut self,
         collection: &Collection,
         deadline: Option<Instant>,
+        end: Option<Instant>,
         page: &mut Page,
     ) {
         let start = Instant::now();
         let before = page.len();
         self.phases = Scrape::default();
-        let result = self.read(collection, deadline, page).await;
-        let error = match result {
-            Ok(problem) => problem,
-            Err(error) => Some(common::error::chain(&error)),
+        let work = self.read(collection, deadline, page);
+        let result = match end {
+            None => Some(work.await),
+            Some(end) => tokio::time::timeout_at(end.into(), work).await.ok(),
         };
-        if error != self.logged {
+        let error = match result {
+            Some(Ok(problem)) => problem,
+            Some(Err(error)) => Some(common::error::chain(&error)),
+            None => {
+                let (name, after) = (&self.settings.name, start.elapsed().as_secs_f64());
+                Some(format!("{name}: given up after {after:.1} s, because the scrape has to end"))
+            }
+        };
+        self.note(start, page.len() - before, error);
+    }
+
+    fn note(&mut self, start: Instant, samples: usize, error: Option<String>) {
+        // How long it took differs from time to time.
+        let kind = |error: &Option<String>| {
+            error.as_ref().map(|error| error.replace(|c: char| c.is_ascii_digit(), ""))
+        };
+        if kind(&error) != kind(&self.logged) {
             match &error {
                 Some(error) => tracing::warn!(target_jvm = self.settings.name, error, "JMX scrape failed"),
                 None => tracing::info!(target_jvm = self.settings.name, "JMX scrape works again"),
             }
-            self.logged.clone_from(&error);
         }
+        self.logged.clone_from(&error);
         self.look.scraped(Scrape {
             total: start.elapsed(),
             beans: self.beans.len(),
-            samples: page.len() - before,
+            samples,
             error: error.clone(),
             ..std::mem::take(&mut self.phases)
         });
@@ -175,7 +200,9 @@ impl Target {
             }
         };
         session.set_reply_timeout(reply);
-        let result = self.read_with(&mut session, collection, page).await;
+        // On the heap, for it is large and there are several ways to it.
+        let work: Work<'_, Option<String>> = Box::pin(self.read_with(&mut session, collection, page));
+        let result = work.await;
         // After an error most sessions connect again by themselves.
         if result.is_ok() || session.outlives_errors() {
             self.session = Some(session);
@@ -236,17 +263,17 @@ impl Target {
         session: &mut Session,
         collection: &Collection,
         instances: Vec<ObjectInstance>,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<Arc<str>>, Error> {
         let now = Instant::now();
         let mut names = Vec::with_capacity(instances.len().min(MAX_BEANS));
         let mut unknown = Vec::new();
         for ObjectInstance { name, class } in instances.into_iter().take(MAX_BEANS) {
-            let current = self.beans.get(&name).is_some_and(|bean| {
+            let current = self.beans.get(&*name).is_some_and(|bean| {
                 bean.class == class
                     && (bean.immutable || now.duration_since(bean.described) < collection.bean_info_age)
             });
             if !current {
-                let Ok(parsed) = name.parse::<ObjectName>() else { continue };
+                let Ok(parsed) = ObjectName::try_from(Arc::clone(&name)) else { continue };
                 if !collection.filter.wants(&parsed) {
                     continue;
                 }
@@ -254,27 +281,70 @@ impl Target {
             }
             names.push(name);
         }
-        for batch in unknown.chunks(DESCRIPTIONS_PER_CALL) {
-            let batch_names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
-            let infos = session.mbean_infos(&batch_names).await?;
-            for ((name, class), info) in batch.iter().zip(infos) {
-                self.remember(collection, name, class, info, now);
+        let due = self.shapes.due(DESCRIPTIONS_PER_CALL);
+        // One of each class first, for it may speak for the others.
+        let mut classes = HashSet::new();
+        let everyone = self.trace.is_some();
+        let (first, others): (Vec<_>, Vec<_>) =
+            unknown.into_iter().partition(|(_, class)| everyone || classes.insert(Arc::clone(class)));
+        self.ask(session, collection, first, now).await?;
+        let (known, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(_, class)| self.shapes.of(class).is_some());
+        for (name, class) in known {
+            let info = self.shapes.of(&class).cloned();
+            self.shapes.defer(name.shared());
+            self.remember(collection, name, class, info, now);
+        }
+        self.ask(session, collection, others, now).await?;
+        let due = due.iter().filter_map(|name| self.beans.get(name));
+        let due = due.map(|bean| (bean.name.clone(), Arc::clone(&bean.class))).collect();
+        self.ask(session, collection, due, now).await?;
+        if self.beans.len() > names.len() {
+            let present: HashSet<&str> = names.iter().map(|name| &**name).collect();
+            self.beans.retain(|name, _| present.contains(&**name));
+            self.look.only(&present);
+            self.pool.tidy();
+        }
+        names.retain(|name| self.beans.contains_key(&**name));
+        Ok(names)
+    }
+
+    /// Lets beans describe themselves.
+    async fn ask(
+        &mut self,
+        session: &mut Session,
+        collection: &Collection,
+        beans: Vec<(ObjectName, Arc<str>)>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let mut beans = beans.into_iter();
+        loop {
+            let batch: Vec<(ObjectName, Arc<str>)> = beans.by_ref().take(DESCRIPTIONS_PER_CALL).collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
+            let infos = session.mbean_infos(&names).await?;
+            for ((name, class), info) in batch.into_iter().zip(infos) {
+                let trusted = info.as_ref().is_some_and(|info| self.shapes.learn(&class, info));
+                // What was known of it stays as it is where its class was right.
+                let as_expected = trusted
+                    && self
+                        .beans
+                        .get(name.as_str())
+                        .is_some_and(|bean| bean.immutable && bean.class == class);
+                if !as_expected {
+                    self.remember(collection, name, class, info, now);
+                }
             }
         }
-        if self.beans.len() > names.len() {
-            let present: HashSet<&str> = names.iter().map(String::as_str).collect();
-            self.beans.retain(|name, _| present.contains(name.as_str()));
-            self.look.only(&present);
-        }
-        names.retain(|name| self.beans.contains_key(name));
-        Ok(names)
     }
 
     fn remember(
         &mut self,
         collection: &Collection,
-        name: &ObjectName,
-        class: &str,
+        name: ObjectName,
+        class: Arc<str>,
         info: Option<MBeanInfo>,
         now: Instant,
     ) {
@@ -287,33 +357,35 @@ impl Target {
         // Labels may come from any attribute, and an explanation wants to see all of them.
         let prunable = self.trace.is_none() && collection.customizers.is_empty();
         let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
-        let look = &self.look;
+        let (look, pool) = (&self.look, &mut self.pool);
         let wanted = info.attributes.into_iter().filter(|attribute| {
             let wanted = attribute.readable
-                && collection.filter.wants_attribute(name, &attribute.name)
+                && collection.filter.wants_attribute(&name, &attribute.name)
                 && may_export(&attribute.class, texts);
             let pruned = wanted
                 && prunable
                 && is_plain(&attribute.class)
-                && !may_match(pruner, name, &attribute.name, look);
+                && !may_match(pruner, &name, &attribute.name, look);
             wanted && !pruned
         });
         let attributes = wanted.map(|AttributeInfo { name, description, .. }| Attribute {
-            name,
-            description,
+            name: pool.text(&name),
+            description: pool.text(&description),
             known: Known::default(),
         });
+        let attributes = attributes.collect();
         let known = self.beans.remove(name.as_str()).filter(|bean| bean.class == class);
+        let key = Arc::clone(name.shared());
         let bean = Bean {
-            name: name.clone(),
-            class: class.to_owned(),
-            attributes: attributes.collect(),
+            name,
+            class,
+            attributes,
             immutable: info.immutable,
             described: now,
             suspended_until: known.as_ref().and_then(|bean| bean.suspended_until),
             excluded: known.map(|bean| bean.excluded).unwrap_or_default(),
         };
-        self.beans.insert(name.as_str().to_owned(), bean);
+        self.beans.insert(key, Box::new(bean));
     }
 
     /// Reads some beans. Returns what went wrong with a bean, if anything did.
@@ -321,20 +393,20 @@ impl Target {
         &mut self,
         session: &mut Session,
         collection: &Collection,
-        names: &[String],
+        names: &[Arc<str>],
         page: &mut Page,
     ) -> Result<Option<String>, Error> {
         let now = Instant::now();
         let mut problem = None;
-        let mut wanted: Vec<(&str, Vec<&str>)> = Vec::with_capacity(names.len());
+        let mut wanted: Vec<(&Arc<str>, Vec<&str>)> = Vec::with_capacity(names.len());
         for name in names {
-            let Some(bean) = self.beans.get(name) else { continue };
+            let Some(bean) = self.beans.get(&**name) else { continue };
             if bean.suspended_until.is_some_and(|until| until > now) {
                 let target = &self.settings.name;
                 problem.get_or_insert(format!("{target}: {name} is left out, because a getter of it hangs"));
                 continue;
             }
-            let attributes = bean.attributes.iter().map(|attribute| attribute.name.as_str());
+            let attributes = bean.attributes.iter().map(|attribute| &*attribute.name);
             let attributes: Vec<&str> = attributes.filter(|name| !bean.excluded.contains(*name)).collect();
             if !attributes.is_empty() {
                 wanted.push((name, attributes));
@@ -343,21 +415,22 @@ impl Target {
         let requests: Vec<AttributeRequest<'_>> =
             wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
         let answers = session.attributes(&requests).await?;
-        let names: Vec<String> = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names: Vec<&Arc<str>> = wanted.into_iter().map(|(name, _)| name).collect();
         for (name, answer) in names.into_iter().zip(answers) {
-            let Some(bean) = self.beans.get_mut(&name) else { continue };
+            let Some(bean) = self.beans.get_mut(&**name) else { continue };
             match answer {
                 BeanAnswer::Values(result) => {
                     for attribute in result.unreadable {
-                        tracing::info!(bean = name, attribute, "left out: the JVM cannot serialize it");
+                        tracing::info!(bean = &**name, attribute, "left out: the JVM cannot serialize it");
                         bean.excluded.insert(attribute);
                     }
                     let labels = &self.settings.labels;
                     let learnt = self.learnt.get_or_insert_with(|| collection.rules.learnt());
                     let trace = self.trace.as_mut();
                     let look = &*self.look;
+                    let pool = &mut self.pool;
                     let mut exporter =
-                        Exporter { collection, target_labels: labels, page, learnt, look, trace };
+                        Exporter { collection, target_labels: labels, page, learnt, look, trace, pool };
                     let new = exporter.bean(bean, &result.values);
                     problem = problem.or(new.map(|new| format!("{}: {new}", self.settings.name)));
                 }
@@ -374,6 +447,9 @@ impl Target {
         Ok(problem)
     }
 }
+
+/// A step of a scrape.
+type Work<'w, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'w>>;
 
 async fn query(session: &mut Session, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
     let filter = &collection.filter;

@@ -5,39 +5,33 @@ use std::fmt::Write as _;
 use crate::jmx::number::write_double;
 use crate::rule::page::SharedFamily;
 
+/// Room for a number and what is around it, and for the two lines above a family: most are shorter.
+const NUMBER: usize = 12;
+const HEAD: usize = 40;
+
 /// Writes families as one page.
 pub(super) fn write(families: &[&SharedFamily]) -> String {
-    let samples: usize = families.iter().map(|family| family.samples().len()).sum();
-    let mut out = String::with_capacity(samples * 96 + families.len() * 160);
+    let size = |family: &&SharedFamily| {
+        let lines: usize = family.lines().map(|(labels, _)| family.name.len() + labels.len() + NUMBER).sum();
+        lines + 2 * family.name.len() + family.help.len() + HEAD
+    };
+    let mut out = String::with_capacity(families.iter().map(size).sum());
     for family in families {
         if !family.help.is_empty() {
             let _ = write!(out, "# HELP {} ", family.name);
-            escape(&mut out, &family.help, false);
+            escape(&mut out, &family.help);
             out.push('\n');
         }
         let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.as_text());
-        for (pairs, number) in family.samples() {
+        for (labels, number) in family.lines() {
             out.push_str(&family.name);
-            labels(&mut out, pairs);
+            out.push_str(labels);
             out.push(' ');
             value(&mut out, number);
             out.push('\n');
         }
     }
     out
-}
-
-fn labels(out: &mut String, labels: &[(String, String)]) {
-    for (index, (name, value)) in labels.iter().enumerate() {
-        out.push(if index == 0 { '{' } else { ',' });
-        out.push_str(name);
-        out.push_str("=\"");
-        escape(out, value, true);
-        out.push('"');
-    }
-    if !labels.is_empty() {
-        out.push('}');
-    }
 }
 
 fn value(out: &mut String, number: f64) {
@@ -48,15 +42,11 @@ fn value(out: &mut String, number: f64) {
     }
 }
 
-fn escape(out: &mut String, text: &str, quotes_too: bool) {
-    if !text.contains(['\\', '\n', '"']) {
-        return out.push_str(text);
-    }
+fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
-            '"' if quotes_too => out.push_str("\\\""),
             c => out.push(c),
         }
     }
