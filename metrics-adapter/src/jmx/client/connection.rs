@@ -176,6 +176,7 @@ impl Connection {
         while known.starts_with(HEAD) && is_same(known, input) {
             if input.len() >= known.len() {
                 input.drain(..known.len());
+                give_back(input);
                 return Ok(Repeated::Same);
             }
             read_more(reader, input, limit, address, Phase::Reply).await?;
@@ -191,6 +192,7 @@ impl Connection {
             }
             input.drain(..used);
             if let Some(outcome) = outcome {
+                give_back(input);
                 return Ok(Repeated::Other(outcome, kept));
             }
             read_more(reader, input, limit, address, Phase::Reply).await?;
@@ -258,6 +260,13 @@ impl Connection {
                 }),
             },
         }
+    }
+}
+
+/// A long reply leaves no large buffer behind.
+fn give_back(input: &mut Vec<u8>) {
+    if input.is_empty() {
+        input.shrink_to(2 * READ_BYTES);
     }
 }
 

@@ -75,7 +75,7 @@ pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
 pub fn check(case: &Case, config: &Config) -> Check {
     let values = case.values.iter().map(String::as_str);
     let (families, failed) = families(&config.settings, values);
-    let text = text::write(&families.iter().collect::<Vec<_>>());
+    let text = text::write(families.iter());
     let samples = text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned);
     compare(&samples.chain(failed).collect::<Vec<_>>(), &case.expect)
 }

@@ -256,7 +256,7 @@ async fn metrics(source: &JmxSource, request: &Request) -> Response {
     match source.scrape(deadline(request.headers())).await {
         Ok(families) => {
             let own: Vec<_> = source.own_families().into_iter().map(SharedFamily::from).collect();
-            page(request, families.iter().chain(&own).collect())
+            page(request, vec![families, Arc::new(own)])
         }
         Err(error) => failed(&error),
     }
@@ -268,7 +268,7 @@ async fn probe(source: &JmxSource, request: &Request) -> Response {
         return text(StatusCode::BAD_REQUEST, "the query parameter `target` is missing\n");
     };
     match source.probe(&target, deadline(request.headers())).await {
-        Ok(families) => page(request, families.iter().collect()),
+        Ok(families) => page(request, vec![Arc::new(families)]),
         Err(error) => failed(&error),
     }
 }
@@ -291,17 +291,14 @@ fn deadline(headers: &HeaderMap) -> Option<Instant> {
 }
 
 /// Writes the families that the query asks for, in the form that the client takes.
-fn page(request: &Request, mut families: Vec<&SharedFamily>) -> Response {
+fn page(request: &Request, sets: Vec<Arc<Vec<SharedFamily>>>) -> Response {
     let query = Query::of(request);
     let wanted = query.all("name[]");
-    if !wanted.is_empty() {
-        families.retain(|family| {
-            let bare = family.name.strip_suffix("_total").unwrap_or(&family.name);
-            wanted.iter().any(|name| *name == family.name || *name == bare)
-        });
-    }
-    families.sort_by(|a, b| a.name.cmp(&b.name));
-    families.dedup_by(|later, earlier| later.name == earlier.name);
+    let is_wanted = |family: &SharedFamily| {
+        let bare = family.name.strip_suffix("_total").unwrap_or(&family.name);
+        wanted.is_empty() || wanted.iter().any(|name| *name == family.name || *name == bare)
+    };
+    let page = Families::new(sets, is_wanted);
     let accept = header_text(request.headers(), header::ACCEPT);
     let format = match query.first("debug").as_deref() {
         Some("text") => Format::Text,
@@ -309,22 +306,74 @@ fn page(request: &Request, mut families: Vec<&SharedFamily>) -> Response {
         Some("prometheus-protobuf") => Format::Protobuf,
         _ => Format::negotiate(&accept),
     };
-    let bytes = match format {
-        Format::Text => super::text::write(&families).into_bytes(),
-        other => written(other, &families),
-    };
     let encodings = header_text(request.headers(), header::ACCEPT_ENCODING);
-    if Compression::negotiate(&encodings) == Compression::Gzip
-        && let Ok(packed) = gzip(&bytes)
-    {
-        let mut response = respond(StatusCode::OK, content_type(format), packed);
+    let packed = Compression::negotiate(&encodings) == Compression::Gzip;
+    let mut response = match format {
+        // A long page is never whole in memory.
+        Format::Text if page.samples() > LONG_PAGE => {
+            let (pieces, body) = tokio::sync::mpsc::channel(1);
+            tokio::spawn(super::text::send(page, packed, pieces));
+            let mut response = Response::new(server::stream(body));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(format)));
+            response
+        }
+        format => {
+            let bytes = match format {
+                Format::Text => super::text::write(page.iter()).into_bytes(),
+                other => written(other, page.iter()),
+            };
+            match packed.then(|| gzip(&bytes)) {
+                Some(Ok(packed)) => respond(StatusCode::OK, content_type(format), packed),
+                Some(Err(_)) | None => return respond(StatusCode::OK, content_type(format), bytes),
+            }
+        }
+    };
+    if packed {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        return response;
     }
-    respond(StatusCode::OK, content_type(format), bytes)
+    response
 }
 
-fn written(format: Format, families: &[&SharedFamily]) -> Vec<u8> {
+/// Samples of a page that is sent in pieces.
+const LONG_PAGE: usize = 500;
+
+/// The families of a page in their order, owned by whoever sends it.
+pub(super) struct Families {
+    sets: Vec<Arc<Vec<SharedFamily>>>,
+    /// Set, and index in it.
+    order: Vec<(u32, u32)>,
+}
+
+impl Families {
+    fn new(sets: Vec<Arc<Vec<SharedFamily>>>, is_wanted: impl Fn(&SharedFamily) -> bool) -> Self {
+        let mut order = Vec::with_capacity(sets.iter().map(|set| set.len()).sum());
+        for (set, families) in (0..).zip(&sets) {
+            let wanted = (0..).zip(families.iter()).filter(|(_, family)| is_wanted(family));
+            order.extend(wanted.map(|(index, _)| (set, index)));
+        }
+        let mut all = Self { sets, order: Vec::new() };
+        order.sort_by(|a, b| all.at(*a).name.cmp(&all.at(*b).name));
+        order.dedup_by(|later, earlier| all.at(*later).name == all.at(*earlier).name);
+        all.order = order;
+        all
+    }
+
+    fn at(&self, (set, index): (u32, u32)) -> &SharedFamily {
+        &self.sets[set as usize][index as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SharedFamily> + Clone {
+        self.order.iter().map(|place| self.at(*place))
+    }
+
+    fn samples(&self) -> usize {
+        self.iter().map(|family| family.samples().len()).sum()
+    }
+}
+
+fn written<'f>(format: Format, families: impl Iterator<Item = &'f SharedFamily>) -> Vec<u8> {
     let mut writer: Box<dyn Writer> = format.writer();
     for family in families {
         writer.family(&family.name, &family.help, family.kind);

@@ -1,7 +1,15 @@
 //! Text 0.0.4 as jmx_exporter writes it: numbers in the form of Java's `Double.toString`.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::Duration;
 
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tokio::sync::mpsc::Sender;
+
+use super::http::Families;
 use crate::jmx::number::write_double;
 use crate::rule::page::SharedFamily;
 
@@ -10,28 +18,94 @@ const NUMBER: usize = 12;
 const HEAD: usize = 40;
 
 /// Writes families as one page.
-pub(super) fn write(families: &[&SharedFamily]) -> String {
-    let size = |family: &&SharedFamily| {
+pub(super) fn write<'f>(families: impl Iterator<Item = &'f SharedFamily> + Clone) -> String {
+    let size = |family: &SharedFamily| {
         let lines: usize = family.lines().map(|(labels, _)| family.name.len() + labels.len() + NUMBER).sum();
         lines + 2 * family.name.len() + family.help.len() + HEAD
     };
-    let mut out = String::with_capacity(families.iter().map(size).sum());
+    let mut out = String::with_capacity(families.clone().map(size).sum());
     for family in families {
-        if !family.help.is_empty() {
-            let _ = write!(out, "# HELP {} ", family.name);
-            escape(&mut out, &family.help);
-            out.push('\n');
-        }
-        let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.as_text());
+        head(&mut out, family);
         for (labels, number) in family.lines() {
-            out.push_str(&family.name);
-            out.push_str(labels);
-            out.push(' ');
-            value(&mut out, number);
-            out.push('\n');
+            line(&mut out, family, labels, number);
         }
     }
     out
+}
+
+/// Bytes of a page that are written before they are handed on.
+const PIECE: usize = 16 << 10;
+/// Time that a piece may wait for a client that does not read.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes a page piece by piece; ends early when the client is gone or does not read.
+pub(super) async fn send(families: Families, packed: bool, pieces: Sender<Bytes>) {
+    let mut sink = Sink { pieces, packer: packed.then(|| GzEncoder::new(Vec::new(), Compression::fast())) };
+    let mut out = String::with_capacity(PIECE + 1024);
+    for family in families.iter() {
+        head(&mut out, family);
+        for (labels, number) in family.lines() {
+            line(&mut out, family, labels, number);
+            if out.len() >= PIECE {
+                if !sink.send(out.as_bytes(), false).await {
+                    return;
+                }
+                out.clear();
+            }
+        }
+    }
+    sink.send(out.as_bytes(), true).await;
+}
+
+struct Sink {
+    pieces: Sender<Bytes>,
+    packer: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Sink {
+    /// Whether to go on.
+    async fn send(&mut self, text: &[u8], last: bool) -> bool {
+        let piece = match &mut self.packer {
+            None => Bytes::copy_from_slice(text),
+            Some(packer) => {
+                // Writing to memory does not fail.
+                let written =
+                    packer.write_all(text).and_then(|()| if last { packer.try_finish() } else { Ok(()) });
+                if let Err(error) = written {
+                    tracing::warn!(%error, "compressing a page failed");
+                    return false;
+                }
+                std::mem::take(packer.get_mut()).into()
+            }
+        };
+        if piece.is_empty() {
+            return true;
+        }
+        match tokio::time::timeout(PATIENCE, self.pieces.send(piece)).await {
+            Ok(sent) => sent.is_ok(),
+            Err(_) => {
+                tracing::info!("a client did not read the page it asked for");
+                false
+            }
+        }
+    }
+}
+
+fn head(out: &mut String, family: &SharedFamily) {
+    if !family.help.is_empty() {
+        let _ = write!(out, "# HELP {} ", family.name);
+        escape(out, &family.help);
+        out.push('\n');
+    }
+    let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.as_text());
+}
+
+fn line(out: &mut String, family: &SharedFamily, labels: &str, number: f64) {
+    out.push_str(&family.name);
+    out.push_str(labels);
+    out.push(' ');
+    value(out, number);
+    out.push('\n');
 }
 
 fn value(out: &mut String, number: f64) {
@@ -66,7 +140,7 @@ mod tests {
             .with(&[("x", "inf")], f64::NEG_INFINITY)
             .with(&[("x", "zero")], -0.0);
         assert_eq!(
-            write(&[&family.into()]),
+            write([&family.into()].into_iter()),
             "# HELP a_total b \\\\ \"c\"\\n\n# TYPE a_total counter\na_total 3.0\n\
              a_total{x=\"q\\\"\\\\\\n\",y=\"\"} 1.5E10\na_total{x=\"nan\"} NaN\na_total{x=\"inf\"} -Inf\n\
              a_total{x=\"zero\"} -0.0\n"
