@@ -105,7 +105,7 @@ check-images: images app-images ## size, content, read-only root, any UID, DNS, 
 	@.ci/sbom
 	@images/registry-check.sh
 
-check-reproducible: ## one commit built in two folders gives one digest (minutes; not part of `make test`)
+check-reproducible: ## one commit built in two folders gives one digest
 	@images/reproducible.sh
 
 check-e2e: build images app-images ## the end-to-end stories, pods included

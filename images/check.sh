@@ -26,6 +26,11 @@ remove_helpers() {
 
 equal() { [ "$2" = "$3" ] || die "$1 is '$2', expected '$3'"; }
 
+# What a program was built for, by its own head.
+architecture_of() { # FILE
+  case $(od -An -tu2 -j18 -N2 "$1" | tr -d ' ') in 62) echo amd64 ;; 183) echo arm64 ;; *) echo "another than amd64 and arm64" ;; esac
+}
+
 check_facts() { # BINARY
   local binary=$1 field size
   equal "$binary: user" "$(podman image inspect "$(image "$binary")" --format '{{.Config.User}}')" 65533:65533
@@ -34,6 +39,8 @@ check_facts() { # BINARY
   equal "$binary: version" "$(label "$binary" version)" "$(workspace_version)"
   equal "$binary: revision" "$(label "$binary" revision)" "$(revision)"
   equal "$binary: licences" "$(label "$binary" licenses)" 'MIT OR Apache-2.0'
+  equal "$binary: architecture" "$(podman image inspect "$(image "$binary")" --format '{{.Architecture}}')" \
+    "$(architecture_of "target/images/$binary/root/$binary")"
   for field in source description created; do [ -n "$(label "$binary" "$field")" ] || die "$binary has no label $field"; done
   size=$(podman image inspect "$(image "$binary")" --format '{{.Size}}')
   [ "$size" -le "$SIZE_LIMIT" ] || die "$binary takes $size bytes, more than $SIZE_LIMIT"

@@ -1,6 +1,9 @@
 //! Our own metrics: a registry as a value (no globals, so tests stay apart) and the families that
 //! every process has.
 
+#[cfg(target_os = "linux")]
+mod process;
+
 use std::time::Instant;
 
 use prometheus::core::{Collector, Desc};
@@ -43,7 +46,7 @@ pub fn registry(build: &Build) -> Registry {
         register_traces(&registry, build);
     }
     #[cfg(target_os = "linux")]
-    register(&registry, prometheus::process_collector::ProcessCollector::for_self());
+    register(&registry, FromFn::new(process::families));
     registry
 }
 

@@ -1,4 +1,4 @@
-//! Going back: by itself when a real nginx doesn't like the commit, and when somebody says so.
+//! Going back: by itself when a real nginx doesn't like the commit, and when somebody says so. And being watched at it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "support/pushed.rs"]
@@ -6,12 +6,14 @@ mod pushed;
 mod support;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
 use pushed::{Pushed, TOKEN, post};
 use serde_json::Value;
-use support::{Running, Site, eventually, free_port, get, nginx};
+use support::{Running, Site, eventually, finish, free_port, get, nginx, succeed, text};
 
 fn call(port: u16, path: &str) -> (u16, Value) {
     let (status, body) = post(port, path, &[&format!("Authorization: Bearer {TOKEN}")], "").unwrap();
@@ -149,4 +151,43 @@ fn somebody_with_the_token_rolls_back_and_pins() {
     assert_eq!((status, answer["new"].as_str()), (200, Some(&seven[..])));
     assert_eq!(pushed.site.read("a"), "7");
     assert!(Path::new(&pushed.site.root().join(".git/gitsync-orders.json")).is_file());
+}
+
+/// What a collector of traces is sent, which answers once that it has it.
+fn collected(listener: &TcpListener) -> String {
+    let mut stream = listener.accept().unwrap().0;
+    let mut request = Vec::new();
+    while !request.ends_with(b"]}]}]}") {
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&request));
+        request.extend_from_slice(&piece[..count]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    String::from_utf8(request).unwrap()
+}
+
+#[test]
+fn a_collector_of_traces_learns_of_a_sync() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let collector = std::thread::spawn(move || collected(&listener));
+    let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_SERVICE_NAME", "site")];
+    succeed(site.sync(&["--one-time", "--ref=main"]).envs(variables));
+    let request = collector.join().unwrap();
+    assert!(request.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{request}");
+    for expected in ["\"name\":\"sync\"", "{\"stringValue\":\"site\"}", hash.as_str()] {
+        assert!(request.contains(expected), "no {expected} in {request}");
+    }
+
+    // One that nobody can use is told, and stops nothing.
+    let mut command = site.sync(&["--one-time", "--ref=main"]);
+    let output = finish(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://token@collector:4317"));
+    let said = text(&output);
+    assert!(
+        output.status.success() && said.contains("no traces are sent") && !said.contains("token"),
+        "{said}"
+    );
 }
