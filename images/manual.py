@@ -77,14 +77,14 @@ def understand(command, text):
             page.usage.append(line.strip())
         elif heading:
             title, in_usage = heading[1], False
-            if title not in ("Arguments", "Modes", "Example"):
+            if title not in ("Arguments", "Modes", "Examples"):
                 page.groups.append((title, []))
-            elif title == "Example":
+            elif title == "Examples":
                 page.rest.append(line)
-        elif option and page.groups and title != "Example":
+        elif option and page.groups and title != "Examples":
             short, long, value, told = option.groups()
             page.groups[-1][1].append(Option(short, long, (value or "").strip(), told or ""))
-        elif title == "Example" and line.strip():
+        elif title == "Examples" and line.strip():
             page.rest.append(line)
         elif entry and title:
             page.words.append((entry[1], entry[3]))

@@ -58,19 +58,37 @@ impl Default for Shared {
 /// Status for a wrong flag or configuration.
 pub const USAGE: u8 = 2;
 
+/// How much the help says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Help {
+    /// `-h`: what there is.
+    Short,
+    /// `--help`: variables and examples too.
+    Whole,
+}
+
 /// Makes the clap command of an app. [`parse`] uses it; `--man` pages and completions may too.
 #[must_use]
 pub fn command(build: &Build, app: &'static App, shared: Shared) -> Command {
+    command_with(build, app, shared, Help::Whole)
+}
+
+fn command_with(build: &Build, app: &'static App, shared: Shared, extent: Help) -> Command {
+    let env = |variable: String| match extent {
+        Help::Short => String::new(),
+        Help::Whole => format!(" [env: {variable}]"),
+    };
+    let more = format!("`{} --help` says more: defaults, variables, examples.", app.name);
     let version = format!("{} ({})", build.version, build.revision);
     let mut command = Command::new(app.name)
         .about(app.about)
         .version(version)
-        .after_help(app.after_help)
+        .after_help(if extent == Help::Short { more } else { app.after_help.to_owned() })
         .disable_help_subcommand(true)
         .args_override_self(true)
         .max_term_width(100);
     for setting in app.settings.iter().filter(|setting| !setting.secret) {
-        command = command.arg(argument(app, setting));
+        command = command.arg(argument(setting, help_of(app, setting, extent)));
         if setting.negatable {
             let help = format!("Same as --{}=false", setting.name);
             let no = Arg::new(format!("no-{}", setting.name)).long(format!("no-{}", setting.name)).help(help);
@@ -83,7 +101,8 @@ pub fn command(build: &Build, app: &'static App, shared: Shared) -> Command {
     }
     let heading = "Common options";
     if shared.config {
-        let help = format!("YAML file with the same keys as the flags [env: {}_CONFIG]", app.env_prefix);
+        let variable = env(format!("{}_CONFIG", app.env_prefix));
+        let help = format!("YAML file with the same keys as the flags{variable}");
         command = command
             .arg(Arg::new("config").long("config").value_name("FILE").help(help).help_heading(heading));
     }
@@ -98,15 +117,35 @@ pub fn command(build: &Build, app: &'static App, shared: Shared) -> Command {
     let level_help = "error, warn, info, debug, trace, or a filter such as info,hyper=warn [default: info]";
     let format_help = "auto (human on a terminal, JSON otherwise), human, json [default: auto]";
     command
-        .arg(level.help(format!("{level_help} [env: {}]", log_variable(app, "LEVEL"))))
-        .arg(format.help(format!("{format_help} [env: {}]", log_variable(app, "FORMAT"))))
+        .arg(level.help(format!("{level_help}{}", env(log_variable(app, "LEVEL")))))
+        .arg(format.help(format!("{format_help}{}", env(log_variable(app, "FORMAT")))))
 }
 
-fn argument(app: &App, setting: &'static Setting) -> Arg {
-    let help = match setting.default.filter(|text| !text.is_empty() && *text != "false") {
+/// As much of a text as fits into a line beside a flag, and ends where a reader would pause; `…` for the rest.
+fn beginning(text: &str) -> String {
+    const FITS: usize = 52;
+    if text.len() <= FITS {
+        return text.to_owned();
+    }
+    let outside = |at: usize| text[..at].matches('(').count() == text[..at].matches(')').count();
+    let pauses = ["; ", ": ", " (", " ["].into_iter().flat_map(|pause| text.match_indices(pause));
+    let pauses: Vec<usize> = pauses.map(|(at, _)| at).filter(|at| outside(*at)).collect();
+    let best = pauses.iter().filter(|at| **at <= FITS).max().or(pauses.iter().min());
+    best.map_or(text.to_owned(), |at| format!("{}…", &text[..*at]))
+}
+
+/// What is said of a setting; in the short help no more than fits into a line.
+fn help_of(app: &App, setting: &Setting, extent: Help) -> String {
+    if extent == Help::Short {
+        return beginning(setting.help);
+    }
+    match setting.default.filter(|text| !text.is_empty() && *text != "false") {
         Some(default) => format!("{} [default: {default}] [env: {}]", setting.help, app.env_name(setting)),
         None => format!("{} [env: {}]", setting.help, app.env_name(setting)),
-    };
+    }
+}
+
+fn argument(setting: &'static Setting, help: String) -> Arg {
     let mut arg = Arg::new(setting.name)
         .long(setting.name)
         .help(help)
@@ -139,7 +178,9 @@ pub fn parse(
     shared: Shared,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Parsed {
-    let command = command(build, app, shared);
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let extent = if arguments.iter().any(|word| word == "-h") { Help::Short } else { Help::Whole };
+    let command = command_with(build, app, shared, extent);
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return refuse(app, &error),
@@ -187,6 +228,13 @@ fn invocation(
         }
     }
     layers.process_environment();
+    for (name, _) in std::env::vars_os() {
+        let Some((name, meant)) = name.to_str().and_then(|name| Some((name, app.meant_variable(name)?)))
+        else {
+            continue;
+        };
+        eprintln!("{}: warning: nothing is called {name}, did you mean {meant}?", app.name);
+    }
     for setting in app.settings.iter().filter(|setting| !setting.secret) {
         if let Some(values) = matches.get_many::<String>(setting.name) {
             layers.flag(setting.name, values.cloned().collect())?;
@@ -225,4 +273,38 @@ fn log_value<T: FromSetting>(
         },
     };
     T::from_setting(&text).map(Some).map_err(|reason| ConfigError::Value { place, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: App = App {
+        after_help: "Examples:\n  tool --peer a",
+        settings: &[Setting::text(
+            "peer",
+            "HOST",
+            "Whom to ask (a name, an address), once for each; it must answer",
+        )
+        .default("b")
+        .group("Peers")],
+        ..App::new("tool", "TOOL", "Does things")
+    };
+
+    #[test]
+    fn short_help_leaves_out_variables_and_examples() {
+        let build = Build { name: "tool", version: "1", revision: "r" };
+        let help = |extent| command_with(&build, &APP, Shared::default(), extent).render_help().to_string();
+        let (short, whole) = (help(Help::Short), help(Help::Whole));
+        for text in
+            ["Peers:", "--peer <HOST>", "Whom to ask (a name, an address), once for each…", "--check-config"]
+        {
+            assert!(short.contains(text) && whole.contains(text), "{text}: {short}\n{whole}");
+        }
+        for text in ["it must answer [default: b]", "TOOL_PEER", "TOOL_CONFIG", "TOOL_LOG_LEVEL", "Examples:"]
+        {
+            assert!(!short.contains(text) && whole.contains(text), "{text}: {short}\n{whole}");
+        }
+        assert!(short.contains("`tool --help` says more"), "{short}");
+    }
 }

@@ -22,7 +22,11 @@ const fn switch(name: &'static str, help: &'static str) -> Setting {
 pub const APP: App = App {
     extra_env_wins: true,
     after_help: "Every flag is also read from its GITSYNC_ variable; a flag wins over a variable.\n\
-                 Older GIT_SYNC_ variables still work and win over the newer ones.",
+                 Older GIT_SYNC_ variables still work and win over the newer ones.\n\n\
+                 Examples:\n  \
+                 gitsync --repo https://example.com/site.git --root /srv/git --link site --period 10s\n  \
+                 gitsync --repo git@example.com:team/dags.git --root /srv/git --http-bind :2020\n  \
+                 gitsync --repo https://example.com/site.git --ref v1.2 --root /srv/git --one-time",
     settings: SETTINGS,
     ..App::new(
         "gitsync",

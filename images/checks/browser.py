@@ -1,5 +1,6 @@
 """The three status pages in a real Chromium: one design, nothing from outside, readable on a phone, light and dark, usable
-by keyboard, named for a screen reader, and live without a reload. Screenshots go to FOLDER.
+by keyboard, named for a screen reader (and without anything that axe-core finds wrong), and live without a reload.
+Screenshots go to FOLDER.
 
 Usage: browser.py BINARIES FOLDER"""
 
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import urllib.request
 
+import axe_core_python
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -22,6 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 # Generous: the machine may be busy with everything else.
 PATIENCE = 60
 PHONE, DESK = (360, 740), (1200, 900)
+AXE = (pathlib.Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 
 
 def free_port(kind=socket.SOCK_STREAM):
@@ -304,9 +307,32 @@ def look(driver, subject, folder):
             wide = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             demand(wide <= 0, f"{subject.name}: the page is {wide} px too wide for a {size_name}")
             seen[scheme] = brightness(driver)
+            accessible(driver, f"{subject.name}, {size_name}, {scheme}")
             driver.execute_script("scrollTo(0, 0)")
             driver.save_screenshot(str(folder / f"{subject.pictures}-{size_name}-{scheme}.png"))
     demand(seen["light"] > 600 > 200 > seen["dark"], f"{subject.name}: light and dark do not differ: {seen}")
+
+
+def axe(driver):
+    """What axe-core finds wrong: WCAG 2.1 A and AA, and its best practices."""
+    driver.execute_script(AXE)
+    found = driver.execute_async_script("const done = arguments[0]; axe.run().then(done, error => done({error: String(error)}))")
+    demand("violations" in found and found["passes"], f"axe-core did not run: {found.get('error')}")
+    return [f"{rule['id']} ({rule['help']}): {node['html'][:200]}" for rule in found["violations"] for node in rule["nodes"]]
+
+
+def accessible(driver, where):
+    problems = axe(driver)
+    demand(not problems, f"{where}: axe-core finds: " + "\n  ".join(problems))
+
+
+def axe_can_fail(driver):
+    """A page with a picture without a name and pale text: the check itself must be able to fail."""
+    driver.get("data:text/html,<!doctype html><title>x</title><img src=''><p style='color:%23eee;background:%23fff'>pale")
+    found = " ".join(axe(driver))
+    demand(all(rule in found for rule in ("image-alt", "color-contrast", "html-has-lang")), f"axe-core misses mistakes: {found}")
+    driver.get("about:blank")
+    driver.get_log("browser")
 
 
 def structure(driver, subject):
@@ -320,13 +346,26 @@ def structure(driver, subject):
     demand(all(chart.get_attribute("aria-label") for chart in find("svg")), f"{subject.name}: a chart without a name")
     demand(all(field.get_attribute("aria-label") for field in find("input")), f"{subject.name}: a field without a name")
     # By keyboard alone: Tab reaches each link and field.
-    reachable = len(find("a[href], input, button"))
+    reachable = len(find("a[href], input, button, [tabindex]"))
     focused = set()
     body = driver.find_element(By.TAG_NAME, "body")
     for _ in range(reachable + 2):
         driver.switch_to.active_element.send_keys(Keys.TAB) if focused else body.send_keys(Keys.TAB)
         focused.add(driver.switch_to.active_element.get_attribute("outerHTML"))
     demand(len(focused - {body.get_attribute("outerHTML")}) >= reachable, f"{subject.name}: Tab does not reach everything")
+
+
+def keeps_place(driver, subject):
+    """An update takes neither the focus nor the place in a wide table away from who reads it."""
+    emulate(driver, (200, 740), "light")
+    place = "const at = document.querySelector('main section[tabindex]'); "
+    driver.execute_script(place + "at.focus(); at.scrollLeft = 9; at.old = true")
+    before = driver.execute_script(place + "return at.scrollLeft")
+    driver.execute_script("source.onmessage({data: document.querySelector('main').innerHTML})")
+    after, renewed, focused = driver.execute_script(place + "return [at.scrollLeft, !at.old, at === document.activeElement]")
+    demand(renewed, f"{subject.name}: the content was not replaced")
+    demand(focused, f"{subject.name}: an update takes the focus away")
+    demand(before == after, f"{subject.name}: an update scrolls a table from {before} to {after}")
 
 
 def only_itself(driver, subject):
@@ -396,6 +435,7 @@ def check(driver, subject, folder):
         structure(driver, subject)
         if subject.more:
             subject.more(driver, subject)
+        keeps_place(driver, subject)
         look(driver, subject, folder)
         only_itself(driver, subject)
         style = design(driver)
@@ -408,7 +448,7 @@ def check(driver, subject, folder):
     driver.get("about:blank")
     # What it says of the process that is gone is not about the next one.
     driver.get_log("browser")
-    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names, closed to other sites", flush=True)
+    print(f"{subject.name}: live, self-contained, phone and desk, light and dark, keyboard and names, axe-core, closed to other sites", flush=True)
     return style
 
 
@@ -416,6 +456,7 @@ def main(binaries, folder):
     folder.mkdir(parents=True, exist_ok=True)
     driver = browser()
     try:
+        axe_can_fail(driver)
         with tempfile.TemporaryDirectory() as work:
             subjects = (make(binaries, pathlib.Path(work)) for make in (gitsync, redis_ambassador, metrics_adapter, many_sources))
             styles = {check(driver, subject, folder) for subject in subjects}

@@ -104,7 +104,11 @@ impl FromSetting for Listen {
 /// The settings of the binary, in the form every layer shares.
 pub const APP: App = App {
     settings: SETTINGS,
-    after_help: "Example:\n  redis-ambassador --primary 10.0.0.1:6379 --replica 10.0.0.2:6379 --replica 10.0.0.3:6379",
+    after_help: "Every flag is also read from its REDIS_AMBASSADOR_ variable; a flag wins over a variable.\n\n\
+                 Examples:\n  \
+                 redis-ambassador --primary 10.0.0.1:6379 --replica 10.0.0.2:6379 --replica 10.0.0.3:6379\n  \
+                 redis-ambassador --sentinel 10.0.0.1:26379 --sentinel 10.0.0.2:26379 --sentinel-name mymaster\n  \
+                 redis-ambassador --cluster 10.0.0.1:6379 --admin-listen 0.0.0.0:9121",
     ..App::new(
         "redis-ambassador",
         "REDIS_AMBASSADOR",

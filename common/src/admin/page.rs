@@ -34,7 +34,9 @@ for(const e of document.querySelectorAll('tbody tr,figure'))e.hidden=!e.textCont
 if(find)find.addEventListener('input',sift);\
 const main=document.querySelector('main'),live=document.getElementById('live');let source;\
 function watch(){source=new EventSource(location.pathname);\
-source.onopen=()=>{live.textContent='live'};source.onmessage=e=>{main.innerHTML=e.data;\
+source.onopen=()=>{live.textContent='live'};source.onmessage=e=>{const old=[...main.children],\
+at=old.indexOf(document.activeElement),lefts=old.map(s=>s.scrollLeft);main.innerHTML=e.data;\
+[...main.children].forEach((s,i)=>{if(lefts[i])s.scrollLeft=lefts[i];if(i===at)s.focus({preventScroll:true})});\
 document.title=document.querySelector('h1').textContent+': '+main.firstElementChild.textContent;sift()};\
 source.onerror=()=>{live.textContent='not reachable';if(source.readyState===2)setTimeout(watch,5000)}}\
 document.addEventListener('visibilitychange',()=>{source.close();if(!document.hidden)watch()});watch()";
@@ -47,8 +49,7 @@ headers:{Authorization:'Bearer '+document.getElementById('token').value}});const
 o.textContent=r.status+' '+[d.status,d.message,d.error,d.new,d.not_followed].filter(Boolean).join(': ')}\
 catch(x){o.textContent=String(x)}});";
 
-const SEARCH: &str =
-    "<input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\">";
+const SEARCH: &str = "<div role=\"search\"><input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\"></div>";
 
 /// Whether there is so much in tables and charts that people want to search it.
 fn is_long(status: &Status) -> bool {
@@ -78,7 +79,7 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
     html.push_str("</main>");
     if !status.calls.is_empty() {
         html.push_str(
-            "<section><h2>Act</h2><form><input id=\"token\" type=\"password\" autocomplete=\"off\" \
+            "<section aria-label=\"Act\"><h2>Act</h2><form><input id=\"token\" type=\"password\" autocomplete=\"off\" \
              aria-label=\"Token\" placeholder=\"Token\">",
         );
         for (label, path) in &status.calls {
@@ -111,7 +112,13 @@ fn write_content(html: &mut String, status: &Status) {
 }
 
 fn write_section(html: &mut String, section: &Section) {
-    let _ = write!(html, "<section><h2>{}</h2>", escape(&section.title));
+    let title = escape(&section.title);
+    // A wide table scrolls within its section, by keyboard too.
+    let reach = match section.content {
+        Content::Table { .. } => format!(" tabindex=\"0\" aria-label=\"{title}\""),
+        _ => String::new(),
+    };
+    let _ = write!(html, "<section{reach}><h2>{title}</h2>");
     match &section.content {
         Content::Facts(facts) => {
             html.push_str("<dl>");

@@ -213,6 +213,23 @@ impl App {
         format!("{}_{name}", self.env_prefix)
     }
 
+    /// The variable that was probably meant by one that looks like this app's and is none. Nothing is said of what
+    /// Kubernetes sets for a Service of the same name, nor of names that are like none of ours.
+    #[must_use]
+    pub fn meant_variable(&self, name: &str) -> Option<String> {
+        let rest = name.strip_prefix(self.env_prefix)?.strip_prefix('_')?;
+        let known = self.settings.iter().map(|setting| self.env_name(setting));
+        let shared = ["CONFIG", "LOG_LEVEL", "LOG_FORMAT"].map(|rest| format!("{}_{rest}", self.env_prefix));
+        let known: Vec<String> = known.chain(shared).collect();
+        let other = |setting: &Setting| setting.extra_env.contains(&name);
+        let foreign = rest.contains("SERVICE_") || rest.split('_').any(|word| word == "PORT");
+        if foreign || known.iter().any(|known| known == name) || self.settings.iter().any(other) {
+            return None;
+        }
+        let likeness = |known: &String| strsim::damerau_levenshtein(known, name);
+        known.into_iter().min_by_key(likeness).filter(|known| likeness(known) <= 2)
+    }
+
     fn setting(&self, name: &str) -> Option<&'static Setting> {
         self.settings.iter().find(|setting| setting.name == name)
     }

@@ -179,3 +179,30 @@ proptest! {
         let _ = file::parse(&"[".repeat(depth));
     }
 }
+
+#[test]
+fn misspelt_variables_are_noticed() {
+    const APP: App = App {
+        settings: &[
+            Setting::text("upstream-password-file", "FILE", "").extra_env(&["TOOL_PASSWD"]),
+            Setting::text("web.listen-address", "ADDR", ""),
+        ],
+        ..App::new("tool", "TOOL", "")
+    };
+    let meant = |name: &str| APP.meant_variable(name);
+    assert_eq!(meant("TOOL_UPSTREAM_PASWORD_FILE").as_deref(), Some("TOOL_UPSTREAM_PASSWORD_FILE"));
+    assert_eq!(meant("TOOL_WEB_LISTEN_ADRESS").as_deref(), Some("TOOL_WEB_LISTEN_ADDRESS"));
+    assert_eq!(meant("TOOL_CONFG").as_deref(), Some("TOOL_CONFIG"));
+    for name in [
+        "TOOL_WEB_LISTEN_ADDRESS",
+        "TOOL_LOG_LEVEL",
+        "TOOL_PASSWD",
+        "TOOL_SERVICE_HOST",
+        "TOOL_PORT_6379_TCP",
+        "TOOL_SOMETHING_OF_SOMEBODY_ELSE",
+        "TOOLS_WEB_LISTEN_ADRESS",
+        "PATH",
+    ] {
+        assert_eq!(meant(name), None, "{name}");
+    }
+}

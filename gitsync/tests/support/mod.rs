@@ -226,7 +226,7 @@ impl Http {
             .find(|path| Path::new(path).exists())
             .expect("git-http-backend is installed");
         let config = format!(
-            "daemon off; pid {d}/pid; error_log {d}/error.log; worker_processes 1; user root;
+            "daemon off; master_process off; pid {d}/pid; error_log {d}/error.log;
              events {{ worker_connections 64; }}
              http {{
                access_log {d}/access.log; client_max_body_size 0; client_body_temp_path {d}/b;

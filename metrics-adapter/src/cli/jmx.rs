@@ -29,6 +29,12 @@ Options:
       --log-level LEVEL      error, warn, info, debug, trace, or a filter [env: METRICS_ADAPTER_LOG_LEVEL]
       --log-format FORMAT    auto, human, json [env: METRICS_ADAPTER_LOG_FORMAT]
   -h, --help                 Print help
+
+Signals: SIGTERM and SIGINT end. A changed configuration file is read again by itself.
+
+Examples:
+  metrics-adapter jmx 9404 config.yaml
+  metrics-adapter jmx 127.0.0.1:9404 config.yaml --log-level debug
 ";
 
 /// What the command line asks for.

@@ -24,6 +24,12 @@ Modes:
   probe    look at an address or a file and print a configuration for it
 
 `metrics-adapter MODE --help` shows the flags of a mode.
+
+Examples:
+  metrics-adapter statsd --web.listen-address :9102
+  metrics-adapter jmx 9404 config.yaml
+  metrics-adapter run adapter.yaml
+  metrics-adapter probe http://127.0.0.1:8080/stats
 ";
 
 /// Dispatches to a mode; returns the process's exit status.

@@ -12,6 +12,10 @@ Looks at an address or a file, guesses its format, and prints the metrics it wou
 configuration for `metrics-adapter run`.
 
 Usage: metrics-adapter probe URL|FILE
+
+Examples:
+  metrics-adapter probe http://127.0.0.1:8080/stats
+  metrics-adapter probe stats.json
 ";
 
 pub(super) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {

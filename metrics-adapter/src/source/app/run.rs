@@ -25,7 +25,10 @@ pub const APP: App = App {
         \x20                      document (a file, or - for what comes in)\n  \
         lint FILE              show what in the configuration is likely a mistake\n  \
         test FILE CASES        check documents and expected samples of a YAML file against the configuration\n\n\
-        Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT end.",
+        Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT end.\n\n\
+        Examples:\n  \
+        metrics-adapter run adapter.yaml --web.listen-address :9102\n  \
+        metrics-adapter run explain adapter.yaml",
     settings: &[
         Setting::text("web.listen-address", "ADDR", "Address for metrics and status").default(":9102"),
         Setting::text("web.telemetry-path", "PATH", "Path of the metrics page").default("/metrics"),

@@ -75,7 +75,11 @@ pub const APP: App = App {
         explain LINE   show how a line is parsed, which rule it meets, and the samples it makes\n  \
         lint           show rules of the mapping that can never match\n  \
         test FILE      check the lines and expected samples of a YAML file against the mapping\n\n\
-        Signals: SIGHUP reloads the mapping, SIGTERM and SIGINT end.",
+        Signals: SIGHUP reloads the mapping, SIGTERM and SIGINT end.\n\n\
+        Examples:\n  \
+        metrics-adapter statsd --statsd.listen-udp 127.0.0.1:9125 --web.listen-address :9102\n  \
+        metrics-adapter statsd --statsd.mapping-config mapping.yaml\n  \
+        metrics-adapter statsd explain 'shop.orders.eu:3|c' --statsd.mapping-config mapping.yaml",
     settings: &[
         Setting::text("web.listen-address", "ADDR", "Address for metrics and status")
             .default(":9102")

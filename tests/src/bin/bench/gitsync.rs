@@ -342,7 +342,7 @@ impl Server {
         )?;
         let exec_path = e2e::process::output(Command::new(program("git")?).arg("--exec-path"))?;
         let config = format!(
-            "daemon off; pid {d}/pid; error_log {d}/error.log; worker_processes 1; events {{}}\n\
+            "daemon off; master_process off; pid {d}/pid; error_log {d}/error.log; events {{}}\n\
              http {{ access_log off; client_body_temp_path {d}/b; fastcgi_temp_path {d}/f; proxy_temp_path {d}/p;\n\
              uwsgi_temp_path {d}/u; scgi_temp_path {d}/s;\n\
              server {{ listen 127.0.0.1:{port}; location / {{ fastcgi_pass unix:{socket};\n\
@@ -356,10 +356,9 @@ impl Server {
             backend = exec_path.trim(),
             root = place.display(),
         );
-        // Started by root, nginx gives its workers away; they must reach the socket.
-        let user = if nix::unistd::geteuid().is_root() { "user root;\n" } else { "" };
+        // One process: it keeps the user that may reach the socket, and leaves no worker when it is killed.
         let path = dir.join("nginx.conf");
-        fs::write(&path, format!("{user}{config}"))?;
+        fs::write(&path, config)?;
         let mut command = Command::new(program("nginx")?);
         let mut nginx = Daemon::start(command.arg("-c").arg(&path).arg("-e").arg(dir.join("start.log")))?;
         nginx.wait_for_port(port)?;
