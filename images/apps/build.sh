@@ -45,6 +45,7 @@ program() { command -v "$1" || die "$1 is missing (images/setup.sh apps)"; }
 root_of_nginx() {
   add "$1" "$(program nginx)"
   install -D -m 0644 images/apps/nginx/nginx.conf "$1/etc/nginx/nginx.conf"
+  install -D -m 0644 images/apps/nginx/unprivileged.conf "$1/etc/nginx/unprivileged.conf"
 }
 
 root_of_git_server() {
@@ -71,7 +72,7 @@ root_of_jvm_app() {
   local home object
   home=$(dirname "$(dirname "$(readlink -f "$(program javac)")")")
   mkdir -p "$1/app"
-  "$home/bin/javac" --release 17 -d "$1/app" images/apps/jvm-app/Shop.java
+  "$home/bin/javac" --release 17 -d "$1/app" images/apps/jvm-app/*.java
   mkdir -p "$1/opt"
   "$home/bin/jlink" --add-modules java.base,java.management,java.management.rmi,jdk.management,jdk.management.agent,java.logging \
     --strip-java-debug-attributes --no-header-files --no-man-pages --output "$1/opt/java"

@@ -4,9 +4,11 @@
 //! what they need and runs them all.
 
 mod dashboards;
+mod examples;
 mod harness;
 mod manifests;
 mod plain_redis;
+mod podman;
 mod pods;
 mod push_to_deploy;
 mod uniform_metrics;

@@ -1,31 +1,23 @@
 //! The three example Pods, really run by podman from their manifests: `images/pods/play.sh`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::parts::{RespClient, check_metrics, git_in};
-use e2e::process::output;
-use e2e::{eventually, http, program, repository};
-use serde_json::Value;
+use e2e::{eventually, http};
+
+use super::podman::{Podman, play};
 
 /// A pattern's Pods with the ports they are published on; removed when dropped.
 struct Pods {
     pattern: &'static str,
     ports: BTreeMap<String, u16>,
-    /// `NAME=value` that podman commands need on this machine, if any.
-    setting: String,
-}
-
-fn play(words: &[&str]) -> Result<String> {
-    output(Command::new(repository().join("images/pods/play.sh")).args(words))
+    podman: Podman,
 }
 
 impl Pods {
     fn up(pattern: &'static str) -> Result<Self> {
-        let setting = play(&["env"])?.trim().to_owned();
-        let mut pods = Self { pattern, ports: BTreeMap::new(), setting };
+        let mut pods = Self { pattern, ports: BTreeMap::new(), podman: Podman::new()? };
         for line in play(&["up", pattern])?.lines() {
             let (name, address) =
                 line.split_once('=').with_context(|| format!("unexpected line {line:?}"))?;
@@ -38,38 +30,6 @@ impl Pods {
 
     fn port(&self, name: &str) -> Result<u16> {
         self.ports.get(name).copied().with_context(|| format!("no port {name} in {:?}", self.ports))
-    }
-
-    fn podman(&self, words: &[&str]) -> Result<String> {
-        let mut command = Command::new(program("podman")?);
-        if let Some((name, value)) = self.setting.split_once('=') {
-            command.env(name, value);
-        }
-        output(command.args(words))
-    }
-
-    fn logs(&self, container: &str) -> String {
-        self.podman(&["logs", container]).unwrap_or_else(|error| error.to_string())
-    }
-
-    /// Looks at the running process, and not at what was asked for: what may it do?
-    fn expect_hardened(&self, container: &str) -> Result<()> {
-        let facts: Value = serde_json::from_str(&self.podman(&["inspect", container])?)?;
-        let fact = |path: &str| facts.pointer(path).with_context(|| format!("{container}: no {path}"));
-        ensure!(fact("/0/HostConfig/ReadonlyRootfs")? == true, "{container}: its root is writable");
-        let pid = fact("/0/State/Pid")?.as_u64().context("no process id")?;
-        let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.map(str::trim).with_context(|| format!("{container}: no {name} in its status"))
-        };
-        ensure!(!field("Uid:")?.split_whitespace().any(|uid| uid == "0"), "{container}: runs as root");
-        for capabilities in ["CapEff:", "CapPrm:", "CapBnd:"] {
-            ensure!(field(capabilities)?.trim_start_matches('0').is_empty(), "{container}: {capabilities}");
-        }
-        ensure!(field("NoNewPrivs:")? == "1", "{container}: may gain privileges");
-        ensure!(field("Seccomp:")? == "2", "{container}: no system call filter");
-        Ok(())
     }
 }
 
@@ -99,10 +59,10 @@ fn a_push_changes_the_page_of_the_nginx_pod() -> Result<()> {
     let pods = Pods::up("gitsync-nginx")?;
     let (page, admin) = (pods.port("http")?, pods.port("gitsync")?);
     eventually("the first page", || page_contains(page, "/", "Hello from the first commit"))
-        .with_context(|| pods.logs("gitsync-nginx-gitsync"))?;
+        .with_context(|| pods.podman.logs("gitsync-nginx-gitsync"))?;
     eventually("readiness", || http::page(admin, "/readyz"))?;
     for container in ["gitsync-nginx-gitsync", "gitsync-nginx-nginx"] {
-        pods.expect_hardened(container)?;
+        pods.podman.expect_hardened(container)?;
     }
 
     let folder = tempfile::tempdir()?;
@@ -114,7 +74,7 @@ fn a_push_changes_the_page_of_the_nginx_pod() -> Result<()> {
         git_in(&clone, ["commit", "-q", "-a", "-m", text])?;
         git_in(&clone, ["push", "-q", "origin", "HEAD:main"])?;
         eventually(text, || page_contains(page, "/", text))
-            .with_context(|| pods.logs("gitsync-nginx-gitsync"))?;
+            .with_context(|| pods.podman.logs("gitsync-nginx-gitsync"))?;
     }
     // The link's target names the commit; the neighbour sees it through its own mount.
     let hash = git_in(&clone, ["rev-parse", "HEAD"])?;
@@ -136,17 +96,17 @@ fn the_application_of_the_redis_pod_sees_one_plain_redis() -> Result<()> {
     let app = |words: &[&str]| -> Result<String> {
         let mut command = vec!["exec", "redis-ambassador-app", "redis-cli", "-h", "127.0.0.1"];
         command.extend(words);
-        Ok(pods.podman(&command)?.trim().to_owned())
+        Ok(pods.podman.run(&command)?.trim().to_owned())
     };
     let is = |words: &[&str], expected: &str| match app(words)?.as_str() {
         answer if answer == expected => Ok(()),
         answer => bail!("{words:?} gave {answer:?}"),
     };
     eventually("an answer", || is(&["PING"], "PONG"))
-        .with_context(|| pods.logs("redis-ambassador-ambassador"))?;
+        .with_context(|| pods.podman.logs("redis-ambassador-ambassador"))?;
     eventually("readiness", || http::page(pods.port("admin")?, "/readyz"))?;
     for container in ["redis-ambassador-ambassador", "redis-ambassador-app", "redis-primary-redis"] {
-        pods.expect_hardened(container)?;
+        pods.podman.expect_hardened(container)?;
     }
 
     let replicas = [pods.port("redis-replica-1")?, pods.port("redis-replica-2")?];
@@ -179,12 +139,12 @@ fn the_applications_of_the_metrics_pod_become_one_format() -> Result<()> {
     eventually("the StatsD families", || {
         page_contains(statsd, "/metrics", "checkout_requests{method=\"get\"}")
     })
-    .with_context(|| pods.logs("metrics-adapter-statsd-adapter"))?;
+    .with_context(|| pods.podman.logs("metrics-adapter-statsd-adapter"))?;
     for container in ["statsd-adapter", "jmx-adapter", "statsd-app", "jvm-app"] {
-        pods.expect_hardened(&format!("metrics-adapter-{container}"))?;
+        pods.podman.expect_hardened(&format!("metrics-adapter-{container}"))?;
     }
     let line = "printf 'story.orders:42|c|#shop:berlin' >/dev/udp/127.0.0.1/9125";
-    pods.podman(&["exec", "metrics-adapter-statsd-app", "/bin/bash", "-c", line])?;
+    pods.podman.run(&["exec", "metrics-adapter-statsd-app", "/bin/bash", "-c", line])?;
     let page = eventually("the line", || {
         let page = http::page(statsd, "/metrics")?;
         match sample(&page, "story_orders{shop=\"berlin\"}")? {
@@ -196,7 +156,7 @@ fn the_applications_of_the_metrics_pod_become_one_format() -> Result<()> {
 
     let orders = "shop_orders_placed_total{region=\"eu\"}";
     let first = eventually("the beans", || sample(&http::page(jmx, "/metrics")?, orders))
-        .with_context(|| pods.logs("metrics-adapter-jmx-adapter"))?;
+        .with_context(|| pods.podman.logs("metrics-adapter-jmx-adapter"))?;
     eventually("more orders", || match sample(&http::page(jmx, "/metrics")?, orders)? {
         later if later > first => Ok(()),
         later => bail!("{first}, then {later}"),

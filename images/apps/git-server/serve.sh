@@ -1,5 +1,6 @@
 #!/bin/bash
-# One git repository, site.git, over smart HTTP: fetch and push, without passwords (a demonstration).
+# One git repository, site.git, over smart HTTP: fetch and push (a demonstration).
+#   HTPASSWD    file with users and passwords, looked at for each request; without it nobody is asked
 #   SITE_ROOT   where the repository lives        RUN_DIR       sockets and temporary files
 #   LISTEN      address, all of them by default    PORT          8080 by default
 set -eu
@@ -18,6 +19,9 @@ if [ ! -e "$repository/HEAD" ]; then
   git -C "$repository" update-ref refs/heads/main "$(git -C "$repository" commit-tree "$tree" -m 'First page')"
 fi
 
+login=''
+if [ -n "${HTPASSWD:-}" ]; then login="auth_basic git; auth_basic_user_file $HTPASSWD;"; fi
+
 # One process, so that nginx keeps the user it was started as, root included.
 conf="daemon off; master_process off; pid $run/git-nginx.pid; error_log stderr; worker_processes 1;
 events { worker_connections 64; }
@@ -30,6 +34,7 @@ http {
     listen ${LISTEN:-0.0.0.0}:${PORT:-8080};
     location = /healthz { return 200 ok; }
     location / {
+      $login
       fastcgi_pass unix:$run/git-fcgi.sock;
       fastcgi_param SCRIPT_FILENAME $(git --exec-path)/git-http-backend;
       fastcgi_param GIT_PROJECT_ROOT $root;

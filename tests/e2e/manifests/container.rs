@@ -10,7 +10,7 @@ use e2e::process::Daemon;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{object, scratch};
+use super::{content, object, scratch};
 
 /// Program, arguments, variables and mounted files.
 pub(super) struct Container {
@@ -26,10 +26,6 @@ fn text(value: &Value) -> String {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-fn entries(map: &Value) -> Vec<(String, String)> {
-    map.as_object().map(|map| map.iter().map(|(k, v)| (k.clone(), text(v))).collect()).unwrap_or_default()
 }
 
 /// All containers whose image is one of ours.
@@ -55,7 +51,7 @@ impl Container {
         let mut variables = BTreeMap::new();
         for source in list(&container["envFrom"]) {
             if let Ok(map) = config_map(&source["configMapRef"]["name"]) {
-                variables.extend(entries(&map["data"]));
+                variables.extend(content(map));
             }
         }
         for variable in list(&container["env"]) {
@@ -80,14 +76,10 @@ impl Container {
         let place = self.folder(&text(&mount["name"]));
         std::fs::create_dir_all(&place)?;
         let of = |kind, name: &Value| object(objects, kind, name.as_str().unwrap_or("-"));
-        let mut content = Vec::new();
-        if let Ok(map) = of("ConfigMap", &volume["configMap"]["name"]) {
-            content = entries(&map["data"]);
-        } else if let Ok(secret) = of("Secret", &volume["secret"]["secretName"]) {
-            content = [entries(&secret["data"]), entries(&secret["stringData"])].concat();
-        }
-        for (name, content) in content {
-            std::fs::write(place.join(name), content)?;
+        let map = of("ConfigMap", &volume["configMap"]["name"]);
+        let found = map.or_else(|_| of("Secret", &volume["secret"]["secretName"]));
+        for (name, text) in found.map(content).unwrap_or_default() {
+            std::fs::write(place.join(name), text)?;
         }
         Ok(())
     }

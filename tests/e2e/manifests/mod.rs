@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use e2e::parts::{kustomize, python};
 use e2e::process::run;
 use e2e::repository;
@@ -41,7 +43,7 @@ fn problems(manifests: &str) -> Result<String> {
     }
 }
 
-fn objects(manifests: &str) -> Result<Vec<Value>> {
+pub(crate) fn objects(manifests: &str) -> Result<Vec<Value>> {
     let directory = scratch()?;
     let file = directory.path().join("manifests.yaml");
     std::fs::write(&file, manifests)?;
@@ -49,12 +51,28 @@ fn objects(manifests: &str) -> Result<Vec<Value>> {
     Ok(serde_json::from_str(&json)?)
 }
 
-fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
+pub(crate) fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> Result<&'a Value> {
     let wanted = |object: &&Value| {
         object.pointer("/kind").is_some_and(|found| found == kind)
             && object.pointer("/metadata/name").and_then(Value::as_str).is_some_and(|n| n.starts_with(name))
     };
     objects.iter().find(wanted).with_context(|| format!("no {kind} {name}"))
+}
+
+/// Names and texts of a ConfigMap or Secret, as a Pod sees them.
+pub(crate) fn content(thing: &Value) -> Vec<(String, String)> {
+    let texts = |field: &str| {
+        let map = thing[field].as_object().into_iter().flatten();
+        map.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+    };
+    let decoded = |(name, text): (String, String)| {
+        let bytes = BASE64_STANDARD.decode(&text).unwrap_or_default();
+        (name, String::from_utf8_lossy(&bytes).into_owned())
+    };
+    match thing["kind"] == "Secret" {
+        true => texts("data").map(decoded).chain(texts("stringData")).collect(),
+        false => texts("data").collect(),
+    }
 }
 
 fn examples() -> Result<Vec<PathBuf>> {
