@@ -297,7 +297,7 @@ mod tests {
         let help = |extent| command_with(&build, &APP, Shared::default(), extent).render_help().to_string();
         let (short, whole) = (help(Help::Short), help(Help::Whole));
         for text in
-            ["Peers:", "--peer <HOST>", "Whom to ask (a name, an address), once for each…", "--check-config"]
+            ["Peers:", "--peer <HOST>", "Whom to ask (a name, an address), once for each", "--check-config"]
         {
             assert!(short.contains(text) && whole.contains(text), "{text}: {short}\n{whole}");
         }

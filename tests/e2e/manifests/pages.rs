@@ -110,29 +110,6 @@ fn variables_in_config_maps_exist() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "uses the built binaries"]
-fn examples_in_help_are_understood() -> Result<()> {
-    let mut checked = 0;
-    for name in ["gitsync", "redis-ambassador", "metrics-adapter"] {
-        let help = help(name)?;
-        let examples = help.split("Examples:\n").skip(1);
-        for line in examples.flat_map(|text| text.lines().take_while(|line| line.starts_with("  "))) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            ensure!(words.first() == Some(&name), "an example was wrapped: {line}");
-            // Those that need a file or a server of the reader's are left out.
-            if words.iter().any(|word| word.ends_with(".yaml") || word.starts_with("http://127.")) {
-                continue;
-            }
-            run(binary(name)?, words[1..].iter().chain(&["--check-config"]))
-                .with_context(|| line.to_owned())?;
-            checked += 1;
-        }
-    }
-    ensure!(checked > 6, "only {checked} examples");
-    Ok(())
-}
-
 /// Checks every container of ours with `--check-config`; says how many there are.
 fn check(manifests: &str) -> Result<usize> {
     let containers = container::ours(&objects(manifests)?)?;
