@@ -84,7 +84,7 @@ impl Joined {
                 let number = |part: &Vec<u8>| parse_integer(part.strip_prefix(b":")?.strip_suffix(b"\r\n")?);
                 let numbers = self.parts.iter().map(number).collect::<Option<Vec<i64>>>()?;
                 let joined = match self.join {
-                    Join::Sum => numbers.into_iter().sum(),
+                    Join::Sum => numbers.into_iter().try_fold(0, i64::checked_add)?,
                     _ => numbers.into_iter().min()?,
                 };
                 Some(format!(":{joined}\r\n").into_bytes())

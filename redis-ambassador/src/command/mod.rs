@@ -161,16 +161,16 @@ fn visit_spec<'a>(spec: &KeySpec, request: &Request<'a>, visit: &mut impl FnMut(
                 // Counted from the end; with a limit, only that part of what remains is keys.
                 -1 if limit >= 2 => first + (len.checked_sub(first)? / limit).checked_sub(1)?,
                 last if last < 0 => len.checked_sub(last.unsigned_abs() as usize)?,
-                last => first + last as usize,
+                last => first.checked_add(last as usize)?,
             };
             (first, last, step)
         }
         Find::Counted { count, first: offset, step } => {
-            let keys = usize::try_from(parse_integer(request.arg(first + count)?)?).ok()?;
+            let keys = usize::try_from(parse_integer(request.arg(first.checked_add(count)?)?)?).ok()?;
             if keys == 0 {
                 return None;
             }
-            let start = first + offset;
+            let start = first.checked_add(offset)?;
             (start, start.checked_add((keys - 1).checked_mul(step)?)?, step)
         }
         Find::Unknown => return None,

@@ -91,11 +91,13 @@ impl ReplyFramer {
         if self.elements == 0 {
             let Some(&first) = buf.first() else { return Ok(Chunk { taken: 0, done: false }) };
             // Nothing of a reply is taken before its first line is complete, so the type is seen only once.
-            if line(buf, 1)?.is_none() {
+            let Some((text, end)) = typed_line(buf, first)? else {
                 return Ok(Chunk { taken: 0, done: false });
-            }
+            };
             self.push = first == b'>';
             self.elements = 1;
+            self.take_line(first, text)?;
+            at = end;
         }
         while self.elements != 0 {
             if self.bulk != 0 {
@@ -116,6 +118,10 @@ impl ReplyFramer {
     fn take_bulk(&mut self, buf: &[u8]) -> Result<usize, ReplyError> {
         let there = buf.len() as u64;
         if there < self.bulk {
+            // With the CR there, only the LF is missing.
+            if self.bulk - there == 1 && buf.last().is_some_and(|last| *last != b'\r') {
+                return Err(ReplyError::ExpectedCrlf);
+            }
             self.bulk -= there;
             return Ok(buf.len());
         }
@@ -137,10 +143,17 @@ impl ReplyFramer {
     /// Takes one type byte and its line; 0 when the line is incomplete.
     fn take_header(&mut self, buf: &[u8]) -> Result<usize, ReplyError> {
         let Some(&kind) = buf.first() else { return Ok(0) };
-        let Some((text, end)) = line(buf, 1)? else { return Ok(0) };
         if self.chunked {
+            let Some((text, end)) = line(buf, 1)? else { return Ok(0) };
             return self.take_chunk_header(kind, text, end);
         }
+        let Some((text, end)) = typed_line(buf, kind)? else { return Ok(0) };
+        self.take_line(kind, text)?;
+        Ok(end)
+    }
+
+    #[inline]
+    fn take_line(&mut self, kind: u8, text: &[u8]) -> Result<(), ReplyError> {
         match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => self.element_done(),
             b'$' | b'!' | b'=' => match text {
@@ -154,7 +167,7 @@ impl ReplyFramer {
             b'.' => self.elements = self.streamed.pop().ok_or(ReplyError::StrayMarker)? - 1,
             other => return Err(ReplyError::UnknownType(other)),
         }
-        Ok(end)
+        Ok(())
     }
 
     fn take_aggregate(&mut self, kind: u8, text: &[u8]) -> Result<(), ReplyError> {
@@ -192,6 +205,16 @@ impl ReplyFramer {
             Some(length) => self.bulk = length + 2,
         }
         Ok(end)
+    }
+}
+
+/// The line behind a type byte. What is of no type is refused at once: its line may never end.
+#[inline]
+fn typed_line(buf: &[u8], kind: u8) -> Result<Option<(&[u8], usize)>, ReplyError> {
+    match line(buf, 1) {
+        Ok(Some(found)) => Ok(Some(found)),
+        _ if !b"+-:_#,($!=*~>%|.".contains(&kind) => Err(ReplyError::UnknownType(kind)),
+        other => other,
     }
 }
 

@@ -182,10 +182,9 @@ impl RequestFramer {
     }
 
     fn begin(&mut self, buf: &[u8]) -> Result<Step, ProtocolError> {
-        let Some((line, end)) = header(buf, 1, ProtocolError::MultibulkLength)? else {
+        let Some((count, end)) = number(buf, 1, ProtocolError::MultibulkLength)? else {
             return Ok(Step::Incomplete);
         };
-        let count = integer::parse(line).ok_or(ProtocolError::MultibulkLength)?;
         if count <= 0 {
             return Ok(Step::Nothing(end));
         }
@@ -205,6 +204,10 @@ impl RequestFramer {
                 Phase::Bulk(left) => {
                     let there = (buf.len() - self.scanned) as u64;
                     if there < left {
+                        // With the CR there, only the LF is missing.
+                        if left - there == 1 && there > 0 && buf[buf.len() - 1] != b'\r' {
+                            return Err(ProtocolError::ExpectedCrlf);
+                        }
                         self.scanned = buf.len();
                         self.phase = Phase::Bulk(left - there);
                         return Ok(Step::Incomplete);
@@ -225,11 +228,12 @@ impl RequestFramer {
                         Some(b'$') => {}
                         Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
                     }
-                    let Some((line, end)) = header(buf, self.scanned + 1, ProtocolError::BulkLength)? else {
+                    let Some((length, end)) = number(buf, self.scanned + 1, ProtocolError::BulkLength)?
+                    else {
                         return Ok(Step::Incomplete);
                     };
-                    let length = integer::parse(line)
-                        .and_then(|length| u64::try_from(length).ok())
+                    let length = u64::try_from(length)
+                        .ok()
                         .filter(|&length| length <= self.limits.max_bulk)
                         .ok_or(ProtocolError::BulkLength)?;
                     if !self.discarded {
@@ -262,8 +266,22 @@ impl RequestFramer {
     }
 }
 
-/// A number line between `from` and its CR LF, and the position behind that. Longer than any number is `error`.
+/// The number between `from` and its CR LF, and the position behind that. Anything else there is `error`.
 #[inline]
+fn number(buf: &[u8], from: usize, error: ProtocolError) -> Result<Option<(i64, usize)>, ProtocolError> {
+    // Nearly all have one or two digits.
+    match *buf.get(from..).unwrap_or_default() {
+        [ones @ b'0'..=b'9', b'\r', b'\n', ..] => return Ok(Some((i64::from(ones - b'0'), from + 3))),
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            return Ok(Some((i64::from(tens - b'0') * 10 + i64::from(ones - b'0'), from + 4)));
+        }
+        _ => {}
+    }
+    let Some((line, end)) = header(buf, from, error)? else { return Ok(None) };
+    Ok(Some((integer::parse(line).ok_or(error)?, end)))
+}
+
+/// A number line between `from` and its CR LF, and the position behind that. Longer than any number is `error`.
 fn header(buf: &[u8], from: usize, error: ProtocolError) -> Result<Option<(&[u8], usize)>, ProtocolError> {
     /// The longest acceptable number has 18 digits and a sign.
     const LONGEST: usize = 20;

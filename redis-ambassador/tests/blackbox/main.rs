@@ -10,6 +10,7 @@ mod failure;
 mod harness;
 mod likeness;
 mod limits;
+mod nonsense;
 mod policies;
 mod relay;
 mod seen;

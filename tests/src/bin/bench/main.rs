@@ -1,6 +1,7 @@
 //! `make bench`: ratios against a peer or a floor, measured in one run.
 
 mod gitsync;
+mod instructions;
 mod jmx;
 mod redis;
 mod sources;
@@ -17,6 +18,7 @@ type Benchmark = (&'static str, fn() -> anyhow::Result<()>);
 const ALL: &[Benchmark] = &[
     ("gitsync", gitsync::run),
     ("redis", redis::run),
+    ("redis-instructions", instructions::run),
     ("statsd", statsd::run),
     ("jmx", jmx::run),
     ("sources", sources::run),
