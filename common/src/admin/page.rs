@@ -29,9 +29,10 @@ figcaption{color:var(--dim);font-size:.9rem}svg{width:100%;height:3rem;display:b
 .drawing text{fill:var(--fg);font-size:12px}.wire{fill:none;stroke:currentColor}";
 
 const SCRIPT: &str = "\
-const find=document.getElementById('find');function sift(){if(!find)return;const t=find.value.toLowerCase();\
-for(const e of document.querySelectorAll('tbody tr,figure'))e.hidden=!e.textContent.toLowerCase().includes(t)}\
-if(find)find.addEventListener('input',sift);\
+const find=document.getElementById('find');function sift(){const t=find.value.toLowerCase(),\
+all=document.querySelectorAll('tbody tr,figure');if(all.length>10)find.parentElement.hidden=false;\
+for(const e of all)e.hidden=!e.textContent.toLowerCase().includes(t)}\
+find.addEventListener('input',sift);\
 const main=document.querySelector('main'),live=document.getElementById('live');let source;\
 function watch(){source=new EventSource(location.pathname);\
 source.onopen=()=>{live.textContent='live'};source.onmessage=e=>{const old=[...main.children],\
@@ -49,9 +50,8 @@ headers:{Authorization:'Bearer '+document.getElementById('token').value}});const
 o.textContent=r.status+' '+[d.status,d.message,d.error,d.new,d.not_followed].filter(Boolean).join(': ')}\
 catch(x){o.textContent=String(x)}});";
 
-const SEARCH: &str = "<div role=\"search\"><input id=\"find\" type=\"search\" aria-label=\"Search tables and charts\" placeholder=\"Search\"></div>";
-
-/// Whether there is so much in tables and charts that people want to search it.
+/// Whether there is so much in tables and charts that people want to search it. The script looks again when the page
+/// has grown.
 fn is_long(status: &Status) -> bool {
     let parts = |section: &Section| match &section.content {
         Content::Facts(_) | Content::Drawing(_) => 0,
@@ -69,8 +69,9 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{name}: {headline}</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><link rel=\"icon\" href=\"data:,\">\
          <style>{STYLE}</style></head><body><header><h1>{name}</h1><p>{version} ({revision}) · \
-         <span id=\"live\" role=\"status\">live</span></p></header>{search}<main>",
-        search = if is_long(status) { SEARCH } else { "" },
+         <span id=\"live\" role=\"status\">live</span></p></header><div role=\"search\"{hidden}><input id=\"find\" type=\"search\" \
+         aria-label=\"Search tables and charts\" placeholder=\"Search\"></div><main>",
+        hidden = if is_long(status) { "" } else { " hidden" },
         headline = escape(&status.headline),
         version = escape(build.version),
         revision = escape(build.revision),

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_empty_native_histogram_is_marked() {
-        let native = Some(NativeHistogram { schema: 3, ..NativeHistogram::default() });
+        let native = Some(Box::new(NativeHistogram { schema: 3, ..NativeHistogram::default() }));
         let value = Value::Histogram(Histogram { native, ..Histogram::default() });
         let samples = vec![Sample { labels: Vec::new(), value }];
         let family = Family { samples, ..Family::new("h", "", Kind::Histogram) };

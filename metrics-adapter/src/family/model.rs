@@ -129,7 +129,7 @@ pub struct Histogram {
     /// Number of all observations.
     pub count: u64,
     /// The native form; only the protobuf exposition can carry it.
-    pub native: Option<NativeHistogram>,
+    pub native: Option<Box<NativeHistogram>>,
 }
 
 /// A native histogram: buckets at powers of `2^(2^-schema)`.

@@ -144,6 +144,13 @@ impl Normal {
     /// Families by name and their samples by labels, both ascending and without duplicates.
     #[must_use]
     pub fn apply(&self, families: Vec<Family>) -> (Vec<Family>, LeftOut) {
+        self.apply_again(families, &mut Order::default())
+    }
+
+    /// The same for a source that is read again and again: what it listed in the same order as the last time is
+    /// not sorted anew.
+    #[must_use]
+    pub fn apply_again(&self, families: Vec<Family>, order: &mut Order) -> (Vec<Family>, LeftOut) {
         let mut out = LeftOut::default();
         let mut all = Grouped::default();
         for mut family in families {
@@ -167,9 +174,14 @@ impl Normal {
         }
         let mut families = all.families;
         families.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut orders = HashMap::default();
         for family in &mut families {
-            sort(family, &mut out);
+            let (name, known) = order.0.remove_entry(&family.name).unwrap_or_default();
+            if let Some(found) = sort(family, known, &mut out) {
+                orders.insert(if name.is_empty() { family.name.clone() } else { name }, found);
+            }
         }
+        order.0 = orders;
         families.retain(|family| !family.samples.is_empty());
         (families, out)
     }
@@ -189,6 +201,7 @@ impl Normal {
             }
             !value.is_empty() && name != own
         });
+        sample.labels.reserve_exact(self.labels.len());
         for (name, value) in &self.labels {
             if !sample.labels.iter().any(|(known, _)| known == name) {
                 sample.labels.push((name.clone(), value.clone()));
@@ -248,17 +261,33 @@ pub fn fits(family: Kind, other: Kind) -> bool {
     family == other || !(composed(family) || composed(other))
 }
 
-fn sort(family: &mut Family, out: &mut LeftOut) {
-    let in_order = family.samples.is_sorted_by(|a, b| a.labels < b.labels);
-    if in_order {
-        return;
+/// How the samples of each family stood before they were sorted.
+#[derive(Debug, Default)]
+pub struct Order(HashMap<String, Vec<u32>>);
+
+/// Sorts by labels, first as the last time. Gives the order it found, if any was needed.
+fn sort(family: &mut Family, known: Vec<u32>, out: &mut LeftOut) -> Option<Vec<u32>> {
+    let samples = &family.samples;
+    let sorted = |from: &[u32]| {
+        let labels = |at: &u32| &samples[*at as usize].labels;
+        from.is_sorted_by(|a, b| labels(a) < labels(b))
+    };
+    if samples.is_sorted_by(|a, b| a.labels < b.labels) {
+        return None;
     }
-    // Equal ones keep their order, so the first of a series stays.
-    family.samples.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let mut from = known;
+    if from.len() != samples.len() || !sorted(&from) {
+        from = (0..u32::try_from(samples.len()).unwrap_or(u32::MAX)).collect();
+        // Equal ones keep their order, so the first of a series stays.
+        from.sort_by(|a, b| samples[*a as usize].labels.cmp(&samples[*b as usize].labels));
+    }
+    let mut taken: Vec<Option<Sample>> = std::mem::take(&mut family.samples).into_iter().map(Some).collect();
+    family.samples = from.iter().filter_map(|at| taken[*at as usize].take()).collect();
     let before = family.samples.len();
     family.samples.dedup_by(|later, first| later.labels == first.labels);
     let name = &family.name;
     out.note(before - family.samples.len(), || format!("{name} has the same labels more than once"));
+    Some(from)
 }
 
 /// A family's samples that are plain numbers, for tests and listings: `name{a="b"}` and the value.
@@ -311,6 +340,22 @@ mod tests {
         ];
         assert_eq!(shown, expected.map(|(name, value)| (name.to_owned(), value)));
         assert_eq!(out.samples, 2);
+    }
+
+    #[test]
+    fn a_remembered_order_changes_nothing() {
+        let read = |order: &[u32]| {
+            let mut family = Family::new("n", "", Kind::Gauge);
+            order.iter().for_each(|n| family.push(vec![("n".into(), n.to_string())], f64::from(*n)));
+            vec![family]
+        };
+        let mut order = Order::default();
+        for numbers in
+            [&[3, 1, 2][..], &[3, 1, 2], &[2, 3, 1], &[2, 2, 1], &[1, 2], &[9, 1, 9, 4], &[3, 1, 2]]
+        {
+            let again = Normal::default().apply_again(read(numbers), &mut order);
+            assert_eq!(again, Normal::default().apply(read(numbers)), "{numbers:?}");
+        }
     }
 
     #[test]

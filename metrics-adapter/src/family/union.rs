@@ -6,7 +6,11 @@
 //! histogram's `_count`) is left out and reported.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::hash_table::{self, HashTable};
 
 use super::normal::{fits, series};
 use super::{Family, Kind, Labels, Visitor, Walk};
@@ -155,21 +159,33 @@ fn entry(
     Some(entry)
 }
 
-/// Leaves out what an earlier share has too. Shares are sorted, so that one stable sort of all is little work.
+/// Leaves out what an earlier share has too.
 fn leave_out_twins(parts: &[Part], shares: &mut [Share], conflicts: &mut Vec<Conflict>) {
     // One source alone has no series twice.
     if shares.len() < 2 {
         return;
     }
     let samples = |share: &Share| &parts[share.part][share.family].samples;
-    let labels = |(share, at): (usize, usize)| &samples(&shares[share])[at].labels;
-    let each = |share: usize| (0..samples(&shares[share]).len()).map(move |at| (share, at));
-    let mut all: Vec<(usize, usize)> = (0..shares.len()).flat_map(each).collect();
-    all.sort_by(|a, b| labels(*a).cmp(labels(*b)));
-    let same = all.chunk_by(|a, b| labels(*a) == labels(*b));
-    let twins: Vec<(usize, usize)> = same.flat_map(|same| &same[1..]).copied().collect();
-    for (share, at) in twins {
-        shares[share].left_out.insert(at);
+    let all = shares.iter().map(|share| samples(share).len()).sum();
+    // By hash, since almost nothing is there twice; labels are compared where hashes are equal.
+    let hasher = RandomState::default();
+    let mut seen: HashTable<(u32, u32)> = HashTable::with_capacity(all);
+    for at in 0..shares.len() {
+        let mut left_out = HashSet::new();
+        for (n, sample) in samples(&shares[at]).iter().enumerate() {
+            let labels = |(share, n): (u32, u32)| &samples(&shares[share as usize])[n as usize].labels;
+            let place = (u32::try_from(at).unwrap_or(u32::MAX), u32::try_from(n).unwrap_or(u32::MAX));
+            let hash = |place: &(u32, u32)| hasher.hash_one(labels(*place));
+            match seen.entry(hash(&place), |known| *labels(*known) == sample.labels, hash) {
+                hash_table::Entry::Occupied(_) => {
+                    left_out.insert(n);
+                }
+                hash_table::Entry::Vacant(free) => {
+                    free.insert(place);
+                }
+            }
+        }
+        shares[at].left_out = left_out;
     }
     for share in shares.iter() {
         let Some(example) = share.left_out.iter().min() else { continue };

@@ -144,7 +144,7 @@ fn mixed() -> Vec<Family> {
         positive: vec![(-3, 2), (-1, 5), (4, 1)],
     };
     let histogram =
-        Histogram { buckets: vec![(0.5, 4), (2.5, 8)], sum: 12.25, count: 9, native: Some(native) };
+        Histogram { buckets: vec![(0.5, 4), (2.5, 8)], sum: 12.25, count: 9, native: Some(Box::new(native)) };
     let one = |value| vec![Sample { labels: vec![("path".to_owned(), "/a".to_owned())], value }];
     vec![
         Family::new("jobs_total", "Jobs.", Kind::Counter).with(&[("Zone", "z"), ("empty", "")], 7.0),

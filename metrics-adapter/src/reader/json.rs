@@ -1,5 +1,6 @@
 //! JSON under bounds: a small tree without more nodes or levels than allowed.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
@@ -7,9 +8,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use super::ReadError;
 
-/// A JSON value.
+/// A JSON value. Texts without escapes are borrowed from the document.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Json {
+pub enum Json<'a> {
     /// `null`
     Null,
     /// `true`, `false`
@@ -19,11 +20,11 @@ pub enum Json {
     /// Any other number.
     Number(f64),
     /// A text.
-    Text(Box<str>),
+    Text(Cow<'a, str>),
     /// An array.
-    List(Vec<Json>),
+    List(Vec<Self>),
     /// An object, in the order it was written.
-    Map(Vec<(Box<str>, Json)>),
+    Map(Vec<(Cow<'a, str>, Self)>),
 }
 
 /// Levels of arrays and objects that are read.
@@ -31,12 +32,12 @@ pub const MAX_DEPTH: usize = 64;
 /// Values in one document.
 pub const MAX_NODES: usize = 500_000;
 
-impl Json {
+impl<'a> Json<'a> {
     /// Reads one document.
     ///
     /// # Errors
     /// It is no JSON, deeper than [`MAX_DEPTH`], or of more values than [`MAX_NODES`]; the error names the line.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ReadError> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ReadError> {
         let left = Cell::new(MAX_NODES);
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let failed = |error: serde_json::Error| {
@@ -119,9 +120,9 @@ impl Seed<'_> {
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Json;
+    type Value = Json<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
         let left = self.left.get().checked_sub(1);
         let left = left.ok_or_else(|| D::Error::custom(format_args!("more than {MAX_NODES} values")))?;
         self.left.set(left);
@@ -130,38 +131,42 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 }
 
 impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Json;
+    type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Json, E> {
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
         Ok(Json::Null)
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<Json, E> {
+    fn visit_bool<E>(self, truth: bool) -> Result<Json<'de>, E> {
         Ok(Json::Bool(truth))
     }
 
-    fn visit_i64<E>(self, whole: i64) -> Result<Json, E> {
+    fn visit_i64<E>(self, whole: i64) -> Result<Json<'de>, E> {
         Ok(Json::Whole(whole))
     }
 
-    fn visit_u64<E>(self, whole: u64) -> Result<Json, E> {
+    fn visit_u64<E>(self, whole: u64) -> Result<Json<'de>, E> {
         #[expect(clippy::cast_precision_loss, reason = "samples are floats")]
         Ok(i64::try_from(whole).map_or(Json::Number(whole as f64), Json::Whole))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+    fn visit_f64<E>(self, number: f64) -> Result<Json<'de>, E> {
         Ok(Json::Number(number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.into()))
+    fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         let seed = self.deeper()?;
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(seed)? {
@@ -170,12 +175,39 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Json::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
         let seed = self.deeper()?;
         let mut map = Vec::new();
-        while let Some(name) = members.next_key::<Box<str>>()? {
+        while let Some(name) = members.next_key_seed(Name)? {
             map.push((name, members.next_value_seed(seed)?));
         }
         Ok(Json::Map(map))
+    }
+}
+
+/// The name of a member, borrowed where it can be.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
     }
 }

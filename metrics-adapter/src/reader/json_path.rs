@@ -46,7 +46,7 @@ enum Test {
 #[derive(Clone, Debug, PartialEq)]
 enum Operand {
     Path(Path),
-    Literal(Json),
+    Literal(Json<'static>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,9 +63,22 @@ enum Comparison {
 #[derive(Clone, Debug)]
 pub struct Match<'a> {
     /// The value.
-    pub value: &'a Json,
+    pub value: &'a Json<'a>,
     /// Names and indexes taken by steps that can select several values, in their order.
     pub captures: Vec<String>,
+}
+
+/// What one evaluation may look at, and whether it notes the way.
+struct Budget {
+    visits: usize,
+    captures: bool,
+}
+
+impl Budget {
+    fn visit(&mut self) -> Option<()> {
+        self.visits = self.visits.checked_sub(1)?;
+        Some(())
+    }
 }
 
 /// Values looked at by one evaluation.
@@ -109,19 +122,36 @@ impl Path {
             .all(|step| !step.deep && step.selectors.len() == 1 && step.selectors.iter().all(single))
     }
 
-    /// All values the path selects.
+    /// All values the path selects, with captures.
     ///
     /// # Errors
     /// It looks at too many values.
-    pub fn select<'a>(&self, document: &'a Json, here: &'a Json) -> Result<Vec<Match<'a>>, ReadError> {
-        let mut visits = MAX_VISITS;
-        self.select_within(document, here, &mut visits)
+    pub fn select<'a>(
+        &self,
+        document: &'a Json<'a>,
+        here: &'a Json<'a>,
+    ) -> Result<Vec<Match<'a>>, ReadError> {
+        self.select_with(document, here, true)
+    }
+
+    /// The same; captures cost memory per value and are left empty where nobody refers to them.
+    ///
+    /// # Errors
+    /// It looks at too many values.
+    pub fn select_with<'a>(
+        &self,
+        document: &'a Json<'a>,
+        here: &'a Json<'a>,
+        captures: bool,
+    ) -> Result<Vec<Match<'a>>, ReadError> {
+        let mut budget = Budget { visits: MAX_VISITS, captures };
+        self.select_within(document, here, &mut budget)
             .ok_or_else(|| ReadError::new(format!("a path looks at more than {MAX_VISITS} values")))
     }
 
     /// The first value the path selects.
     #[must_use]
-    pub fn first<'a>(&self, document: &'a Json, here: &'a Json) -> Option<&'a Json> {
+    pub fn first<'a>(&self, document: &'a Json<'a>, here: &'a Json<'a>) -> Option<&'a Json<'a>> {
         // Almost all paths inside of a value are plain names, which need no list of matches.
         let start = if self.absolute { document } else { here };
         let plain = self.steps.iter().try_fold(Some(start), |value, step| match &step.selectors[..] {
@@ -130,22 +160,22 @@ impl Path {
         });
         match plain {
             Some(found) => found,
-            None => self.select(document, here).ok()?.first().map(|found| found.value),
+            None => self.select_with(document, here, false).ok()?.first().map(|found| found.value),
         }
     }
 
     fn select_within<'a>(
         &self,
-        document: &'a Json,
-        here: &'a Json,
-        visits: &mut usize,
+        document: &'a Json<'a>,
+        here: &'a Json<'a>,
+        budget: &mut Budget,
     ) -> Option<Vec<Match<'a>>> {
         let start = if self.absolute { document } else { here };
         let mut found = vec![Match { value: start, captures: Vec::new() }];
         for step in &self.steps {
             let mut next = Vec::new();
             for one in &found {
-                step.apply(document, one, &mut next, visits)?;
+                step.apply(document, one, &mut next, budget)?;
             }
             found = next;
         }
@@ -164,26 +194,26 @@ fn pointer(text: &str) -> Result<Path, String> {
 impl Step {
     fn apply<'a>(
         &self,
-        document: &'a Json,
+        document: &'a Json<'a>,
         from: &Match<'a>,
         out: &mut Vec<Match<'a>>,
-        visits: &mut usize,
+        budget: &mut Budget,
     ) -> Option<()> {
         let several = self.deep || self.selectors.len() > 1;
         for selector in &self.selectors {
-            selector.apply(document, from, several, out, visits)?;
+            selector.apply(document, from, several, out, budget)?;
         }
         if self.deep {
             for (_, child) in children(from.value) {
                 let below = Match { value: child, captures: from.captures.clone() };
-                self.apply(document, &below, out, visits)?;
+                self.apply(document, &below, out, budget)?;
             }
         }
         Some(())
     }
 }
 
-fn children(value: &Json) -> Box<dyn Iterator<Item = (Key<'_>, &Json)> + '_> {
+fn children<'a>(value: &'a Json<'a>) -> Box<dyn Iterator<Item = (Key<'a>, &'a Json<'a>)> + 'a> {
     match value {
         Json::List(items) => Box::new(items.iter().enumerate().map(|(at, item)| (Key::Index(at), item))),
         Json::Map(members) => Box::new(members.iter().map(|(name, value)| (Key::Name(name), value))),
@@ -208,16 +238,19 @@ impl Key<'_> {
 impl Selector {
     fn apply<'a>(
         &self,
-        document: &'a Json,
+        document: &'a Json<'a>,
         from: &Match<'a>,
         several: bool,
         out: &mut Vec<Match<'a>>,
-        visits: &mut usize,
+        budget: &mut Budget,
     ) -> Option<()> {
-        *visits = visits.checked_sub(1)?;
-        let mut take = |key: Option<Key<'_>>, value: &'a Json| {
+        budget.visit()?;
+        let wanted = budget.captures;
+        let mut take = |key: Option<Key<'_>>, value: &'a Json<'a>| {
             let mut captures = from.captures.clone();
-            captures.extend(key.map(|key| key.text()));
+            if wanted {
+                captures.extend(key.map(|key| key.text()));
+            }
             out.push(Match { value, captures });
         };
         match (self, from.value) {
@@ -240,20 +273,20 @@ impl Selector {
             }
             (Self::All, value) => {
                 for (key, child) in children(value) {
-                    *visits = visits.checked_sub(1)?;
+                    budget.visit()?;
                     take(Some(key), child);
                 }
             }
             (Self::Slice(from, to, by), Json::List(items)) => {
                 for at in slice(*from, *to, *by, items.len()) {
-                    *visits = visits.checked_sub(1)?;
+                    budget.visit()?;
                     take(Some(Key::Index(at)), &items[at]);
                 }
             }
             (Self::Filter(test), value) => {
                 for (key, child) in children(value) {
-                    *visits = visits.checked_sub(1)?;
-                    if test.holds(document, child, visits)? {
+                    budget.visit()?;
+                    if test.holds(document, child, budget)? {
                         take(Some(key), child);
                     }
                 }
@@ -295,11 +328,11 @@ fn slice(from: Option<i64>, to: Option<i64>, by: i64, length: usize) -> Vec<usiz
 }
 
 impl Test {
-    fn holds(&self, document: &Json, here: &Json, visits: &mut usize) -> Option<bool> {
+    fn holds(&self, document: &Json<'_>, here: &Json<'_>, budget: &mut Budget) -> Option<bool> {
         Some(match self {
             Self::Or(tests) => {
                 for test in tests {
-                    if test.holds(document, here, visits)? {
+                    if test.holds(document, here, budget)? {
                         return Some(true);
                     }
                 }
@@ -307,17 +340,17 @@ impl Test {
             }
             Self::And(tests) => {
                 for test in tests {
-                    if !test.holds(document, here, visits)? {
+                    if !test.holds(document, here, budget)? {
                         return Some(false);
                     }
                 }
                 true
             }
-            Self::Not(test) => !test.holds(document, here, visits)?,
-            Self::Exists(path) => !path.select_within(document, here, visits)?.is_empty(),
+            Self::Not(test) => !test.holds(document, here, budget)?,
+            Self::Exists(path) => !path.select_within(document, here, budget)?.is_empty(),
             Self::Compare(left, comparison, right) => {
                 let (left, right) =
-                    (left.value(document, here, visits)?, right.value(document, here, visits)?);
+                    (left.value(document, here, budget)?, right.value(document, here, budget)?);
                 comparison.holds(left, right)
             }
         })
@@ -327,14 +360,14 @@ impl Test {
 impl Operand {
     fn value<'a>(
         &'a self,
-        document: &'a Json,
-        here: &'a Json,
-        visits: &mut usize,
-    ) -> Option<Option<&'a Json>> {
+        document: &'a Json<'a>,
+        here: &'a Json<'a>,
+        budget: &mut Budget,
+    ) -> Option<Option<&'a Json<'a>>> {
         match self {
             Self::Literal(value) => Some(Some(value)),
             Self::Path(path) => {
-                let found = path.select_within(document, here, visits)?;
+                let found = path.select_within(document, here, budget)?;
                 Some(found.first().map(|found| found.value))
             }
         }
@@ -342,7 +375,7 @@ impl Operand {
 }
 
 impl Comparison {
-    fn holds(self, left: Option<&Json>, right: Option<&Json>) -> bool {
+    fn holds(self, left: Option<&Json<'_>>, right: Option<&Json<'_>>) -> bool {
         use std::cmp::Ordering;
         let order = match (left, right) {
             (Some(Json::Text(left)), Some(Json::Text(right))) => Some(left.cmp(right)),

@@ -1,5 +1,7 @@
 //! What a configuration says about one metric, and the readers by format.
 
+use std::borrow::Cow;
+
 use super::csv::Csv;
 use super::json::Json;
 use super::json_path::Path;
@@ -38,7 +40,7 @@ impl Metric {
             .or_else(|| named("*"))
     }
 
-    fn json_value(&self, value: &Json) -> Option<f64> {
+    fn json_value(&self, value: &Json<'_>) -> Option<f64> {
         match value {
             Json::Whole(_) | Json::Number(_) if self.words.is_empty() && self.kind != Kind::Info => {
                 value.number().map(|number| number * self.scale)
@@ -72,8 +74,15 @@ pub struct JsonMetric {
 }
 
 impl JsonMetric {
-    fn read(&self, document: &Json, out: &mut Builder) -> Result<(), ReadError> {
-        let found = self.path.select(document, document)?;
+    /// Whether anything is named by what the path took.
+    fn captures(&self) -> bool {
+        let refers = |label: &JsonLabel| matches!(label, JsonLabel::Text(text) if text.plain().is_none());
+        self.labels.iter().any(|(_, label)| refers(label))
+            || self.values.iter().any(|(metric, _)| metric.name.plain().is_none())
+    }
+
+    fn read(&self, document: &Json<'_>, out: &mut Builder) -> Result<(), ReadError> {
+        let found = self.path.select_with(document, document, self.captures())?;
         if found.is_empty() && self.path.is_single() {
             out.skip(|| format!("`{}` selects nothing", self.text));
         }
@@ -91,15 +100,22 @@ impl JsonMetric {
                 };
                 (name.clone(), text)
             });
-            let labels: Vec<_> = labels.collect();
-            for (metric, path) in &self.values {
-                let name = metric.name.expand(capture);
+            let mut labels: Vec<_> = labels.collect();
+            for (at, (metric, path)) in self.values.iter().enumerate() {
+                let name = match metric.name.plain() {
+                    Some(name) => Cow::Borrowed(name),
+                    None => Cow::Owned(metric.name.expand(capture)),
+                };
+                let last = at + 1 == self.values.len();
                 match path.first(document, one.value) {
                     None | Some(Json::Null) => {
                         out.skip(|| format!("{name}: there is no value in `{}`", self.text));
                     }
                     Some(value) => match metric.json_value(value) {
-                        Some(number) => out.add(&name, &metric.help, metric.kind, labels.clone(), number),
+                        Some(number) => {
+                            let labels = if last { std::mem::take(&mut labels) } else { labels.clone() };
+                            out.add(&name, &metric.help, metric.kind, labels, number);
+                        }
                         None => out.skip(|| {
                             let text =
                                 value.text().map(|text| format!(" (`{}`)", super::shortened(&text, 40)));
@@ -163,8 +179,8 @@ impl Reader {
 }
 
 /// Every number of a document as a gauge named by its path; items of arrays get the label `index`.
-fn every_number(value: &Json, name: &mut String, out: &mut Builder) {
-    fn walk(value: &Json, name: &mut String, labels: &mut Vec<(String, String)>, out: &mut Builder) {
+fn every_number(value: &Json<'_>, name: &mut String, out: &mut Builder) {
+    fn walk(value: &Json<'_>, name: &mut String, labels: &mut Vec<(String, String)>, out: &mut Builder) {
         match value {
             Json::Whole(_) | Json::Number(_) | Json::Bool(_) => {
                 if let Some(number) = value.number() {

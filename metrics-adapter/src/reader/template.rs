@@ -57,6 +57,16 @@ impl Template {
         })
     }
 
+    /// The text itself, where it refers to nothing.
+    #[must_use]
+    pub fn plain(&self) -> Option<&str> {
+        match &self.0[..] {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
     /// The text with every reference replaced; what `find` does not know is empty.
     pub fn expand<'a>(&self, find: impl Fn(&str) -> Option<&'a str>) -> String {
         let mut out = String::new();

@@ -92,7 +92,8 @@ fn documents_have_bounds() {
     assert_eq!(error.line, Some(2));
     // A path that would look at everything below everything.
     let nested = format!("{}{}", "[[".repeat(30), "]]".repeat(30));
-    let document = Json::parse(format!("[{}]", [&*nested; 2000].join(",")).as_bytes()).unwrap();
+    let text = format!("[{}]", [&*nested; 2000].join(","));
+    let document = Json::parse(text.as_bytes()).unwrap();
     assert!(Path::parse("$..*..*..*").unwrap().select(&document, &document).is_err());
 }
 

@@ -50,11 +50,11 @@ fn sizes() -> Family {
         buckets: vec![(0.5, 1), (2.5, 3)],
         sum: 4.5,
         count: 3,
-        native: Some(metrics_adapter::family::NativeHistogram {
+        native: Some(Box::new(metrics_adapter::family::NativeHistogram {
             schema: 0,
             positive: vec![(0, 1), (1, 1), (4, 1)],
             ..Default::default()
-        }),
+        })),
     };
     Family {
         samples: vec![Sample { labels: vec![], value: Value::Histogram(histogram) }],

@@ -73,7 +73,7 @@ impl Buckets {
             buckets: cumulative.collect(),
             sum: self.sum,
             count: self.count,
-            native: self.native.as_deref().cloned(),
+            native: self.native.clone(),
         }
     }
 

@@ -125,7 +125,7 @@ fn json(bytes: &[u8]) -> Option<Guess> {
 }
 
 /// Entries of `metrics` for the numbers of a document, up to a sensible number of them.
-fn entries(value: &Json, path: &str, name: &str, out: &mut String, depth: usize) {
+fn entries(value: &Json<'_>, path: &str, name: &str, out: &mut String, depth: usize) {
     const MOST: usize = 8 << 10;
     if depth > 6 || out.len() > MOST {
         return;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::config::{Config, Source as Configured};
 use super::{Gather, GatherError, SourceOptions, limits};
 use crate::family::Walk;
-use crate::family::normal::Normal;
+use crate::family::normal::{Normal, Order};
 use crate::family::union::{Part, Reason, Union};
 use crate::source::{Collecting, Source};
 
@@ -51,6 +51,8 @@ pub(super) struct Slot {
     configured: Configured,
     shutdown: Shutdown,
     state: Mutex<State>,
+    /// In which order it lists its samples.
+    order: Mutex<Order>,
     pub(super) gathered: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) skipped: AtomicU64,
@@ -80,6 +82,7 @@ impl Slot {
             configured,
             shutdown: shutdown.child(),
             state: Mutex::default(),
+            order: Mutex::default(),
             gathered: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
@@ -174,7 +177,7 @@ impl Slot {
         };
         let mut reading = reading;
         let over = limit_samples(&mut reading.families, self.options.max_series);
-        let (mut families, out) = self.options.normal.apply(reading.families);
+        let (mut families, out) = self.options.normal.apply_again(reading.families, &mut lock(&self.order));
         for family in families.iter_mut().filter(|family| family.help.is_empty()) {
             family.help = format!("From the source {} ({}).", self.options.name, self.options.kind);
         }

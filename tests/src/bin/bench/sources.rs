@@ -26,7 +26,6 @@ const PEERS: &str = "separate exporters, published images: json 9 MB, nginx 6, a
 /// The adapter is not built, or a page is not whole.
 pub(crate) fn run() -> Result<()> {
     println!("10 sources of {SERIES} series over HTTP; {PEERS}");
-    let documents = [json(), prometheus(), csv(), keys()];
     let port = serve(documents)?;
     let mut yaml = "sources:\n".to_owned();
     for at in 0..10 {
@@ -80,40 +79,43 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn json() -> String {
-    let route = |n: usize| format!("{{\"route\":\"/api/{n}\",\"method\":\"GET\",\"n\":{n}.5}}");
+/// What the applications say; the numbers are others every time.
+fn documents(round: usize) -> [String; 4] {
+    [json(round), prometheus(round), csv(round), keys(round)]
+}
+
+fn json(round: usize) -> String {
+    let route = |n: usize| format!("{{\"route\":\"/api/{n}\",\"method\":\"GET\",\"n\":{}.5}}", n + round);
     let routes: Vec<String> = (0..SERIES).map(route).collect();
     format!("{{\"routes\":[{}]}}", routes.join(","))
 }
 
-fn prometheus() -> String {
+fn prometheus(round: usize) -> String {
     let mut page = "# HELP app_requests_total Requests.\n# TYPE app_requests_total counter\n".to_owned();
     for n in 0..SERIES {
-        let _ = writeln!(page, "app_requests_total{{route=\"/api/{n}\",method=\"GET\"}} {n}");
+        let _ = writeln!(page, "app_requests_total{{route=\"/api/{n}\",method=\"GET\"}} {}", n + round);
     }
     page
 }
 
-fn csv() -> String {
-    (0..SERIES).fold("route,n\n".to_owned(), |page, n| page + &format!("/api/{n},{n}\n"))
+fn csv(round: usize) -> String {
+    (0..SERIES).fold("route,n\n".to_owned(), |page, n| page + &format!("/api/{n},{}\n", n + round))
 }
 
-fn keys() -> String {
-    (0..SERIES).fold(String::new(), |page, n| page + &format!("route_{n}: {n}\n"))
+fn keys(round: usize) -> String {
+    (0..SERIES).fold(String::new(), |page, n| page + &format!("route_{n}: {}\n", n + round))
 }
 
 /// Serves the documents as `/0`, `/1` and so on, on connections that stay open.
-fn serve(documents: [String; 4]) -> Result<u16> {
+fn serve(documents: fn(usize) -> [String; 4]) -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
-    let documents = std::sync::Arc::new(documents);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let documents = std::sync::Arc::clone(&documents);
             std::thread::spawn(move || -> std::io::Result<()> {
                 let mut writer = stream.try_clone()?;
                 let mut reader = BufReader::new(stream);
-                loop {
+                for round in 0.. {
                     let (mut first, mut line) = (String::new(), String::new());
                     if reader.read_line(&mut first)? == 0 {
                         return Ok(());
@@ -122,9 +124,10 @@ fn serve(documents: [String; 4]) -> Result<u16> {
                         line.clear();
                     }
                     let at: usize = first.get(5..6).and_then(|digit| digit.parse().ok()).unwrap_or(0);
-                    let body = &documents[at.min(3)];
+                    let body = &documents(round)[at.min(3)];
                     write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
                 }
+                Ok(())
             });
         }
     });

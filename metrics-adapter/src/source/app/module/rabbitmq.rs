@@ -186,9 +186,13 @@ const PARTS: [&str; 4] = ["overview", "nodes", "queues", "exchanges"];
 
 /// Asks for overview, nodes, queues and exchanges.
 pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), GatherError> {
+    let mut bodies = [const { Vec::new() }; 4];
+    for (name, body) in PARTS.iter().zip(&mut bodies) {
+        *body = fetch.sibling(&format!("/api/{name}"))?.fetch().await?;
+    }
     let mut parts = [const { Json::Null }; 4];
-    for (name, part) in PARTS.iter().zip(&mut parts) {
-        *part = Json::parse(&fetch.sibling(&format!("/api/{name}"))?.fetch().await?)?;
+    for (body, part) in bodies.iter().zip(&mut parts) {
+        *part = Json::parse(body)?;
     }
     Ok(read(&parts, out)?)
 }
@@ -199,7 +203,7 @@ pub(super) fn read_all(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError>
     read(&PARTS.map(|name| all.member(name).cloned().unwrap_or(Json::Null)), out)
 }
 
-fn read([overview, nodes, queues, exchanges]: &[Json; 4], out: &mut Builder) -> Result<(), ReadError> {
+fn read([overview, nodes, queues, exchanges]: &[Json<'_>; 4], out: &mut Builder) -> Result<(), ReadError> {
     let cluster = text(overview, "cluster_name")
         .ok_or_else(|| ReadError::new("no overview of RabbitMQ: there is no `cluster_name`"))?;
     let own = text(overview, "node").unwrap_or_default();
@@ -262,25 +266,25 @@ fn read([overview, nodes, queues, exchanges]: &[Json; 4], out: &mut Builder) -> 
     Ok(())
 }
 
-fn count(value: &Json, key: &str, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Builder) {
+fn count(value: &Json<'_>, key: &str, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Builder) {
     if let Some(list @ Json::List(_)) = value.member(key) {
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         out.put(name, help, Gauge, labels, items(list).len() as f64);
     }
 }
 
-fn items(list: &Json) -> &[Json] {
+fn items<'a>(list: &'a Json<'a>) -> &'a [Json<'a>] {
     match list {
         Json::List(items) => items,
         _ => &[],
     }
 }
 
-fn text(value: &Json, key: &str) -> Option<String> {
+fn text(value: &Json<'_>, key: &str) -> Option<String> {
     value.member(key).and_then(Json::text)
 }
 
-fn fields(value: &Json, table: Fields, labels: &[(&str, &str)], out: &mut Builder) {
+fn fields(value: &Json<'_>, table: Fields, labels: &[(&str, &str)], out: &mut Builder) {
     for (path, name, kind, help) in table {
         if let Some(number) = value.at(path).and_then(Json::number) {
             out.put(name, help, *kind, labels, number);
