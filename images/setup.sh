@@ -37,7 +37,7 @@ needs() {
       /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring \
       /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client gpg=gnupg '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
       apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
-      memcached=memcached /usr/share/java/zookeeper.jar=libzookeeper-java rabbitmqctl=rabbitmq-server \
+      memcached=memcached node=nodejs npm=npm /usr/share/java/zookeeper.jar=libzookeeper-java rabbitmqctl=rabbitmq-server \
         /usr/share/activemq/bin/activemq.jar=activemq prometheus-nginx-exporter=prometheus-nginx-exporter \
         prometheus-apache-exporter=prometheus-apache-exporter prometheus-haproxy-exporter=prometheus-haproxy-exporter \
         prometheus-redis-exporter=prometheus-redis-exporter

@@ -11,4 +11,5 @@ mod plain_redis;
 mod podman;
 mod pods;
 mod push_to_deploy;
+mod real_clients;
 mod uniform_metrics;

@@ -72,6 +72,56 @@ impl Redis {
     }
 }
 
+/// A redis-sentinel that watches a primary as `mymaster`, with a quorum of 2.
+#[derive(Debug)]
+pub struct Sentinel {
+    /// Its port on loopback.
+    pub port: u16,
+    /// The process.
+    pub daemon: Daemon,
+    _directory: TempDir,
+}
+
+impl Sentinel {
+    /// Starts one; a server that is silent for so many milliseconds counts as down.
+    ///
+    /// # Errors
+    /// redis-sentinel is missing or does not start.
+    pub fn start(primary: u16, down_after: u64) -> Result<Self> {
+        let (port, directory) = (free_port()?, tempfile::tempdir()?);
+        let file = directory.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {primary} 2\n\
+             sentinel down-after-milliseconds mymaster {down_after}\nsentinel failover-timeout mymaster 5000\n",
+            directory.path().display()
+        );
+        std::fs::write(&file, text)?;
+        let mut daemon = Daemon::start(Command::new(program("redis-sentinel")?).arg(&file))?;
+        daemon.wait_for_port(port)?;
+        Ok(Self { port, daemon, _directory: directory })
+    }
+
+    /// Waits until it knows so many other Sentinels and replicas.
+    ///
+    /// # Errors
+    /// It does not find them.
+    pub fn knows(&self, sentinels: usize, replicas: usize) -> Result<()> {
+        eventually("the Sentinel to know the others", || {
+            let known = self.client()?.command(&["SENTINEL", "MASTER", "mymaster"])?;
+            let wanted = [format!("num-other-sentinels, {sentinels},"), format!("num-slaves, {replicas},")];
+            if wanted.iter().all(|wanted| known.contains(wanted)) { Ok(()) } else { bail!("{known}") }
+        })
+    }
+
+    /// A connection to it.
+    ///
+    /// # Errors
+    /// It does not accept.
+    pub fn client(&self) -> Result<RespClient> {
+        RespClient::connect(self.port)
+    }
+}
+
 /// A RESP2 client that renders replies as text: strings bare, numbers as `:1`, errors with `-`,
 /// nulls as `(nil)`, arrays as `[a, b]`.
 #[derive(Debug)]
@@ -85,8 +135,16 @@ impl RespClient {
     /// # Errors
     /// Nobody listens there.
     pub fn connect(port: u16) -> Result<Self> {
+        Self::connect_with(port, Duration::from_secs(10))
+    }
+
+    /// [`connect`](Self::connect) with another bound.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect_with(port: u16, patience: Duration) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream) })
     }

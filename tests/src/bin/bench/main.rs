@@ -1,5 +1,6 @@
 //! `make bench`: ratios against a peer or a floor, measured in one run.
 
+mod failover;
 mod gitsync;
 mod instructions;
 mod jmx;
@@ -19,6 +20,7 @@ const ALL: &[Benchmark] = &[
     ("gitsync", gitsync::run),
     ("redis", redis::run),
     ("redis-instructions", instructions::run),
+    ("failover", failover::run),
     ("statsd", statsd::run),
     ("jmx", jmx::run),
     ("sources", sources::run),
