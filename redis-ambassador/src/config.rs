@@ -218,6 +218,7 @@ const SETTINGS: &[Setting] = &[
         .group("Limits"),
     Setting::text("max-arguments", "N", "Arguments of one request").default("1048576").group("Limits"),
     Setting::text("max-bulk", "SIZE", "Longest argument of a request").default("512MiB").group("Limits"),
+    Setting::text("max-request", "SIZE", "One request, all its arguments together").default("1GiB").group("Limits"),
     Setting::text(
         "client-output-limit",
         "SIZE",
@@ -320,6 +321,8 @@ pub struct Config {
     pub max_arguments: usize,
     /// Longest argument of a request, in bytes.
     pub max_bulk: u64,
+    /// Longest request, all its arguments together, in bytes.
+    pub max_request: u64,
     /// Unread answers held for a client while others wait behind them, in bytes.
     pub client_output_limit: usize,
     /// A client that takes nothing of its answers for so long is closed.
@@ -372,6 +375,7 @@ impl Config {
             max_pipeline: 1024,
             max_arguments: 1024 * 1024,
             max_bulk: 512 << 20,
+            max_request: 1 << 30,
             client_output_limit: 64 << 20,
             client_write_timeout: Duration::from_secs(60),
             client_idle_timeout: Duration::ZERO,
@@ -440,6 +444,7 @@ impl Config {
             max_pipeline: positive("max-pipeline")?,
             max_arguments: positive("max-arguments")?,
             max_bulk: size("max-bulk")?,
+            max_request: size("max-request")?,
             client_output_limit: usize::try_from(size("client-output-limit")?).unwrap_or(usize::MAX),
             client_write_timeout: some_time("client-write-timeout")?,
             client_idle_timeout: settings.value("client-idle-timeout")?,

@@ -72,6 +72,7 @@ impl Tuning {
         let limits = RequestLimits {
             max_args: config.max_arguments,
             max_bulk: config.max_bulk,
+            max_request: config.max_request,
             ..RequestLimits::default()
         };
         let live = Live {

@@ -10,6 +10,8 @@ pub struct RequestLimits {
     pub max_args: usize,
     /// Longest argument, in bytes.
     pub max_bulk: u64,
+    /// Longest request, all its arguments and their headers together, in bytes.
+    pub max_request: u64,
     /// Longest inline request or header line, in bytes.
     pub max_line: usize,
 }
@@ -24,7 +26,7 @@ impl RequestLimits {
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        Self { max_args: 1024 * 1024, max_bulk: 512 * 1024 * 1024, max_line: 64 * 1024 }
+        Self { max_args: 1024 * 1024, max_bulk: 512 * 1024 * 1024, max_request: 1 << 30, max_line: 64 * 1024 }
     }
 }
 
@@ -70,6 +72,9 @@ pub enum ProtocolError {
     /// The line after `$` is not an acceptable length.
     #[error("Protocol error: invalid bulk length")]
     BulkLength,
+    /// More than [`RequestLimits::max_request`]. Redis closes the connection without a word.
+    #[error("Protocol error: too big request")]
+    RequestTooBig,
     /// An argument is not followed by CR LF, or a header line is not ended by it.
     #[error("Protocol error: expected CRLF")]
     ExpectedCrlf,
@@ -103,6 +108,8 @@ pub struct RequestFramer {
     limits: RequestLimits,
     phase: Phase,
     scanned: usize,
+    /// Bytes of this frame that were let go of.
+    passed: u64,
     args_left: usize,
     args: Vec<Arg>,
     discarded: bool,
@@ -114,7 +121,15 @@ const KEPT_ARGS: usize = 64;
 impl RequestFramer {
     /// A framer at the start of a connection.
     pub fn new(limits: RequestLimits) -> Self {
-        Self { limits, phase: Phase::Start, scanned: 0, args_left: 0, args: Vec::new(), discarded: false }
+        Self {
+            limits,
+            phase: Phase::Start,
+            scanned: 0,
+            passed: 0,
+            args_left: 0,
+            args: Vec::new(),
+            discarded: false,
+        }
     }
 
     /// What the next frames may claim.
@@ -144,6 +159,7 @@ impl RequestFramer {
     pub fn reset(&mut self) {
         self.phase = Phase::Start;
         self.scanned = 0;
+        self.passed = 0;
         self.args_left = 0;
         self.discarded = false;
         if self.args.capacity() > KEPT_ARGS {
@@ -159,6 +175,7 @@ impl RequestFramer {
     pub fn discard_scanned(&mut self) -> usize {
         self.discarded = true;
         self.args = Vec::new();
+        self.passed += self.scanned as u64;
         std::mem::take(&mut self.scanned)
     }
 
@@ -236,6 +253,9 @@ impl RequestFramer {
                         .ok()
                         .filter(|&length| length <= self.limits.max_bulk)
                         .ok_or(ProtocolError::BulkLength)?;
+                    if self.passed + end as u64 + length + 2 > self.limits.max_request {
+                        return Err(ProtocolError::RequestTooBig);
+                    }
                     if !self.discarded {
                         self.args.push(Arg { start: end, end: end + length as usize });
                     }

@@ -223,3 +223,30 @@ fn a_streamed_request_is_tracked_to_its_end() {
     assert_eq!(framer.discard_scanned(), 400);
     assert_eq!(framer.advance(&frame[500..]), Ok(Step::Request(frame.len() - 4 - 500)));
 }
+
+#[test]
+fn a_request_is_bounded_as_a_whole() {
+    let limits = RequestLimits { max_request: 200, ..RequestLimits::default() };
+    let frame = |count: usize| {
+        let mut frame = Vec::new();
+        write_multibulk(&mut frame, std::iter::repeat_n(&[b'x'; 30][..], count));
+        frame
+    };
+    let (fits, exceeds) = (frame(5), frame(6));
+    assert!(fits.len() <= 200 && exceeds.len() > 200);
+    for discard in [false, true] {
+        for split in 0..exceeds.len() {
+            let mut framer = RequestFramer::new(limits);
+            // What came before doesn't count.
+            assert_eq!(framer.advance(&fits), Ok(Step::Request(fits.len())));
+            framer.reset();
+            let mut from = 0;
+            let first = framer.advance(&exceeds[..split]);
+            if discard && first == Ok(Step::Incomplete) && framer.in_frame() {
+                from = framer.discard_scanned();
+            }
+            let second = first.and_then(|_| framer.advance(&exceeds[from..]));
+            assert_eq!(second, Err(ProtocolError::RequestTooBig), "split at {split}, discarding: {discard}");
+        }
+    }
+}

@@ -58,6 +58,8 @@ pub struct Candidate {
 const STEP: u32 = 16;
 /// Differences of latency below this many microseconds are noise.
 const NOISE: u32 = 300;
+/// Of so many turns one belongs to a server that counts as slow, so that what is known of it doesn't grow old.
+const EXPLORATION: usize = 64;
 /// A slow server counts at most this many times as busy, as a power of two.
 const MAX_SLOWNESS: u32 = 6;
 
@@ -69,6 +71,8 @@ pub struct Chooser {
     servers: Vec<usize>,
     /// By position in `servers`: weight and slowness.
     burdens: Vec<(u32, u32)>,
+    /// Positions of those that count as slow.
+    slow: Vec<u16>,
     /// Positions in the order of turns; a heavy server comes more often.
     order: Vec<u16>,
 }
@@ -98,8 +102,10 @@ impl Chooser {
         let slowness = |candidate: &Candidate| slowness(candidate.latency, quickest.unwrap_or(0));
         let burdens: Vec<_> =
             eligible.iter().map(|candidate| (candidate.weight, slowness(candidate))).collect();
+        let slow = (0u16..).zip(&burdens).filter(|(_, (_, slowness))| *slowness > 0).map(|(at, _)| at);
         Self {
             policy,
+            slow: slow.collect(),
             order: turns(&burdens),
             servers: eligible.iter().map(|candidate| candidate.server).collect(),
             burdens,
@@ -127,6 +133,11 @@ impl Chooser {
                 Some(servers[usize::from(self.order[(random % self.order.len() as u64) as usize])])
             }
             (_, servers) => {
+                if let Some(explored) = self.explored(turn)
+                    && outstanding(servers[explored]) == 0
+                {
+                    return Some(servers[explored]);
+                }
                 let burden = |at: usize| {
                     let (weight, slowness) = self.burdens[at];
                     (outstanding(servers[at]) / (STEP * weight) + 1) << slowness
@@ -142,6 +153,15 @@ impl Chooser {
                 Some(servers[best])
             }
         }
+    }
+
+    /// The position of the slow server whose turn it is to show whether it still is.
+    #[inline]
+    fn explored(&self, turn: usize) -> Option<usize> {
+        if self.slow.is_empty() || turn % EXPLORATION != EXPLORATION - 1 {
+            return None;
+        }
+        Some(usize::from(self.slow[turn / EXPLORATION % self.slow.len()]))
     }
 }
 
@@ -223,6 +243,17 @@ mod tests {
         assert_eq!(chooser.pick(|server| [16 * 8, 0][server], 0, 0), Some(1));
         let near = [Candidate { latency: 200, ..candidate(0) }, Candidate { latency: 450, ..candidate(1) }];
         assert_eq!(shares(&Chooser::new(Policy::Least, &near), 10), [5, 5, 0, 0]);
+    }
+
+    #[test]
+    fn every_slow_server_is_tried_now_and_then() {
+        let slow = |server| Candidate { latency: 50_000, ..candidate(server) };
+        let chooser =
+            Chooser::new(Policy::Least, &[Candidate { latency: 200, ..candidate(0) }, slow(1), slow(2)]);
+        assert_eq!(shares(&chooser, 8 * EXPLORATION), [8 * EXPLORATION - 8, 4, 4, 0]);
+        // One that has not answered the last attempt gets no other.
+        let busy = |server: usize| u32::from(server != 0);
+        assert!((0..8 * EXPLORATION).all(|turn| chooser.pick(busy, turn, 0) == Some(0)));
     }
 
     #[test]

@@ -33,6 +33,28 @@ fn a_million_elements_pass() {
 }
 
 #[test]
+fn a_request_is_bounded_as_a_whole() {
+    let trio = Trio::start(&["--max-request", "1MiB"]);
+    let (mut client, mut other) = (trio.client(), trio.client());
+    let value = vec![b'x'; 300 << 10];
+    client.send_words(&[b"MSET", b"a", &value, b"b", &value, b"c", &value]);
+    assert_eq!(client.read().text(), "OK");
+    // Many that are long together are no long one.
+    for _ in 0..8 {
+        client.send_words(&[b"SET", b"d", &value]);
+    }
+    (0..8).for_each(|_| assert_eq!(client.read().text(), "OK"));
+    assert_eq!(other.say("SET a short"), "OK");
+    let request = encode(&[b"MSET", b"a", &value, b"b", &value, b"c", &value, b"d", &value]);
+    // It is refused, and its client closed, before all of it has arrived.
+    let _ = client.stream.get_mut().write_all(&request);
+    let mut answer = Vec::new();
+    let _ = client.stream.read_to_end(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with(b"-ERR Protocol error: too big request"), "{answer:?}");
+    assert_eq!(other.say("GET a"), "short");
+}
+
+#[test]
 fn a_slow_reader_slows_nobody_else() {
     // A loaded machine may be slow to answer probes; that is not what is looked at here.
     let trio = Trio::start(&["--probe-timeout", "15s"]);
