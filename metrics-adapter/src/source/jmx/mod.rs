@@ -22,7 +22,6 @@ mod otlp;
 mod own;
 mod session;
 mod settings;
-mod shape;
 mod status;
 mod target;
 mod text;

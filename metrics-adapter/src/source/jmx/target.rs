@@ -10,7 +10,6 @@ use super::export::{Exporter, Known};
 use super::jvm;
 use super::session::{Error, Session};
 use super::settings::{Collection, TargetSettings};
-use super::shape::Shapes;
 use super::status::{Look, Scrape};
 use crate::jmx::client::{AttributeRequest, BeanAnswer};
 use crate::jmx::mbean::{AttributeInfo, MBeanInfo, ObjectInstance};
@@ -41,8 +40,6 @@ pub(super) struct Target {
     beans: HashMap<Arc<str>, Box<Bean>, foldhash::fast::RandomState>,
     /// Texts and labels that beans have in common.
     pool: Pool,
-    /// Descriptions that beans have in common.
-    shapes: Shapes,
     /// Phases of the last scrape, for the status page.
     pub(super) last: Report,
     logged: Option<String>,
@@ -104,7 +101,6 @@ impl Target {
             session: None,
             beans: HashMap::default(),
             pool: Pool::default(),
-            shapes: Shapes::default(),
             last: Report::default(),
             logged: None,
             pruner: None,
@@ -281,24 +277,7 @@ impl Target {
             }
             names.push(name);
         }
-        let due = self.shapes.due(DESCRIPTIONS_PER_CALL);
-        // One of each class first, for it may speak for the others.
-        let mut classes = HashSet::new();
-        let everyone = self.trace.is_some();
-        let (first, others): (Vec<_>, Vec<_>) =
-            unknown.into_iter().partition(|(_, class)| everyone || classes.insert(Arc::clone(class)));
-        self.ask(session, collection, first, now).await?;
-        let (known, others): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|(_, class)| self.shapes.of(class).is_some());
-        for (name, class) in known {
-            let info = self.shapes.of(&class).cloned();
-            self.shapes.defer(name.shared());
-            self.remember(collection, name, class, info, now);
-        }
-        self.ask(session, collection, others, now).await?;
-        let due = due.iter().filter_map(|name| self.beans.get(name));
-        let due = due.map(|bean| (bean.name.clone(), Arc::clone(&bean.class))).collect();
-        self.ask(session, collection, due, now).await?;
+        self.ask(session, collection, unknown, now).await?;
         if self.beans.len() > names.len() {
             let present: HashSet<&str> = names.iter().map(|name| &**name).collect();
             self.beans.retain(|name, _| present.contains(&**name));
@@ -326,16 +305,7 @@ impl Target {
             let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
             let infos = session.mbean_infos(&names).await?;
             for ((name, class), info) in batch.into_iter().zip(infos) {
-                let trusted = info.as_ref().is_some_and(|info| self.shapes.learn(&class, info));
-                // What was known of it stays as it is where its class was right.
-                let as_expected = trusted
-                    && self
-                        .beans
-                        .get(name.as_str())
-                        .is_some_and(|bean| bean.immutable && bean.class == class);
-                if !as_expected {
-                    self.remember(collection, name, class, info, now);
-                }
+                self.remember(collection, name, class, info, now);
             }
         }
     }
