@@ -4,6 +4,8 @@
 #[cfg(target_os = "linux")]
 mod process;
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use prometheus::core::{Collector, Desc};
@@ -89,18 +91,23 @@ pub fn text(registry: &Registry) -> Vec<u8> {
 /// Computes families at scrape time from a closure, for values that live elsewhere.
 pub struct FromFn<F> {
     gather: F,
+    /// A registry tells collectors apart by their descriptions, and refuses a second one without any.
+    identity: Option<Desc>,
 }
 
 impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> FromFn<F> {
     /// Wraps the closure; the families it makes are not checked for duplicate names.
     pub fn new(gather: F) -> Self {
-        Self { gather }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("from_fn_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let identity = Desc::new(name, "Computed at scrape time".to_owned(), Vec::new(), HashMap::new()).ok();
+        Self { gather, identity }
     }
 }
 
 impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> Collector for FromFn<F> {
     fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
+        self.identity.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -136,6 +143,19 @@ mod tests {
         let page = String::from_utf8(text(&registry(&build))).unwrap();
         assert!(page.contains(r#"a_b_build_info{revision="abc",version="1.2.3"} 1"#), "{page}");
         assert!(page.contains("process_resident_memory_bytes"), "{page}");
+    }
+
+    #[test]
+    fn families_of_several_closures_are_on_one_page() {
+        let registry = registry(&Build { name: "a", version: "1", revision: "r" });
+        for name in ["first", "second"] {
+            let gauge = prometheus::IntGauge::new(name, "One sample").unwrap();
+            register(&registry, FromFn::new(move || gauge.collect()));
+        }
+        let page = String::from_utf8(text(&registry)).unwrap();
+        for sample in ["\nfirst 0", "\nsecond 0", "\nprocess_open_fds "] {
+            assert!(page.contains(sample), "no {sample} in {page}");
+        }
     }
 
     #[test]
