@@ -35,7 +35,7 @@ needs() {
       '/usr/bin/kill|/bin/kill=procps' /usr/share/tomcat10/bin/catalina.sh=tomcat10-common \
       /usr/share/java/jolokia-core.jar=libjolokia-core-java \
       /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring \
-      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client gpg=gnupg '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
+      /usr/sbin/sshd=openssh-server ssh-keygen=openssh-client gpg=gnupg git-lfs=git-lfs '/sbin/ip|/usr/sbin/ip|/bin/ip=iproute2' unshare=util-linux \
       apache2=apache2-bin haproxy=haproxy 'php-fpm7.4|php-fpm8.1|php-fpm8.2|php-fpm8.3|php-fpm8.4|php-fpm8.5=php-fpm' \
       memcached=memcached node=nodejs npm=npm /usr/share/java/zookeeper.jar=libzookeeper-java rabbitmqctl=rabbitmq-server \
         /usr/share/activemq/bin/activemq.jar=activemq prometheus-nginx-exporter=prometheus-nginx-exporter \

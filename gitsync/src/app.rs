@@ -234,6 +234,7 @@ impl Loop {
                 let status = if report.changed || first { Status::Success } else { Status::Noop };
                 let next = self.schedule.after(Outcome::Success { settled: report.settled });
                 self.metrics.sync(status, took, 0);
+                self.view.lfs(self.engine.large_extent());
                 self.view.success(report.commit, status, took, phases);
                 if let Some(news) = report.news.as_ref().filter(|_| status == Status::Success) {
                     self.view.tell(news);

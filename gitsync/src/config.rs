@@ -21,6 +21,8 @@ pub struct Config {
     pub depth: u32,
     /// What to do about submodules.
     pub submodules: Submodules,
+    /// Replace LFS pointers by what they stand for.
+    pub lfs: bool,
     /// Settings in git's own terms; those that mean something here are honoured.
     pub git: GitConfig,
     /// Patterns of what to check out.
@@ -206,6 +208,7 @@ impl Config {
             reference: "HEAD".to_owned(),
             depth: 1,
             submodules: Submodules::Recursive,
+            lfs: false,
             git: GitConfig::default(),
             sparse_checkout_file: None,
             root: root.into(),

@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     made: Vec<ObjectId>,
     /// What the running attempt spent its time on.
     phases: Phases,
+    /// What of the last commit is kept with LFS.
+    extent: Option<crate::lfs::Extent>,
 }
 
 /// Checkouts that are remembered.
@@ -118,6 +120,7 @@ impl Engine {
             first: true,
             made: Vec::new(),
             phases: Phases::new(),
+            extent: None,
         };
         Ok(engine)
     }
@@ -325,9 +328,10 @@ impl Engine {
         let store = self.fetcher.fetch(source, store, object, keyring, &self.config.repo, cancel).await?;
         // What a roll-back leads to was looked at when it was published.
         self.spent("fetch", begun);
-        let begun = Instant::now();
         let known = wanted != self.followed && self.orders.was_published(wanted);
         let store = if known { store } else { self.verify(store, object, old, cancel).await? };
+        let store = self.large_files(store, wanted, cancel).await?;
+        let begun = Instant::now();
         let mut made = self.check_out(store, wanted, cancel).await?;
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
@@ -371,6 +375,39 @@ impl Engine {
         self.packs = self.layout.pack_state();
         self.spent("tidy", begun);
         Ok(Updated { commit, changed, news: Some(news) })
+    }
+
+    /// Gets what LFS pointers stand for.
+    async fn large_files(
+        &mut self,
+        store: Store,
+        wanted: ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<Store, SyncError> {
+        if !self.config.lfs {
+            return Ok(store);
+        }
+        let begun = Instant::now();
+        let (store, commit) = blocking(move || {
+            let commit = store.commit_behind(wanted)?;
+            Ok((
+                store,
+                commit.ok_or_else(|| RepoError::NotFound(format!("the remote didn't send {wanted}")))?,
+            ))
+        })
+        .await?;
+        let (config, keyring, metrics) = (&self.config, &self.keyring, &self.metrics);
+        let update = crate::lfs::Update { config, keyring, metrics, cancel };
+        let options = CheckoutOptions { sparse: config.sparse_checkout_file.clone() };
+        let (store, extent) = update.run(store, &config.repo, commit, options).await?;
+        self.extent = extent;
+        self.spent("lfs", begun);
+        Ok(store)
+    }
+
+    /// What of the commit of the last update is kept with LFS.
+    pub(crate) fn large_extent(&self) -> Option<crate::lfs::Extent> {
+        self.extent
     }
 
     /// Looks at signatures, before anything of the commit is written.
@@ -486,7 +523,9 @@ impl Engine {
         commit: ObjectId,
         cancel: &CancellationToken,
     ) -> Result<Store, SyncError> {
+        let (config, metrics) = (&self.config, &self.metrics);
         let update = submodule::Update {
+            lfs: &crate::lfs::Update { config, keyring: &self.keyring, metrics, cancel },
             layout: &self.layout,
             fetcher: &self.fetcher,
             keyring: &self.keyring,
@@ -585,8 +624,12 @@ impl Engine {
         let timeout = self.config.stale_worktree_timeout;
         let (how, made) = (self.config.reuse, self.made.clone());
         let keep = self.orders.kept(self.config.keep, commit);
+        let lfs = self.config.lfs;
         let tidied = blocking(move || {
             let removed = store.clear_stale(commit, timeout, how, &made, &keep)?;
+            if lfs {
+                store.tidy_lfs(commit)?;
+            }
             if store.tidy(commit, &removed, mode, &cancel)? {
                 tracing::debug!("rewrote the packs as one");
             }

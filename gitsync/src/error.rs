@@ -63,6 +63,9 @@ pub enum SyncError {
         /// As configured.
         name: String,
     },
+    /// Content kept with LFS couldn't be had.
+    #[error(transparent)]
+    Lfs(#[from] crate::lfs::LfsError),
     /// A credential couldn't be had.
     #[error("credentials: {0}")]
     Credential(String),

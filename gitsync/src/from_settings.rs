@@ -80,6 +80,11 @@ impl Config {
             .ok_or_else(|| settings.invalid("keep", "must be 0 to 1000"))?;
         config.http = http(settings)?;
         config.triggers = crate::trigger::Triggers::from_settings(settings)?;
+        config.lfs = match settings.text("lfs").unwrap_or_default() {
+            "off" => false,
+            "on" => true,
+            other => return Err(settings.invalid("lfs", &format!("`{other}` is neither on nor off"))),
+        };
         config.reuse = match settings.text("reuse").unwrap_or_default() {
             "off" => Reuse::Off,
             "auto" => Reuse::Auto,

@@ -98,11 +98,17 @@ impl Config {
     }
 
     /// Those settings that change what a checkout holds, for the repository's own configuration.
-    pub(crate) fn checkout_settings(&self) -> [(&'static str, Option<&str>); 4] {
+    pub(crate) fn checkout_settings(&self) -> [(&'static str, Option<&str>); 5] {
         let [crlf, eol, symlinks] =
             ["core.autocrlf", "core.eol", "core.symlinks"].map(|key| (key, self.git.value(key)));
         // A new repository says true.
-        [crlf, eol, symlinks, ("core.filemode", Some(self.git.value("core.filemode").unwrap_or("true")))]
+        let filemode = ("core.filemode", Some(self.git.value("core.filemode").unwrap_or("true")));
+        [crlf, eol, symlinks, filemode, self.lfs_setting()]
+    }
+
+    /// Whether LFS pointers become what they stand for, for a repository's own configuration.
+    pub(crate) fn lfs_setting(&self) -> (&'static str, Option<&'static str>) {
+        (crate::repo::lfs::SETTING, self.lfs.then_some("true"))
     }
 
     /// The settings in the form in which a git that a hook runs takes them.
@@ -143,6 +149,9 @@ fn is_known(key: &str) -> bool {
                 | "http.sslcert"
                 | "http.sslverify"
                 | "http.useragent"
+                | "lfs.concurrenttransfers"
+                | "lfs.url"
+                | "remote.origin.lfsurl"
         )
         || (key.starts_with("protocol.") && key.ends_with(".allow"))
         // Nothing is pushed.

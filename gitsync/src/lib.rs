@@ -41,6 +41,7 @@ pub mod fuzz;
 mod git_options;
 mod hook;
 mod keyring;
+mod lfs;
 mod metrics;
 mod news;
 mod orders;

@@ -33,6 +33,8 @@ enum Family {
     SignatureChecks,
     Rollbacks,
     NotFollowed,
+    LfsObjects,
+    LfsBytes,
 }
 
 impl Family {
@@ -83,6 +85,14 @@ impl Family {
                 GAUGE,
                 "1 while a pin, roll-back or failed probe overrules the ref.",
             ),
+            Self::LfsObjects => (
+                "git_sync_lfs_objects_total",
+                COUNTER,
+                "LFS objects asked for, by outcome: downloaded, failed.",
+            ),
+            Self::LfsBytes => {
+                ("git_sync_lfs_downloaded_bytes_total", COUNTER, "Bytes of LFS objects received.")
+            }
             Self::Published => {
                 ("git_sync_published_info", GAUGE, "Always 1; the label is the published commit.")
             }
@@ -195,6 +205,15 @@ impl Metrics {
 
     pub(crate) fn not_followed(&self, overruled: bool) {
         self.set(Family::NotFollowed, vec![], f64::from(u8::from(overruled)));
+    }
+
+    pub(crate) fn lfs_object(&self, outcome: &str) {
+        self.add(Family::LfsObjects, vec![("outcome", outcome.to_owned())], 1.0);
+    }
+
+    pub(crate) fn lfs_bytes(&self, bytes: u64) {
+        #[allow(clippy::cast_precision_loss)]
+        self.add(Family::LfsBytes, vec![], bytes as f64);
     }
 
     pub(crate) fn webhook(&self, outcome: &str) {

@@ -98,6 +98,9 @@ const SETTINGS: &[Setting] = &[
     text("reuse", "MODE", "Reuse unchanged files of the last checkout: auto, reflink, hardlink or off")
         .default("off")
         .group(WHERE),
+    text("lfs", "MODE", "Replace Git LFS pointers by what they stand for: on or off")
+        .default("off")
+        .group(WHERE),
     text("period", "DURATION", "Pause between attempts, at least 10ms")
         .default("10s")
         .extra_env(&["GIT_SYNC_PERIOD"])

@@ -11,7 +11,7 @@ use crate::error::SyncError;
 use crate::fetcher::{Fetcher, blocking};
 use crate::keyring::Keyring;
 use crate::protocol::ObjectId;
-use crate::repo::{Layout, RepoError, Store, Wanted, submodule_place};
+use crate::repo::{CheckoutOptions, Layout, RepoError, Store, Wanted, submodule_place};
 use crate::transport::RemoteUrl;
 
 /// Submodules inside submodules deeper than this are a loop.
@@ -22,6 +22,7 @@ pub(crate) struct Update<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) fetcher: &'a Fetcher,
     pub(crate) keyring: &'a Keyring,
+    pub(crate) lfs: &'a crate::lfs::Update<'a>,
     pub(crate) mode: Submodules,
     /// Whether a repository from elsewhere may ask for paths on this machine.
     pub(crate) allow_local: bool,
@@ -91,6 +92,14 @@ impl Update<'_> {
             .fetcher
             .fetch(&mut source, open.await?, wanted.commit, self.keyring, &url, self.cancel)
             .await?;
+        let commit = wanted.commit;
+        let setting = self.lfs.config.lfs_setting();
+        let store = blocking(move || {
+            store.configure(&[setting])?;
+            Ok(store)
+        })
+        .await?;
+        let (store, _) = self.lfs.run(store, &url, commit, CheckoutOptions::default()).await?;
         let top = submodule_place(&parent.top, &wanted.path);
         let git_dir = self.layout.submodule_git_dir(top_commit, &names);
         let config = match parent.names.is_empty() {

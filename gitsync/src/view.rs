@@ -36,6 +36,8 @@ struct State {
     orders: Option<Orders>,
     /// When the next attempt begins by itself.
     next: Option<SystemTime>,
+    /// What of the published commit is kept with LFS.
+    lfs: Option<crate::lfs::Extent>,
     /// Whether the page itself can be used to give orders.
     steers: bool,
 }
@@ -53,7 +55,7 @@ struct Attempt {
 pub(crate) type Phases = Vec<(&'static str, Duration)>;
 
 /// In the order they come; each has a chart.
-const PHASES: &[&str] = &["ask", "fetch", "check out", "publish", "tidy"];
+const PHASES: &[&str] = &["ask", "fetch", "lfs", "check out", "publish", "tidy"];
 
 impl View {
     pub(crate) fn new(repo: &str, reference: &str, link: &Path) -> Self {
@@ -71,6 +73,7 @@ impl View {
                 serving: false,
                 orders: None,
                 next: None,
+                lfs: None,
                 steers: false,
             })),
             Arc::default(),
@@ -91,6 +94,11 @@ impl View {
     /// The next attempt begins after `pause`, unless somebody asks for one before.
     pub(crate) fn pausing(&self, pause: Option<Duration>) {
         self.lock().next = pause.and_then(|pause| SystemTime::now().checked_add(pause));
+    }
+
+    /// What of the published commit is kept with LFS.
+    pub(crate) fn lfs(&self, extent: Option<crate::lfs::Extent>) {
+        self.lock().lfs = extent;
     }
 
     /// Publications as they come.
@@ -170,6 +178,9 @@ impl View {
         if let Some((commit, since)) = &state.published {
             facts.push(("Commit", commit.to_string().into()));
             facts.push(("Published", ago(*since).into()));
+        }
+        if let Some(lfs) = &state.lfs {
+            facts.push(("Git LFS", lfs.to_string().into()));
         }
         let news = self.1.borrow().clone();
         if let Some(news) = &news {

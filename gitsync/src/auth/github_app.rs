@@ -191,7 +191,7 @@ pub fn parse_answer(body: &[u8]) -> Result<Token, &'static str> {
 }
 
 /// Unix time of an RFC 3339 text; `None` for anything else, or before 1970.
-fn parse_time(text: &str) -> Option<u64> {
+pub(crate) fn parse_time(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = bytes.get(from..to)?;

@@ -2,12 +2,13 @@
 //! (`gitattributes(5)`). Pure but for reading the files from the store.
 //!
 //! Filters need programs, and there are none: files with a `filter` are written as stored, as a
-//! Git without that filter configured does.
+//! Git without that filter configured does. The one that is known is `lfs`, where it is asked for.
 
 use super::RepoError;
 use super::checkout::{Convert, split};
 use super::objects::{Kind, Objects};
 use super::pattern::Pattern;
+use crate::lfs::Pointer;
 use crate::protocol::ObjectId;
 
 /// A file that large is not read for its attributes; Git has the same bound.
@@ -31,6 +32,8 @@ pub(crate) struct Endings {
     pub(crate) crlf: bool,
     /// Symlinks become files that hold where they lead (`core.symlinks` is false).
     pub(crate) links_as_files: bool,
+    /// LFS pointers become what they stand for.
+    pub(crate) lfs: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,15 @@ enum Assignment {
     Text(Text),
     Eol(Option<Eol>),
     Ident(bool),
+    Lfs(bool),
+}
+
+/// What is said about one path.
+struct Attribute {
+    text: Text,
+    eol: Option<Eol>,
+    ident: bool,
+    lfs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +90,13 @@ impl Attributes {
         Ok(Self { files, endings })
     }
 
-    fn of(&self, path: &[u8]) -> (Text, Option<Eol>, bool) {
-        let (mut text, mut eol, mut ident) = (Text::Unspecified, None, false);
+    /// Whether the content of a file may be kept with LFS.
+    pub(crate) fn is_large(&self, path: &[u8]) -> bool {
+        self.endings.lfs && self.of(path).lfs
+    }
+
+    fn of(&self, path: &[u8]) -> Attribute {
+        let (mut text, mut eol, mut ident, mut lfs) = (Text::Unspecified, None, false, false);
         for file in &self.files {
             let inside = match file.directory.len() {
                 0 => Some(path),
@@ -94,6 +111,7 @@ impl Attributes {
                         Assignment::Text(value) => text = value,
                         Assignment::Eol(value) => eol = value,
                         Assignment::Ident(value) => ident = value,
+                        Assignment::Lfs(value) => lfs = value,
                     }
                 }
             }
@@ -108,7 +126,7 @@ impl Attributes {
         if (self.endings.auto_crlf || self.endings.crlf) && eol.is_none() {
             eol = Some(Eol::Crlf);
         }
-        (text, eol, ident)
+        Attribute { text, eol, ident, lfs }
     }
 }
 
@@ -117,11 +135,19 @@ impl Convert for Attributes {
         self.endings.links_as_files
     }
 
+    fn pointer(&self, path: &[u8], blob: &[u8]) -> Option<Pointer> {
+        // Most files are told by their first bytes; attributes take longer.
+        if !self.endings.lfs {
+            return None;
+        }
+        Pointer::parse(blob).filter(|_| self.is_large(path))
+    }
+
     fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>> {
         if self.files.is_empty() && !self.endings.auto_crlf {
             return None;
         }
-        let (text, eol, ident) = self.of(path);
+        let Attribute { text, eol, ident, .. } = self.of(path);
         let expanded = if ident { expand_ident(blob, id) } else { None };
         let current = expanded.as_deref().unwrap_or(blob);
         let wanted = eol == Some(Eol::Crlf) && matches!(text, Text::Yes | Text::Auto);
@@ -225,6 +251,9 @@ fn assignments(word: &[u8]) -> Vec<Assignment> {
         b"!eol" | b"-eol" => vec![A::Eol(None)],
         b"ident" => vec![A::Ident(true)],
         b"-ident" | b"!ident" => vec![A::Ident(false)],
+        b"filter=lfs" => vec![A::Lfs(true)],
+        b"filter" | b"-filter" | b"!filter" => vec![A::Lfs(false)],
+        _ if word.starts_with(b"filter=") => vec![A::Lfs(false)],
         _ => Vec::new(),
     }
 }
@@ -273,7 +302,7 @@ mod tests {
         };
         let with = |auto_crlf, crlf| Attributes {
             files: files(),
-            endings: Endings { auto_crlf, crlf, links_as_files: false },
+            endings: Endings { auto_crlf, crlf, ..Endings::default() },
         };
         let changes = |attributes: &Attributes, path: &str| {
             attributes.convert(path.as_bytes(), ObjectId::ZERO, b"a\n").is_some()
@@ -283,6 +312,21 @@ mod tests {
         {
             assert_eq!(changes(&with(true, false), path), auto, "{path}");
             assert_eq!(changes(&with(false, true), path), eol, "{path}");
+        }
+    }
+
+    #[test]
+    fn large_files_are_named_by_the_filter() {
+        let rules =
+            "*.bin filter=lfs diff=lfs merge=lfs -text\nsmall/** !filter\nown/* filter=own\nnone/* -filter";
+        let is_large = |path: &str, lfs| {
+            let file = AttributeFile { directory: Vec::new(), rules: parse(rules.as_bytes()) };
+            let endings = Endings { lfs, ..Endings::default() };
+            Attributes { files: vec![file], endings }.is_large(path.as_bytes())
+        };
+        assert!(is_large("a.bin", true) && is_large("d/a.bin", true) && !is_large("a.bin", false));
+        for path in ["a.txt", "small/a.bin", "own/a.bin", "none/a.bin"] {
+            assert!(!is_large(path, true), "{path}");
         }
     }
 

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::index::Stat;
 use super::objects::{Kind, Objects};
 use super::tree::{Entry, Mode};
-use super::{RepoError, large};
+use super::{RepoError, large, lfs};
+use crate::lfs::Pointer;
 use crate::protocol::ObjectId;
 
 /// Files handed to a worker at once: few enough to share a large directory between workers.
@@ -33,6 +34,11 @@ const MAX_THREADS: usize = 8;
 pub(crate) trait Convert: Sync {
     /// `None`: the blob as it is.
     fn convert(&self, path: &[u8], id: ObjectId, blob: &[u8]) -> Option<Vec<u8>>;
+
+    /// The LFS object that the file at `path` is to hold instead of the blob.
+    fn pointer(&self, _path: &[u8], _blob: &[u8]) -> Option<Pointer> {
+        None
+    }
 
     /// Whether symlinks become files that hold where they lead.
     fn links_as_files(&self) -> bool {
@@ -142,9 +148,13 @@ impl Work<'_> {
         let mut file = File::from(file);
         if !self.write_large(objects, entry, &mut file)? {
             let blob = objects.read_checked(entry.id, Kind::Blob)?;
-            let converted = self.convert.convert(&entry.path, entry.id, &blob);
-            let content = converted.as_deref().unwrap_or(&blob);
-            file.write_all(content).map_err(|e| RepoError::io("writing", path())(e))?;
+            if let Some(pointer) = self.convert.pointer(&entry.path, &blob) {
+                lfs::fill(objects.directory(), &pointer, &file, &path())?;
+            } else {
+                let converted = self.convert.convert(&entry.path, entry.id, &blob);
+                let content = converted.as_deref().unwrap_or(&blob);
+                file.write_all(content).map_err(|e| RepoError::io("writing", path())(e))?;
+            }
         }
         let stat = rustix::fs::fstat(&file).map_err(|e| RepoError::os("reading the state of", path())(e))?;
         Ok(index_stat(&stat))

@@ -17,7 +17,8 @@ use super::store::remove_any;
 use super::tree::Mode;
 use super::watch::{News, Watch};
 use super::worktree::{is_checkout, own_index, write_index};
-use super::{Layout, RepoError, Store};
+use super::{Layout, RepoError, Store, lfs};
+use crate::lfs::Pointer;
 use crate::protocol::ObjectId;
 
 /// One in so many files is still looked at where the kernel tells of changes.
@@ -234,6 +235,15 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
+    /// The LFS object that the file holds, if it is one.
+    fn pointer(&self, entry: &IndexEntry) -> Result<Option<Pointer>, RepoError> {
+        if !matches!(entry.mode, Mode::File | Mode::Executable) || !self.attributes.is_large(&entry.path) {
+            return Ok(None);
+        }
+        let blob = self.objects.read_checked(entry.id, Kind::Blob)?;
+        Ok(self.attributes.pointer(&entry.path, &blob))
+    }
+
     fn of(&self, entry: &IndexEntry) -> Result<Vec<u8>, RepoError> {
         let blob = self.objects.read_checked(entry.id, Kind::Blob)?;
         let converted = match entry.mode {
@@ -263,7 +273,11 @@ fn has_content(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> bool {
         }
         Mode::File | Mode::Executable => {
             let executable = meta.permissions().mode() & 0o100 != 0;
-            meta.is_file() && executable == (entry.mode == Mode::Executable) && is(fs::read(&path))
+            let holds = || match content.pointer(entry) {
+                Ok(Some(pointer)) => lfs::holds(&path, &pointer),
+                _ => is(fs::read(&path)),
+            };
+            meta.is_file() && executable == (entry.mode == Mode::Executable) && holds()
         }
     }
 }
@@ -289,7 +303,10 @@ fn restore(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> Result<(), 
         .permissions(fs::Permissions::from_mode(permissions))
         .tempfile_in(directory)
         .map_err(RepoError::io("creating a file in", directory))?;
-    file.write_all(&blob).map_err(RepoError::io("writing", &path))?;
+    match content.pointer(entry)? {
+        Some(pointer) => lfs::fill(content.objects.directory(), &pointer, file.as_file(), &path)?,
+        None => file.write_all(&blob).map_err(RepoError::io("writing", &path))?,
+    }
     file.persist(&path).map_err(|e| RepoError::io("replacing", &path)(e.error))?;
     Ok(())
 }

@@ -8,6 +8,7 @@
 //! ```text
 //! .git/                     an ordinary repository; HEAD -> refs/heads/git-sync
 //! .git/worktrees/<hash>/    administration of a checkout
+//! .git/lfs/objects/          what LFS pointers stand for (with --lfs=on)
 //! .worktrees/<hash>/        the checkout; its .git file holds a relative path
 //! <link> -> .worktrees/<hash>
 //! ```
@@ -23,6 +24,7 @@ mod index;
 mod indexer;
 mod large;
 mod layout;
+pub(crate) mod lfs;
 mod lock;
 mod names;
 mod objects;

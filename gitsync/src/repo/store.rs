@@ -322,7 +322,8 @@ impl Store {
             Ok("input") => (false, false),
             _ => (false, crlf),
         };
-        Endings { auto_crlf, crlf, links_as_files }
+        let lfs = config.get_bool(super::lfs::SETTING).unwrap_or(false);
+        Endings { auto_crlf, crlf, links_as_files, lfs }
     }
 
     fn set_origin(&self, url: &str) -> Result<(), RepoError> {

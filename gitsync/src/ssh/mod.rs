@@ -79,10 +79,15 @@ impl Default for Options {
 /// # Cancel safety
 /// Dropping the future closes the connection.
 pub async fn open(target: &Target, options: &Options) -> Result<Channel, SshError> {
+    run(target, options, &target.upload_pack()).await
+}
+
+/// The same with another command.
+pub(crate) async fn run(target: &Target, options: &Options, command: &[u8]) -> Result<Channel, SshError> {
     let address = address(target);
     let trust = read_trust(&options.host_keys).await?;
     let tcp = connect(target, options.connect_timeout, &address).await?;
-    let shaking = handshake(target, options, trust, tcp, &address);
+    let shaking = handshake(target, options, trust, tcp, &address, command);
     match timeout(options.handshake_timeout, Box::pin(shaking)).await {
         Ok(result) => result,
         Err(_) => {
@@ -147,6 +152,7 @@ async fn handshake(
     trust: Trust,
     tcp: TcpStream,
     address: &str,
+    command: &[u8],
 ) -> Result<Channel, SshError> {
     let token = CancellationToken::new();
     let guard = token.clone().drop_guard();
@@ -162,9 +168,9 @@ async fn handshake(
         .channel_open_session()
         .await
         .map_err(|error| SshError::from(error).during("opening a channel", address))?;
-    Channel::start(session, guard, running, &target.upload_pack(), address, farewell)
+    Channel::start(session, guard, running, command, address, farewell)
         .await
-        .map_err(|error| SshError::from(error).during("requesting git-upload-pack", address))
+        .map_err(|error| SshError::from(error).during("requesting the command", address))
 }
 
 fn session_config(trust: &Trust, target: &Target) -> russh::client::Config {

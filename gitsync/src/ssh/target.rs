@@ -80,9 +80,12 @@ impl Target {
     /// The command to run on the server: `git-upload-pack` with the path as one quoted word.
     #[must_use]
     pub fn upload_pack(&self) -> Vec<u8> {
-        let mut command = b"git-upload-pack ".to_vec();
-        command.extend_from_slice(&quote(&self.path));
-        command
+        self.command("git-upload-pack", "")
+    }
+
+    /// A command about the path: `program`, the path as one quoted word, and what follows it.
+    pub(crate) fn command(&self, program: &str, tail: &str) -> Vec<u8> {
+        [program.as_bytes(), b" ", &quote(&self.path), tail.as_bytes()].concat()
     }
 }
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 pub use git::GitRemote;
+pub(crate) use http::same_site;
 pub use http::{HttpOptions, HttpRemote};
 pub use ssh::SshRemote;
 pub use url::{RemoteUrl, UrlError};
@@ -21,12 +22,12 @@ use crate::protocol::{FetchEvent, FetchRequest, ProtocolError, RemoteRef};
 /// How this client names itself to servers.
 pub(crate) const AGENT: &str = concat!("gitsync/", env!("CARGO_PKG_VERSION"));
 /// The same for HTTP: some servers only know clients that start like this.
-const USER_AGENT: &str = concat!("git/gitsync/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("git/gitsync/", env!("CARGO_PKG_VERSION"));
 
 /// A server that accepts the connection has this long until the next byte.
-const STALL: Duration = Duration::from_secs(60);
+pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// Time for a connection to be made.
-const CONNECT: Duration = Duration::from_secs(20);
+pub(crate) const CONNECT: Duration = Duration::from_secs(20);
 
 /// Where fetched things go, in order. Bounded, so that a slow disk slows the server down.
 pub type FetchSink = mpsc::Sender<FetchEvent>;

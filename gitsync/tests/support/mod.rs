@@ -1,6 +1,7 @@
 //! What the black-box tests share: repositories and servers made by the real git, the binary.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+pub mod lfs;
 pub mod proxy;
 
 use std::fs;
