@@ -203,11 +203,13 @@ fn is_the_commit(site: &Site, hash: &str) {
     assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
 }
 
-fn inodes(top: &Path) -> BTreeMap<PathBuf, u64> {
-    content(top)
-        .into_keys()
-        .map(|path| (path.clone(), fs::symlink_metadata(top.join(path)).unwrap().ino()))
-        .collect()
+/// Inode and time of writing: a number alone may come again once its file is gone.
+fn inodes(top: &Path) -> BTreeMap<PathBuf, (u64, i64)> {
+    let identity = |path: &PathBuf| {
+        let metadata = fs::symlink_metadata(top.join(path)).unwrap();
+        (metadata.ino(), metadata.mtime_nsec())
+    };
+    content(top).into_keys().map(|path| (path.clone(), identity(&path))).collect()
 }
 
 #[test]
