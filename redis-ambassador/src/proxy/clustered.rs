@@ -130,9 +130,13 @@ impl Hub {
         let keys = self.keys(request, classified, effect);
         let touched = |mode| state.conflicts(keys.single, mode);
         if effect == Effect::Write {
-            // Writes overtake neither the client's own reads, nor each other while a slot is on its way.
+            // Writes overtake neither the client's own reads, nor anything of it while a slot is on its way: what was
+            // sent to the old owner may come back and be sent after them.
+            let others = state.slots.len().saturating_sub((state.replica_reads + state.writes) as usize);
             if (state.replica_reads > 0 && touched(Mode::ReplicaRead))
-                || (state.writes > 0 && self.is_unsettled() && touched(Mode::Write))
+                || ((state.writes > 0 || others > 0)
+                    && self.is_unsettled()
+                    && (touched(Mode::Write) || touched(Mode::Neutral)))
             {
                 return Outcome::Later;
             }

@@ -242,6 +242,7 @@ impl Hub {
     fn heal(self: &Rc<Self>, link: &Rc<Link>, healed: Healed) {
         let Healed { mut waiter, request, error } = healed;
         waiter.attempts = waiter.attempts.saturating_add(1);
+        super::dispatch::leave_order(&waiter);
         self.metrics.healed.inc();
         if error.is_empty() {
             return self.send_again(waiter, request, None);

@@ -56,6 +56,7 @@ impl Hub {
         if waiter.client.state.borrow().closed {
             return self.fence_done(&waiter);
         }
+        leave_order(&waiter);
         if self.clustered.get() {
             return self.send_again_clustered(waiter, request, last_error);
         }
@@ -234,6 +235,7 @@ impl Hub {
             self.finish(&waiter, &self.lost_answer(link));
         } else if waiter.read && waiter.attempts < MAX_ATTEMPTS {
             waiter.attempts += 1;
+            leave_order(&waiter);
             self.metrics.retried.inc();
             if matches!(error, LinkError::Refused(line) if !is_crowded(line)) && !self.only_replicas() {
                 // Users are not replicated: the primary is the one to ask.
@@ -302,6 +304,14 @@ impl Hub {
 /// Whether a server refuses a connection because it has too many.
 fn is_crowded(line: &[u8]) -> bool {
     line.starts_with(b"-ERR max number of clients")
+}
+
+/// Notes that a request is sent again or waits for that: a read is then not ahead of what its client sends to the
+/// primary after it, so that writes of its key have to wait for its answer.
+pub(super) fn leave_order(waiter: &Waiter) {
+    if waiter.read && !waiter.abandoned {
+        waiter.client.state.borrow_mut().read_from_replica(waiter.seq);
+    }
 }
 
 impl Client {
