@@ -228,6 +228,14 @@ fn a_real_zookeeper() {
     adapter.wait_for("metrics_adapter_source_up{source=\"jmx\",type=\"jmx\"}", 0.0);
 }
 
+/// The two servlets that every Tomcat has.
+const WEB_XML: &str = "<web-app xmlns='https://jakarta.ee/xml/ns/jakartaee' version='6.0'>\
+    <servlet><servlet-name>default</servlet-name><servlet-class>org.apache.catalina.servlets.DefaultServlet</servlet-class></servlet>\
+    <servlet><servlet-name>jsp</servlet-name><servlet-class>org.apache.jasper.servlet.JspServlet</servlet-class></servlet>\
+    <servlet-mapping><servlet-name>default</servlet-name><url-pattern>/</url-pattern></servlet-mapping>\
+    <servlet-mapping><servlet-name>jsp</servlet-name><url-pattern>*.jsp</url-pattern></servlet-mapping>\
+    <welcome-file-list><welcome-file>index.jsp</welcome-file></welcome-file-list></web-app>";
+
 #[test]
 #[ignore = "needs tomcat10"]
 fn a_real_tomcat() {
@@ -237,7 +245,8 @@ fn a_real_tomcat() {
         fs::create_dir_all(base.join(part)).unwrap();
     }
     fs::write(base.join("webapps/ROOT/index.jsp"), "hello").unwrap();
-    fs::copy("/usr/share/tomcat10/etc/web.xml", base.join("conf/web.xml")).unwrap();
+    // Debian's own moves about between packages.
+    fs::write(base.join("conf/web.xml"), WEB_XML).unwrap();
     let config = format!(
         "<Server port='-1'><Service name='Catalina'><Connector port='{port}' address='127.0.0.1' protocol='HTTP/1.1'/>\
          <Engine name='Catalina' defaultHost='localhost'><Host name='localhost' appBase='webapps'/></Engine></Service></Server>"

@@ -27,7 +27,8 @@ fn a_real_prometheus_gets_what_was_gathered_while_it_was_away() {
     adapter.configure(&yaml("away"));
     adapter.wait_for("jobs_total{by=\"away\",queue=\"mail\"}", 7.0);
     let waiting = format!("metrics_adapter_push_queue_requests{{target=\"{url}\"}}");
-    eventually("batches that wait", || adapter.value(&waiting).is_some_and(|count| count >= 5.0));
+    let before = adapter.value(&waiting).unwrap_or_default();
+    eventually("batches that wait", || adapter.value(&waiting).is_some_and(|count| count >= before + 5.0));
     adapter.configure(&yaml("second"));
     adapter.wait_for("jobs_total{by=\"second\",queue=\"mail\"}", 7.0);
     let prometheus = Prometheus::start_at(port, stored);
