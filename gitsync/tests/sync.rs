@@ -21,8 +21,9 @@ fn every_kind_of_ref_over_every_transport() {
     git(&site.work(), &["push", "-q", "origin", "feature", "v1"]);
     let http = Http::serve(&site, "");
     let port = free_port();
-    let _daemon = Running::start(Command::new("git").args([
-        "daemon",
+    // Not through `git`, whose child would be left behind.
+    let daemon = format!("{}/git-daemon", git(&site.work(), &["--exec-path"]).trim());
+    let _daemon = Running::start(Command::new(daemon).args([
         "--export-all",
         "--reuseaddr",
         "--listen=127.0.0.1",

@@ -73,8 +73,9 @@ impl Repository {
     /// The server does not start.
     pub fn serve(&self) -> Result<(Daemon, String)> {
         let port = free_port()?;
-        let mut server = Daemon::start(Command::new("git").args([
-            "daemon",
+        // Not through `git`, whose child would be left behind.
+        let program = format!("{}/git-daemon", self.git(["--exec-path"])?.trim());
+        let mut server = Daemon::start(Command::new(program).args([
             "--export-all",
             "--listen=127.0.0.1",
             &format!("--port={port}"),
