@@ -241,7 +241,10 @@ fn damage_is_repaired_and_the_page_tells() {
     eventually("the tree", || large.site.link().exists().then_some(()));
     fs::write(large.site.link().join("a.bin"), "somebody's").unwrap();
     eventually("the file as it was", || (large.read("a.bin") == content).then_some(()));
-    assert_eq!(git(&large.site.link(), &["status", "--porcelain"]), "");
+    // The index follows the file.
+    eventually("a clean status", || {
+        git(&large.site.link(), &["status", "--porcelain"]).is_empty().then_some(())
+    });
     // The object damaged on disk, and then the file: both come anew.
     let oid = large.oid("a.bin");
     let object = large.site.root().join(format!(".git/lfs/objects/{}/{}/{oid}", &oid[..2], &oid[2..4]));
