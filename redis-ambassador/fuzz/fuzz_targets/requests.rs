@@ -9,7 +9,7 @@ type Found = (Vec<(usize, Vec<Vec<u8>>)>, Option<ProtocolError>);
 
 fn limits() -> RequestLimits {
     // Small enough for the fuzzer to reach.
-    RequestLimits { max_args: 50, max_bulk: 600, max_line: 300 }
+    RequestLimits { max_args: 50, max_bulk: 600, max_request: 2000, max_line: 300 }
 }
 
 fn requests(stream: &[u8], piece: usize) -> Found {
