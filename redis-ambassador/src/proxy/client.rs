@@ -258,8 +258,8 @@ impl ClientState {
         self.head + self.slots.len() as u64 - 1
     }
 
-    /// The read `seq` is not, or no longer, in the order of the primary's connection: a replica answers it, or it is
-    /// sent again. Writes of its key wait for its answer.
+    /// The read `seq` is not, or no longer, in the order of the primary's connection: a replica answers it, or it
+    /// waits for a server or is sent again. Writes of its key wait for its answer.
     pub(super) fn read_from_replica(&mut self, seq: u64) {
         let index = seq.wrapping_sub(self.head) as usize;
         if let Some(slot) = self.slots.get_mut(index)

@@ -229,7 +229,12 @@ impl Hub {
                 let link = self.link(state.lane, server);
                 self.send(&link, frame, waiter);
             }
-            _ => self.hold(waiter, frame.to_vec(), None),
+            _ => {
+                if !writes {
+                    state.read_from_replica(seq);
+                }
+                self.hold(waiter, frame.to_vec(), None);
+            }
         }
     }
 
