@@ -154,6 +154,7 @@ fn failure(error: &dyn std::error::Error) -> SyncError {
     SyncError::Credential(text)
 }
 
-fn unix_now() -> u64 {
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::client::Client;
-use common::secret::SecretString;
+use common::secret::{ExposeSecret, SecretString};
 use hyper::{Request, StatusCode, header};
 
 use super::http::{self, FetchError};
@@ -70,7 +70,8 @@ pub async fn ask(client: &Client, askpass_url: &str, limit: Duration) -> Result<
     let (cleaned, user) = url::cut_credentials(askpass_url).map_err(|_| unusable())?;
     let mut request = Request::get(&cleaned).header(header::USER_AGENT, http::USER_AGENT);
     if let Some(user) = user {
-        request = request.header(header::AUTHORIZATION, http::basic(&user));
+        let password = user.password.as_ref().map_or("", ExposeSecret::expose_secret);
+        request = request.header(header::AUTHORIZATION, http::basic(&user.username, password));
     }
     let request = request.body(http::empty()).map_err(|_| unusable())?;
     let body = http::exchange(client, request, StatusCode::OK, limit).await?;

@@ -6,12 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use common::client::{Client, RequestBody};
-use common::secret::ExposeSecret;
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 
-use super::url::{self, UserInfo};
+use super::url;
 
 /// Largest answer that is taken, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -109,10 +108,9 @@ pub(super) async fn exchange(
 pub(super) const USER_AGENT: &str = concat!("gitsync/", env!("CARGO_PKG_VERSION"));
 
 /// The value of an `Authorization` header for basic authentication (RFC 7617), marked as secret.
-pub(super) fn basic(user: &UserInfo) -> HeaderValue {
-    let password = user.password.as_ref().map_or("", ExposeSecret::expose_secret);
+pub(crate) fn basic(user: &str, password: &str) -> HeaderValue {
     let mut value =
-        HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{}:{password}", user.username))))
+        HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
             .unwrap_or(HeaderValue::from_static("Basic"));
     value.set_sensitive(true);
     value

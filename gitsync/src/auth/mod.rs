@@ -12,3 +12,4 @@ pub mod store;
 pub mod url;
 
 pub use http::FetchError;
+pub(crate) use http::basic;

@@ -1,8 +1,7 @@
 //! Sending a request after publication.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use common::client::{Client, Proxies, RequestBody, TlsOptions};
 use common::secret::ExposeSecret as _;
@@ -13,6 +12,7 @@ use url::Url;
 
 use super::{HookError, Runner};
 use crate::config::WebHook;
+use crate::keyring::unix_now;
 use crate::news::News;
 use crate::redact;
 use crate::trigger::sign_hex;
@@ -68,7 +68,7 @@ impl WebRunner {
         }
         if let Some(path) = &self.hook.secret_file {
             let secret = common::secret::read(path).map_err(|error| common::error::chain(&error))?;
-            let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+            let time = unix_now().to_string();
             let key = secret.expose_secret().lines().next().unwrap_or_default().trim();
             if key.is_empty() {
                 return Err(format!("the secret file {} is empty", path.display()));
@@ -128,10 +128,7 @@ fn basic(url: &Url) -> Option<HeaderValue> {
     }
     let user = redact::percent_decode(url.username());
     let password = redact::percent_decode(url.password().unwrap_or_default());
-    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::try_from(format!("Basic {pair}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    Some(crate::auth::basic(&user, &password))
 }
 
 impl Runner for WebRunner {

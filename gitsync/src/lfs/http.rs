@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use common::client::{Client, Proxies, RequestBody};
 use common::secret::{ExposeSecret as _, SecretString};
@@ -118,7 +117,7 @@ impl<'a> Caller<'a> {
     pub(super) fn own_headers(&self, url: &Url) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some((user, password)) = self.keyring.for_url(url.as_str()) {
-            headers.extend(basic(user, password.expose_secret()).map(|value| (header::AUTHORIZATION, value)));
+            headers.insert(header::AUTHORIZATION, crate::auth::basic(user, password.expose_secret()));
         }
         if let Some(cookie) = self.keyring.cookie(url.as_str()) {
             headers.extend(secret(&cookie).map(|value| (header::COOKIE, value)));
@@ -216,12 +215,6 @@ pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
 
 fn silent() -> Fault {
     Fault::again(format!("was silent for {} s", STALL.as_secs()))
-}
-
-/// The value of an `Authorization` header.
-pub(super) fn basic(user: &str, password: &str) -> Option<HeaderValue> {
-    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-    secret(&SecretString::from(format!("Basic {pair}")))
 }
 
 /// A header's value that is never printed.

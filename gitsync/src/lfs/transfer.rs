@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::retry::{Backoff, Policy};
@@ -16,8 +16,10 @@ use super::LfsError;
 use super::batch::{self, Action, MAX_ANSWER, MAX_OBJECTS};
 use super::http::{Caller, Fault, Then, piece, secret};
 use super::pointer::Pointer;
+use crate::keyring::unix_now;
 use crate::metrics::Metrics;
-use crate::repo::lfs::{Objects, Sink};
+use crate::repo::feed::Feed;
+use crate::repo::lfs::Objects;
 
 /// Tries for one request.
 const TRIES: u32 = 4;
@@ -224,7 +226,7 @@ impl Part {
             let path = objects.part(pointer.oid);
             let mut file = File::options().read(true).append(true).create(true).open(&path)?;
             let mut hash = Context::new(&SHA256);
-            let length = io::copy(&mut file, &mut Sink(&mut hash))?;
+            let length = io::copy(&mut file, &mut Feed(|bytes: &[u8]| hash.update(bytes)))?;
             let mut part = Self { objects, pointer, file, hash, length };
             if length > pointer.size {
                 part.reset()?;
@@ -288,8 +290,4 @@ fn disk(error: &io::Error) -> Fault {
 
 fn shown(url: &Url) -> String {
     crate::redact::url(url.as_str())
-}
-
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::endpoint::{self, Endpoint, LfsConfig};
-use super::http::{Caller, basic, secret};
-use super::transfer::{Transfer, Wanted, unix_now};
+use super::http::{Caller, secret};
+use super::transfer::{Transfer, Wanted};
 use super::{Extent, LfsError, batch};
 use crate::config::Config;
 use crate::error::SyncError;
 use crate::fetcher::blocking;
 use crate::keyring::Keyring;
+use crate::keyring::unix_now;
 use crate::metrics::Metrics;
 use crate::protocol::ObjectId;
 use crate::repo::lfs::Objects;
@@ -96,8 +97,8 @@ impl Update<'_> {
             Endpoint::Ssh(target) => self.over_ssh(&target, &caller).await?,
             Endpoint::Http(url, user) => {
                 let mut login = caller.own_headers(&url);
-                if let Some(value) = user.and_then(|(user, password)| basic(&user, &password)) {
-                    login.insert(header::AUTHORIZATION, value);
+                if let Some((user, password)) = user {
+                    login.insert(header::AUTHORIZATION, crate::auth::basic(&user, &password));
                 }
                 (url, login)
             }

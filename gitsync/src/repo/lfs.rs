@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
 use super::checkout::Convert as _;
+use super::feed::Feed;
 use super::objects::Kind;
 use super::pattern::Sparse;
 use super::store::{list, remove_any, remove_if_there};
@@ -187,25 +188,11 @@ pub(crate) fn holds(path: &Path, pointer: &Pointer) -> bool {
     let digest = || -> io::Result<_> {
         let mut file = File::open(path)?;
         let mut hash = Context::new(&SHA256);
-        io::copy(&mut file, &mut Sink(&mut hash))?;
+        io::copy(&mut file, &mut Feed(|bytes: &[u8]| hash.update(bytes)))?;
         Ok(hash.finish())
     };
     fs::metadata(path).is_ok_and(|meta| meta.len() == pointer.size)
         && digest().is_ok_and(|digest| pointer.oid.is(digest.as_ref()))
-}
-
-/// Feeds a hash.
-pub(crate) struct Sink<'a>(pub(crate) &'a mut Context);
-
-impl io::Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 impl Store {

@@ -20,6 +20,7 @@ mod copy;
 mod drift;
 mod duplicate;
 mod error;
+pub(crate) mod feed;
 mod index;
 mod indexer;
 mod large;

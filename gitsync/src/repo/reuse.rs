@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
 use super::checkout::{self, join, split};
+use super::feed::Feed;
 use super::index::{IndexEntry, Reader, Stat};
 use super::store::remove_any;
 use super::tree::{self, Entry, Mode};
@@ -433,7 +434,7 @@ fn is_blob(directory: BorrowedFd<'_>, name: &[u8], entry: &IndexEntry) -> bool {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(directory, name, flags, Permissions::empty())?);
         let length = file.metadata()?.len();
-        blob_id(length, |hash| io::copy(&mut file, &mut Sink(hash)).map(|_| ()))
+        blob_id(length, |hash| io::copy(&mut file, &mut Feed(|bytes: &[u8]| hash.update(bytes))).map(|_| ()))
     };
     read().is_ok_and(|id| id == entry.id)
 }
@@ -443,19 +444,6 @@ fn blob_id(length: u64, feed: impl FnOnce(&mut Sha1) -> io::Result<()>) -> io::R
     hash.update(format!("blob {length}\0"));
     feed(&mut hash)?;
     Ok(ObjectId::from_bytes(hash.finalize().into()))
-}
-
-struct Sink<'a>(&'a mut Sha1);
-
-impl io::Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Remembers the last directory: files come sorted.

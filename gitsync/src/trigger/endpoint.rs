@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use common::server::{BodyError, Request, Response, Router, json, read_body, require_method};
 use hyper::body::Body as _;
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::payload::{self, Relevance};
 use super::steer;
 use super::{Control, Finished, Refusal, Triggers, same, signature};
+use crate::keyring::unix_now;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 
@@ -286,8 +287,4 @@ async fn secrets(file: &Path) -> Result<Vec<Vec<u8>>, Refusal> {
 fn is_form(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
