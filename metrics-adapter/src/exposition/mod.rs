@@ -16,6 +16,7 @@ pub use number::write_float;
 pub use open_metrics::OpenMetrics;
 pub use protobuf::Protobuf;
 pub use text::Text;
+pub(crate) use text::escaped;
 
 use crate::family::{Visitor, Walk};
 

@@ -118,15 +118,23 @@ fn write_head(out: &mut Vec<u8>, name: &str, suffix: &str, labels: Labels<'_>, o
 }
 
 fn write_escaped(out: &mut Vec<u8>, text: &str, quotes_too: bool) {
-    let mut rest = text.as_bytes();
+    escaped(text, quotes_too, |part| out.extend_from_slice(part.as_bytes()));
+}
+
+/// Gives a help text, or with `quotes_too` the value of a label, in pieces that are to be written as they are.
+pub(crate) fn escaped(text: &str, quotes_too: bool, mut put: impl FnMut(&str)) {
+    let mut rest = text;
     let quote = if quotes_too { b'"' } else { b'\\' };
-    while let Some(at) = memchr3(b'\\', b'\n', quote, rest) {
-        out.extend_from_slice(&rest[..at]);
-        out.push(b'\\');
-        out.push(if rest[at] == b'\n' { b'n' } else { rest[at] });
+    while let Some(at) = memchr3(b'\\', b'\n', quote, rest.as_bytes()) {
+        put(&rest[..at]);
+        put(match rest.as_bytes()[at] {
+            b'\n' => "\\n",
+            b'"' => "\\\"",
+            _ => "\\\\",
+        });
         rest = &rest[at + 1..];
     }
-    out.extend_from_slice(rest);
+    put(rest);
 }
 
 #[cfg(test)]

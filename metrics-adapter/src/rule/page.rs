@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::name::remove_reserved_suffixes;
 use super::set::Matched;
+use crate::exposition::escaped;
 use crate::family::{Family, Kind, Sample, Value};
 
 /// How names end up on the page.
@@ -78,14 +79,7 @@ fn write_labels(out: &mut String, pairs: &[(String, String)]) {
         out.push(if index == 0 { '{' } else { ',' });
         out.push_str(name);
         out.push_str("=\"");
-        for c in value.chars() {
-            match c {
-                '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                '"' => out.push_str("\\\""),
-                c => out.push(c),
-            }
-        }
+        escaped(value, true, |part| out.push_str(part));
         out.push('"');
     }
     if !pairs.is_empty() {

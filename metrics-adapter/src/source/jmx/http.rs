@@ -415,7 +415,9 @@ impl Query {
         Self(
             pairs
                 .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(name, value)| (percent_decode(name), percent_decode(value)))
+                .map(|(name, value)| {
+                    (percent_decode(&name.replace('+', " ")), percent_decode(&value.replace('+', " ")))
+                })
                 .collect(),
         )
     }
@@ -440,7 +442,6 @@ pub(super) fn percent_decode(text: &str) -> String {
                 bytes.push(decoded);
                 rest = &after[2..];
             }
-            (b'+', _) => bytes.push(b' '),
             _ => bytes.push(byte),
         }
     }

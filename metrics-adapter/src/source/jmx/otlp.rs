@@ -93,9 +93,7 @@ fn with_path(endpoint: &str) -> String {
 /// `name=value` pairs with commas between them, percent-encoded, as OpenTelemetry's variables have them.
 fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| {
-        (name.trim().to_owned(), super::http::percent_decode(&value.trim().replace('+', "%2B")))
-    })
+    pairs.map(|(name, value)| (name.trim().to_owned(), super::http::percent_decode(value.trim())))
 }
 
 fn headers(

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use tokio::sync::mpsc::Sender;
 
 use super::http::Families;
+use crate::exposition::escaped;
 use crate::jmx::number::write_double;
 use crate::rule::page::SharedFamily;
 
@@ -94,7 +95,7 @@ impl Sink {
 fn head(out: &mut String, family: &SharedFamily) {
     if !family.help.is_empty() {
         let _ = write!(out, "# HELP {} ", family.name);
-        escape(out, &family.help);
+        escaped(&family.help, false, |part| out.push_str(part));
         out.push('\n');
     }
     let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind.as_text());
@@ -113,16 +114,6 @@ fn value(out: &mut String, number: f64) {
         out.push_str(if number > 0.0 { "+Inf" } else { "-Inf" });
     } else {
         write_double(out, number);
-    }
-}
-
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
     }
 }
 
