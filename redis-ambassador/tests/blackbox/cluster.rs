@@ -1,9 +1,8 @@
 //! A real Redis Cluster of three primaries and three replicas behind the ambassador: the client sees one server.
 
-use crate::harness::{Ambassador, Client, Server, ask, eventually};
+use crate::harness::{Ambassador, Client, Server, ask, eventually, server_port};
 use crate::tls::Authority;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +13,7 @@ struct Cluster {
 }
 
 fn node(more: &[&str]) -> Server {
-    let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let bus = server_port().to_string();
     let flags = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
     let times = ["--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0"];
     Server::start(&[&flags[..], &times[..], more].concat())

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -153,6 +154,19 @@ impl Drop for Process {
     }
 }
 
+/// A port for a server that others are told of, and that may be started again: below those of outgoing connections, one
+/// of which could take it meanwhile.
+pub(crate) fn server_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(101));
+        let port = 11_000 + (step % 21_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A redis-server.
 pub(crate) struct Server {
     pub(crate) port: u16,
@@ -164,9 +178,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut server = Self {
-                port,
+                port: server_port(),
                 arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
                 process: None,
                 directory: tempfile::tempdir().unwrap(),
@@ -246,7 +259,7 @@ pub(crate) struct Sentinel {
 impl Sentinel {
     pub(crate) fn start(primary: &Server) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = server_port();
         let file = directory.path().join("sentinel.conf");
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor mymaster 127.0.0.1 {} 2\n\

@@ -1,6 +1,6 @@
 //! TLS towards servers and towards clients, with the real redis-server and redis-cli at the other end.
 
-use crate::harness::{Ambassador, Process, Server, eventually};
+use crate::harness::{Ambassador, Process, Server, eventually, server_port};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -220,7 +220,7 @@ fn sentinels_are_asked_over_tls_with_a_password() {
     let (primary, _replica) = pair(&authority, &[]);
     let other = Server::start(&[]);
     let directory = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = server_port();
     // Two primaries by name: only the one that was asked for counts.
     let text = format!(
         "port 0\ntls-port {port}\nbind 127.0.0.1\ndir {}\ntls-replication yes\ntls-cert-file {}\n\
