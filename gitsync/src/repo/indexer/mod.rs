@@ -197,8 +197,8 @@ pub(super) fn fuzz(base: &[u8], other: &[u8]) {
     let cut = |size: usize| {
         let mut stream = PackStream::default();
         let pushed = other.chunks(size).try_for_each(|piece| stream.push(piece));
-        let seen = pushed.and_then(|()| stream.finish());
-        seen.map(|seen| format!("{seen:?}")).map_err(|error| error.to_string())
+        // A pack that is broken in two ways may be refused for either.
+        pushed.and_then(|()| stream.finish()).map(|seen| format!("{seen:?}")).ok()
     };
     assert_eq!(cut(other.len().max(1)), cut(base.first().map_or(1, |size| usize::from(*size) + 1)));
 }
