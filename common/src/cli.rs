@@ -107,7 +107,7 @@ fn command_with(build: &Build, app: &'static App, shared: Shared, extent: Help) 
             .arg(Arg::new("config").long("config").value_name("FILE").help(help).help_heading(heading));
     }
     if shared.check_config {
-        let help = "Say whether the configuration is good, and leave (0 good, 2 not)";
+        let help = "Say whether the configuration is good, and leave; status 0 when it is";
         let check = Arg::new("check-config").long("check-config").action(ArgAction::SetTrue);
         command = command.arg(check.help(help).help_heading(heading));
     }

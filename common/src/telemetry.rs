@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -52,8 +52,11 @@ impl Default for LogLevel {
 
 impl FromSetting for LogLevel {
     fn from_setting(text: &str) -> Result<Self, String> {
+        // A word by itself could also name a module, but is rather a misspelt level, which would silence everything.
+        let mut words = text.split(',').filter(|part| !part.contains('='));
+        let levels = words.all(|word| word.trim().parse::<LevelFilter>().is_ok());
         match text.parse::<Targets>() {
-            Ok(_) if !text.is_empty() => Ok(Self(text.to_owned())),
+            Ok(_) if !text.is_empty() && levels => Ok(Self(text.to_owned())),
             _ => Err(format!("`{text}` is no log level (error, warn, info, debug, trace)")),
         }
     }
@@ -255,6 +258,16 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00:00.000000"),
         ] {
             assert_eq!(Stamp(UNIX_EPOCH + Duration::from_secs(seconds)).to_string(), date);
+        }
+    }
+
+    #[test]
+    fn levels_and_filters() {
+        for good in ["info", "WARN", "off", "info,hyper=warn", "hyper=warn"] {
+            assert!(LogLevel::from_setting(good).is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "info,hyper", "hyper=loud"] {
+            assert!(LogLevel::from_setting(bad).is_err(), "{bad}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use common::cli::{self, Invocation, Parsed, Shared, USAGE};
-use common::config::nearest;
+use common::config::{ConfigError, nearest};
 use common::{runtime, telemetry};
 use metrics_adapter::mapping::Mapping;
 use metrics_adapter::source::statsd::{APP, Config, Reload};
@@ -33,6 +33,11 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     telemetry::start_traces(&common::build!());
     let config = match Config::from_settings(&invocation.settings) {
         Ok(config) => config,
+        // No flag of it is wrong, so it ends as the peer does.
+        Err(error @ ConfigError::Conflict(_)) => {
+            cli::refuse_config(&APP, &error);
+            return ExitCode::FAILURE;
+        }
         Err(error) => return cli::refuse_config(&APP, &error),
     };
     let words: Vec<&str> = invocation.words.iter().map(String::as_str).collect();
@@ -49,7 +54,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return refuse(&format!("unknown command `{other}`{hint}"));
         }
     }
-    // Said as a usage error, before any socket is opened.
+    // Before any socket is opened.
     match read_files(&config) {
         Err(code) => code,
         Ok(rules) if invocation.check_config => {
@@ -66,11 +71,12 @@ fn refuse(problem: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Reads every file the configuration names; the number of mapping rules, or the exit status.
+/// Reads every file the configuration names; the number of mapping rules, or the exit status, which is the peer's:
+/// a broken file is no wrong flag.
 fn read_files(config: &Config) -> Result<usize, ExitCode> {
     let fail = |error: &(dyn std::error::Error + 'static)| {
         eprintln!("{}: error: {}", APP.name, common::error::chain(error));
-        ExitCode::from(USAGE)
+        ExitCode::FAILURE
     };
     if let Some(path) = &config.web_config {
         web::check(path).map_err(|error| fail(&error))?;

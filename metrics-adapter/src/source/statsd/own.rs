@@ -145,7 +145,7 @@ impl Shared {
         families.extend(self.store_families());
         families.extend(self.relay_families());
         families.push(one("loaded_mappings", rules as f64));
-        let info = [("version", build.version), ("revision", build.revision)];
+        let info = [("revision", build.revision), ("version", build.version)];
         families.push(named("build_info").with(&info, 1.0));
         if cache.1 > 0 {
             families.extend(cache_families(&counts, cache.0));

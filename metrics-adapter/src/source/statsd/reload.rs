@@ -82,6 +82,10 @@ pub(super) async fn run(
             );
             continue;
         }
+        if let Some(watch) = &mut watch {
+            // A file that was changed and then asked to be read counts once.
+            watch.mark_seen();
+        }
         // Compiling many patterns takes a while.
         let loaded = tokio::task::spawn_blocking(move || Mapping::load(&path)).await;
         match loaded {
