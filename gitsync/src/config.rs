@@ -25,6 +25,9 @@ pub struct Config {
     pub lfs: bool,
     /// Settings in git's own terms; those that mean something here are honoured.
     pub git: GitConfig,
+    /// What a fetch may leave out at first (`blob:none`, `blob:limit=BYTES`, `tree:DEPTH`); what the checkout
+    /// needs of it is fetched after.
+    pub filter: Option<String>,
     /// Patterns of what to check out.
     pub sparse_checkout_file: Option<PathBuf>,
     /// Working directory.
@@ -210,6 +213,7 @@ impl Config {
             submodules: Submodules::Recursive,
             lfs: false,
             git: GitConfig::default(),
+            filter: None,
             sparse_checkout_file: None,
             root: root.into(),
             publish: crate::publish::Mode::Symlink,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::SyncError;
-use crate::fetcher::{Fetcher, Source, blocking};
+use crate::fetcher::{Fetcher, Source, Want, blocking};
 use crate::hook::Hooks;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -325,7 +325,13 @@ impl Engine {
         let (source, keyring) = (&mut self.source, &self.keyring);
         // A tag brings its commit along.
         let object = self.tag.filter(|(commit, _)| *commit == wanted).map_or(wanted, |(_, tag)| tag);
-        let store = self.fetcher.fetch(source, store, object, keyring, &self.config.repo, cancel).await?;
+        // Afresh because what a filter leaves out didn't come, it may be.
+        let filter = self.config.filter.as_deref().filter(|_| !afresh);
+        let store = self
+            .fetcher
+            .fetch(source, store, Want { id: object, filter }, keyring, &self.config.repo, cancel)
+            .await?;
+        let store = self.fetcher.complete(source, store, wanted, keyring, cancel).await?;
         // What a roll-back leads to was looked at when it was published.
         self.spent("fetch", begun);
         let known = wanted != self.followed && self.orders.was_published(wanted);
@@ -503,7 +509,7 @@ impl Engine {
                 }
             }
             let mut store = store;
-            if afresh {
+            if afresh || store.is_half_copied() {
                 store = store.rebuild()?;
             } else {
                 store.verify_packs(&cancel)?;

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,8 +16,13 @@ use crate::error::SyncError;
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::protocol::{FetchEvent, FetchRequest, INFINITE_DEPTH, ObjectId, RemoteRef};
-use crate::repo::{LocalSource, RepoError, Store};
+use crate::repo::{CheckoutOptions, Lacking, LocalSource, RepoError, Store};
 use crate::transport::{GitRemote, HttpRemote, Remote, RemoteUrl, SshRemote, TransportError};
+
+/// Where log lines go that tell what is asked of others (`--verbose=5`) ...
+pub(crate) const COMMAND: &str = "gitsync::command";
+/// ... and what they answer (`--verbose=6`).
+pub(crate) const RESULT: &str = "gitsync::result";
 
 /// Pieces of a pack between network and disk.
 const PACK_QUEUE: usize = 16;
@@ -36,16 +42,21 @@ impl Source {
         names: Vec<String>,
         cancel: &CancellationToken,
     ) -> Result<Vec<RemoteRef>, SyncError> {
-        match self {
+        tracing::debug!(target: COMMAND, ?names, "asking for refs");
+        let found: Result<Vec<RemoteRef>, SyncError> = match self {
             Self::Local(path) => {
                 let path = path.clone();
                 blocking(move || LocalSource::open(&path)?.refs(&names)).await
             }
             Self::Network(remote) => tokio::select! {
-                refs = remote.refs(&names) => Ok(refs?),
+                refs = remote.refs(&names) => refs.map_err(SyncError::from),
                 () = cancel.cancelled() => Err(RepoError::Cancelled.into()),
             },
+        };
+        for found in found.iter().flatten() {
+            tracing::debug!(target: RESULT, name = found.name, id = %found.id, "a ref");
         }
+        found
     }
 
     /// Logs in with what the keyring has for the address.
@@ -61,11 +72,35 @@ impl Source {
 pub(crate) struct Fetcher {
     config: Arc<Config>,
     metrics: Metrics,
+    /// Whether it was said that the remote knows no filters.
+    unfiltered: AtomicBool,
 }
+
+/// What to fetch.
+#[derive(Clone, Copy)]
+pub(crate) struct Want<'a> {
+    pub(crate) id: ObjectId,
+    /// What a network remote may leave out; see [`Fetcher::complete`].
+    pub(crate) filter: Option<&'a str>,
+}
+
+/// What is noted about a fetch.
+struct Intake {
+    /// How deep it was, once the pack is in.
+    depth: Option<u32>,
+    /// What a filter left out, before the pack is in.
+    filter: Option<String>,
+}
+
+/// Names asked for in one request: 2.5 MB of them.
+const MOST_WANTS: usize = 50_000;
+/// Rounds of fetching what a filter left out: directories, then files. More means a server that sends
+/// something else than what it is asked for.
+const MOST_ROUNDS: usize = 3;
 
 impl Fetcher {
     pub(crate) fn new(config: Arc<Config>, metrics: Metrics) -> Self {
-        Self { config, metrics }
+        Self { config, metrics, unfiltered: AtomicBool::new(false) }
     }
 
     /// The remote behind an address.
@@ -105,7 +140,7 @@ impl Fetcher {
         any.then(|| hasher.finish())
     }
 
-    /// Makes sure that `wanted` is in the store, as deep as configured. Asks the remote only if it
+    /// Makes sure that an object is in the store, as deep as configured. Asks the remote only if it
     /// isn't.
     ///
     /// # Errors
@@ -114,7 +149,7 @@ impl Fetcher {
         &self,
         source: &mut Source,
         store: Store,
-        wanted: ObjectId,
+        Want { id: wanted, filter }: Want<'_>,
         keyring: &Keyring,
         url: &str,
         cancel: &CancellationToken,
@@ -125,21 +160,88 @@ impl Fetcher {
             Ok((store, request))
         })
         .await?;
-        let Some(request) = request else { return Ok(store) };
+        let Some(mut request) = request else { return Ok(store) };
+        request.filter = filter.map(str::to_owned);
+        request.whole |= filter.is_some();
         source.log_in(keyring, url);
         match source {
             Source::Local(path) => {
                 let (path, cancel) = (path.clone(), cancel.clone());
+                tracing::debug!(target: COMMAND, path = %path.display(), want = %wanted, depth, "copying objects");
                 blocking(move || {
                     let limit = (depth > 0).then_some(depth);
+                    // A local source looks at what is here to know what isn't.
+                    let store = if store.is_partial() { store.rebuild()? } else { store };
                     LocalSource::open(&path)?.fetch(&store, wanted, limit, &cancel)?;
                     store.set_fetched_depth(depth)?;
                     Ok(store)
                 })
                 .await
             }
-            Source::Network(remote) => self.over_network(remote, store, &request, cancel).await,
+            Source::Network(remote) => {
+                let intake = Intake { depth: Some(depth), filter: request.filter.clone() };
+                self.over_network(remote, store, &request, intake, cancel).await
+            }
         }
+    }
+
+    /// Fetches what the checkout of a commit needs and a filter left out, in one request if directories
+    /// are here. Asks nothing of a store that lacks nothing.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`]; damage, when the remote doesn't send single objects.
+    pub(crate) async fn complete(
+        &self,
+        source: &mut Source,
+        mut store: Store,
+        wanted: ObjectId,
+        keyring: &Keyring,
+        cancel: &CancellationToken,
+    ) -> Result<Store, SyncError> {
+        let url = &self.config.repo;
+        let options = CheckoutOptions { sparse: self.config.sparse_checkout_file.clone() };
+        for _ in 0..MOST_ROUNDS {
+            let (options, token) = (options.clone(), cancel.clone());
+            let lacking;
+            (store, lacking) = blocking(move || {
+                let commit = store.commit_behind(wanted)?.filter(|_| store.is_partial());
+                let lacking = commit.map(|commit| store.lacking(commit, &options, &token)).transpose()?;
+                Ok((store, lacking.unwrap_or(Lacking::Nothing)))
+            })
+            .await?;
+            let (wants, filter) = match lacking {
+                Lacking::Nothing => return Ok(store),
+                // Without patterns all files are needed, too.
+                Lacking::Trees(trees) => {
+                    (trees, self.config.sparse_checkout_file.as_ref().map(|_| "blob:none".to_owned()))
+                }
+                Lacking::Blobs(blobs) => (blobs, None),
+            };
+            tracing::debug!(objects = wants.len(), "fetching what the checkout lacks");
+            source.log_in(keyring, url);
+            let Source::Network(remote) = source else {
+                store = blocking(move || store.rebuild()).await?;
+                let want = Want { id: wanted, filter: None };
+                store = self.fetch(source, store, want, keyring, url, cancel).await?;
+                continue;
+            };
+            for wants in wants.chunks(MOST_WANTS) {
+                let request = FetchRequest {
+                    wants: wants.to_vec(),
+                    filter: filter.clone(),
+                    whole: true,
+                    ..FetchRequest::default()
+                };
+                let intake = Intake { depth: None, filter: None };
+                store = match self.over_network(remote, store, &request, intake, cancel).await {
+                    Err(SyncError::Transport(error @ TransportError::Protocol { .. })) => {
+                        return Err(lacks(wants, &common::error::chain(&error)));
+                    }
+                    other => other?,
+                };
+            }
+        }
+        Err(lacks(&[wanted], "the remote left out what it was asked for"))
     }
 
     async fn over_network(
@@ -147,12 +249,21 @@ impl Fetcher {
         remote: &mut Remote,
         store: Store,
         request: &FetchRequest,
+        intake: Intake,
         cancel: &CancellationToken,
     ) -> Result<Store, SyncError> {
-        let depth = self.config.depth;
+        tracing::debug!(
+            target: COMMAND,
+            want = request.wants.first().map(ToString::to_string),
+            wants = request.wants.len(),
+            haves = request.haves.len(),
+            depth = request.depth,
+            filter = request.filter,
+            "asking for a pack"
+        );
         let (sender, receiver) = mpsc::channel(PACK_QUEUE);
         let token = cancel.clone();
-        let taking = blocking(move || take(store, receiver, depth, &token));
+        let taking = blocking(move || take(store, receiver, &intake, &token));
         let sending = async {
             tokio::select! {
                 result = remote.fetch(request, sender) => result.map_err(SyncError::from),
@@ -164,8 +275,11 @@ impl Fetcher {
             // The reason is with the side that stopped taking.
             (Err(SyncError::Transport(TransportError::SinkClosed)), Err(error)) => Err(error),
             (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-            (Ok(()), Ok((store, bytes))) => {
+            (Ok(()), Ok((store, bytes, filtered))) => {
                 self.metrics.fetched(bytes);
+                if request.filter.is_some() && !filtered && !self.unfiltered.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the remote knows no filters; --filter leaves nothing out");
+                }
                 Ok(store)
             }
         }
@@ -185,28 +299,39 @@ fn request(store: &Store, depth: u32, wanted: ObjectId) -> Result<Option<FetchRe
         depth => Some(depth),
     };
     let haves = store.haves()?;
-    Ok(Some(FetchRequest { wants: vec![wanted], haves, shallow, depth, filter: None }))
+    let whole = store.is_partial();
+    Ok(Some(FetchRequest { wants: vec![wanted], haves, shallow, depth, filter: None, whole }))
+}
+
+/// Damage, so that everything is fetched afresh and without a filter.
+fn lacks(ids: &[ObjectId], reason: &str) -> SyncError {
+    let id = ids.first().copied().unwrap_or(ObjectId::ZERO);
+    RepoError::BadObject { id, reason: format!("a filter left it out, and {reason}") }.into()
 }
 
 /// Takes in what a fetch brings.
 fn take(
     store: Store,
     mut events: mpsc::Receiver<FetchEvent>,
-    depth: u32,
+    intake: &Intake,
     cancel: &CancellationToken,
-) -> Result<(Store, u64), RepoError> {
-    let (mut shallow, mut unshallow) = (Vec::new(), Vec::new());
+) -> Result<(Store, u64, bool), RepoError> {
+    let (mut shallow, mut unshallow, mut filtered) = (Vec::new(), Vec::new(), false);
     let mut first = loop {
         match events.blocking_recv() {
+            Some(FetchEvent::Filtered) => filtered = true,
             Some(FetchEvent::Shallow(id)) => shallow.push(id),
             Some(FetchEvent::Unshallow(id)) => unshallow.push(id),
-            Some(FetchEvent::Progress(_)) => {}
+            Some(FetchEvent::Progress(words)) => said(&words),
             Some(FetchEvent::Pack(bytes)) => break Some(bytes),
             Some(FetchEvent::Done) | None => break None,
         }
     };
     if first.is_none() {
         return Err(RepoError::BadPack("it never came".to_owned()));
+    }
+    if let Some(filter) = intake.filter.as_deref().filter(|_| filtered) {
+        store.set_partial(filter)?;
     }
     store.add_shallow(&shallow)?;
     let mut complete = false;
@@ -221,7 +346,8 @@ fn take(
                     complete = true;
                     return None;
                 }
-                FetchEvent::Progress(_) | FetchEvent::Shallow(_) | FetchEvent::Unshallow(_) => {}
+                FetchEvent::Progress(words) => said(&words),
+                FetchEvent::Filtered | FetchEvent::Shallow(_) | FetchEvent::Unshallow(_) => {}
             }
         }
     };
@@ -230,9 +356,15 @@ fn take(
         return Err(RepoError::Cancelled);
     }
     store.remove_shallow(&unshallow)?;
-    store.set_fetched_depth(depth)?;
-    tracing::debug!(bytes = stats.bytes, objects = stats.objects, "fetched");
-    Ok((store, stats.bytes))
+    if let Some(depth) = intake.depth {
+        store.set_fetched_depth(depth)?;
+    }
+    tracing::debug!(target: RESULT, bytes = stats.bytes, objects = stats.objects, "got a pack");
+    Ok((store, stats.bytes, filtered))
+}
+
+fn said(words: &Bytes) {
+    tracing::debug!(target: RESULT, text = String::from_utf8_lossy(words).trim_end(), "the remote says");
 }
 
 /// Runs file work on a thread that may block.

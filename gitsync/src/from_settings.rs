@@ -69,7 +69,12 @@ impl Config {
         config.hooks = hooks(settings)?;
         config.credentials = credentials(settings, &config.repo, from_url, &mut config.passed_over)?;
         if let Some(filter) = text(settings, "filter") {
-            config.passed_over.push(format!("--filter={filter}: everything is fetched, see the manual"));
+            config.filter = filter_spec(filter);
+            if config.filter.is_none() {
+                let reason =
+                    "only blob:none, blob:limit=BYTES and tree:DEPTH are known; everything is fetched";
+                config.passed_over.push(format!("--filter={filter}: {reason}"));
+            }
         }
         config.verification = verification(settings, config.depth)?;
         config.probe = probe(settings, config.sync_timeout)?;
@@ -123,6 +128,26 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// A filter as servers take it: with numbers in decimal, without their units.
+fn filter_spec(text: &str) -> Option<String> {
+    if text == "blob:none" {
+        return Some(text.to_owned());
+    }
+    if let Some(depth) = text.strip_prefix("tree:") {
+        return Some(format!("tree:{}", depth.parse::<u64>().ok()?));
+    }
+    let limit = text.strip_prefix("blob:limit=")?;
+    let at = limit.find(|c: char| !c.is_ascii_digit()).unwrap_or(limit.len());
+    let factor = match limit[at..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1u64 << 30,
+        _ => return None,
+    };
+    Some(format!("blob:limit={}", limit[..at].parse::<u64>().ok()?.checked_mul(factor)?))
 }
 
 fn verification(settings: &Settings, depth: u32) -> Result<Verification, ConfigError> {

@@ -172,14 +172,18 @@ fn warn_of_old_names(settings: &Settings) {
     }
 }
 
-/// `--verbose` raises the level, unless `--log-level` says more.
+/// `--verbose` raises the level, unless `--log-level` says more: steps from 1, what is asked of others (a
+/// remote, a program) from 5, what they answer from 6, the libraries for HTTP and SSH from 7.
 fn log_level(invocation: &Invocation) -> LogLevel {
     use common::config::FromSetting as _;
     let settings = &invocation.settings;
     let number = |name| settings.value::<i64>(name).unwrap_or(-1);
     let wanted = match number("verbose").max(number("v")) {
         ..=0 => return invocation.log_level.clone(),
-        1..=8 => "debug",
+        1..=4 => "info,gitsync=debug,gitsync::command=off,gitsync::result=off",
+        5 => "info,gitsync=debug,gitsync::result=off",
+        6 => "info,gitsync=debug",
+        7..=8 => "debug",
         _ => "trace",
     };
     LogLevel::from_setting(wanted).unwrap_or_default()

@@ -44,7 +44,7 @@ const SETTINGS: &[Setting] = &[
         .default("1")
         .extra_env(&["GIT_SYNC_DEPTH"])
         .group(WHAT),
-    text("filter", "SPEC", "Partial-clone filter; accepted, but everything is fetched")
+    text("filter", "SPEC", "What a fetch may leave out at first: blob:none, blob:limit=BYTES, tree:DEPTH")
         .default("")
         .group(WHAT),
     text("submodules", "MODE", "recursive, shallow (first level only) or off")
@@ -309,7 +309,7 @@ const SETTINGS: &[Setting] = &[
     switch("http-pprof", "Serve /debug/pprof/ (needs --http-bind)")
         .extra_env(&["GIT_SYNC_HTTP_PPROF"])
         .group(OTHER),
-    text("verbose", "N", "More log lines: 0 updates only, 5 steps, 9 everything")
+    text("verbose", "N", "More log lines: 0 updates only, 1 steps, 5 what others are asked, 6 what they answer, 7 libraries, 9 everything")
         .default("0")
         .short('v')
         .group(OTHER),

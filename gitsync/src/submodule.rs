@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Submodules;
 use crate::error::SyncError;
-use crate::fetcher::{Fetcher, blocking};
+use crate::fetcher::{Fetcher, Want, blocking};
 use crate::keyring::Keyring;
 use crate::protocol::ObjectId;
 use crate::repo::{CheckoutOptions, Layout, RepoError, Store, Wanted, submodule_place};
@@ -90,7 +90,14 @@ impl Update<'_> {
         let mut source = self.fetcher.source(&url)?;
         let store = self
             .fetcher
-            .fetch(&mut source, open.await?, wanted.commit, self.keyring, &url, self.cancel)
+            .fetch(
+                &mut source,
+                open.await?,
+                Want { id: wanted.commit, filter: None },
+                self.keyring,
+                &url,
+                self.cancel,
+            )
             .await?;
         let commit = wanted.commit;
         let setting = self.lfs.config.lfs_setting();

@@ -206,6 +206,15 @@ fn log_lines_have_the_shape_of_git_sync() {
         assert!(line["caller"]["file"].is_string() && line["caller"]["line"].is_u64(), "{line}");
         assert!(line["msg"].is_string() && line["logger"] == "", "{line}");
     }
+    for (level, asked, answered) in
+        [("1", false, false), ("4", false, false), ("5", true, false), ("6", true, true)]
+    {
+        site.push(&[("a", level)]);
+        let output = text(&finish(&mut site.sync(&["--one-time", &format!("-v={level}")])));
+        assert!(output.contains("checked out"), "{level}: {output}");
+        assert_eq!(output.contains("asking for refs"), asked, "{level}: {output}");
+        assert_eq!(output.contains("\"a ref\""), answered, "{level}: {output}");
+    }
     let starting = &lines(&good)[0];
     assert_eq!(starting["msg"], "starting up");
     assert!(

@@ -272,7 +272,8 @@ fn unchanged_files_are_reused_and_nothing_else() {
 #[test]
 fn whatever_is_done_to_an_old_tree_the_new_one_is_the_commit() {
     for mode in ["auto", "hardlink", "reflink"] {
-        let site = Site::new();
+        // A tmpfs doesn't tell of writes through a mapping.
+        let site = Site::on_disk();
         many(&site, 200);
         // Old trees stay for a while, so that there is something to do things to.
         let pushed = Pushed::start(site, &[&format!("--reuse={mode}"), "--stale-worktree-timeout=1s"]);
@@ -287,6 +288,18 @@ fn whatever_is_done_to_an_old_tree_the_new_one_is_the_commit() {
             file.write_all(b"#").unwrap();
             file.set_times(fs::FileTimes::new().set_modified(before.modified().unwrap())).unwrap();
             held.push(fs::OpenOptions::new().write(true).open(tree.join("d2/f2")).unwrap());
+            // Through a mapping, through another name outside, shortened, exchanged for a copy.
+            let mapped = "import mmap, sys\nf = open(sys.argv[1], 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nm[0:1] = b'#'\n";
+            run(Command::new("python3").arg("-c").arg(mapped).arg(tree.join("d11/f11")));
+            let outside = site.dir.path().join(format!("outside{round}"));
+            fs::hard_link(tree.join("d12/f12"), &outside).unwrap();
+            fs::OpenOptions::new().write(true).open(&outside).unwrap().write_all(b"#").unwrap();
+            fs::hard_link(tree.join("d13/f13"), site.dir.path().join(format!("silent{round}"))).unwrap();
+            fs::OpenOptions::new().write(true).open(tree.join("d14/f14")).unwrap().set_len(3).unwrap();
+            fs::copy(tree.join("d15/f15"), tree.join("d15/copy")).unwrap();
+            fs::rename(tree.join("d15/copy"), tree.join("d15/f15")).unwrap();
+            fs::rename(tree.join("d16"), tree.join("moved")).unwrap();
+            fs::set_permissions(tree.join("d17"), fs::Permissions::from_mode(0o700)).unwrap();
             fs::write(tree.join("d6/stranger"), "x").unwrap();
             fs::create_dir_all(tree.join("more/strangers")).unwrap();
             fs::set_permissions(tree.join("d7/f7"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -296,7 +309,12 @@ fn whatever_is_done_to_an_old_tree_the_new_one_is_the_commit() {
             let hash = site.push(&[("d3/f3", &round.to_string())]);
             assert_eq!(pushed.sync().1["status"], "updated");
             is_the_commit(site, &hash);
-            // Somebody writes through the old tree, and through files opened long ago, after the switch.
+            assert_eq!(fs::metadata(site.link().join("d17")).unwrap().mode() & 0o777, 0o755);
+            // Somebody writes through the old tree, through another name of a file of it, and through files
+            // opened long ago, after the switch.
+            let silent =
+                fs::OpenOptions::new().write(true).open(site.dir.path().join(format!("silent{round}")));
+            silent.unwrap().write_all(b"late").unwrap();
             fs::write(tree.join("d10/f10"), "late").ok();
             for file in &mut held {
                 file.write_all(b"held").unwrap();

@@ -852,6 +852,67 @@ fn volumes_of_the_peer_are_taken_over() {
 }
 
 #[test]
+fn half_of_a_copy_is_not_taken_for_all_of_it() {
+    let site = Site::new();
+    for round in 0..3 {
+        site.push(&[("a", &format!("{round}")), ("b/c", &format!("{round} too"))]);
+    }
+    let flags = ["--one-time", "--depth=0"];
+    succeed(&mut site.sync(&flags));
+    // As if killed while the source's objects were copied.
+    let git_dir = site.root().join(".git");
+    let old = git(&site.bare(), &["rev-parse", "main~2:b"]).trim().to_owned();
+    fs::remove_file(git_dir.join("objects").join(&old[..2]).join(&old[2..])).unwrap();
+    fs::remove_file(git_dir.join("gitsync-depth")).unwrap();
+    fs::write(git_dir.join("gitsync-copying"), "").unwrap();
+    succeed(&mut site.sync(&flags));
+    git(&site.link(), &["fsck"]);
+    assert_eq!(git(&site.link(), &["rev-list", "HEAD"]).lines().count(), 3);
+    assert!(!git_dir.join("gitsync-copying").exists());
+}
+
+#[test]
+fn checkouts_beside_a_new_store_are_no_worktrees_of_it() {
+    let site = Site::new();
+    let flags = ["--one-time", "--stale-worktree-timeout=1h"];
+    let old = site.push(&[("a", "old")]);
+    succeed(&mut site.sync(&flags));
+    let new = site.push(&[("a", "new")]);
+    succeed(&mut site.sync(&flags));
+    for pack in fs::read_dir(site.root().join(".git/objects/pack")).unwrap() {
+        let path = pack.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "pack") {
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[20..].fill(0);
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    succeed(&mut site.sync(&flags));
+    assert_eq!((site.published(), site.read("a")), (new, "new".to_owned()));
+    git(&site.link(), &["fsck"]);
+    // Who still reads the old files can go on.
+    assert_eq!(fs::read_to_string(site.root().join(".worktrees").join(&old).join("a")).unwrap(), "old");
+    assert!(!site.root().join(".git/worktrees").join(old).exists());
+}
+
+#[test]
+fn packs_that_an_interrupted_tidying_left_go_at_the_next_start() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    let packs = site.root().join(".git/objects/pack");
+    for extension in ["pack", "rev"] {
+        fs::write(packs.join(format!("pack-old.{extension}")), "").unwrap();
+    }
+    fs::write(site.root().join(".git/gitsync-obsolete"), "pack-old.pack\n../../config\n").unwrap();
+    succeed(&mut site.sync(&["--one-time"]));
+    assert!(!packs.join("pack-old.pack").exists() && !packs.join("pack-old.rev").exists());
+    assert!(site.root().join(".git/config").exists() && !site.root().join(".git/gitsync-obsolete").exists());
+    git(&site.link(), &["fsck"]);
+}
+
+#[test]
 fn tidying_after_an_interrupted_tidying_loses_nothing() {
     let site = Site::new();
     site.push(&[("a", "0")]);

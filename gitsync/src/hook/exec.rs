@@ -11,6 +11,7 @@ use tokio::process::Command;
 use super::children::Children;
 use super::{HookError, Runner};
 use crate::config::ExecHook;
+use crate::fetcher::{COMMAND, RESULT};
 use crate::news::News;
 use crate::repo::Layout;
 
@@ -73,6 +74,7 @@ impl Runner for ExecRunner {
             false => command.into(),
         };
         let fail = |source| HookError::Start { command: command.clone(), source };
+        tracing::debug!(target: COMMAND, hook = self.name, program = %program.display(), "running a program");
         let mut prepared = Command::new(program);
         prepared
             .current_dir(&directory)
@@ -103,7 +105,7 @@ impl Runner for ExecRunner {
             .await
             .map_err(|_| HookError::TimedOut { what: command.clone(), limit })?;
         let (status, output) = finished.map_err(fail)?;
-        tracing::debug!(hook = self.name, %status, output = output.trim_end(), "program ended");
+        tracing::debug!(target: RESULT, hook = self.name, %status, output = output.trim_end(), "program ended");
         if status.success() {
             Ok(())
         } else {

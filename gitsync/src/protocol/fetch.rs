@@ -27,8 +27,10 @@ pub struct FetchRequest {
     pub shallow: Vec<ObjectId>,
     /// Commits of history wanted; `None` for all that follows from the haves.
     pub depth: Option<u32>,
-    /// A partial-clone filter, sent only if the server knows filters.
+    /// A partial-clone filter; see [`FetchRequest::is_filtered_by`].
     pub filter: Option<String>,
+    /// The pack must not build on objects that aren't in it: some of those behind the haves are missing.
+    pub whole: bool,
 }
 
 impl FetchRequest {
@@ -45,11 +47,11 @@ impl FetchRequest {
         encode_data(&mut out, format!("agent={agent}").as_bytes());
         encode_data(&mut out, b"object-format=sha1");
         encode_delim(&mut out);
-        for word in ["thin-pack", "no-progress", "ofs-delta"] {
+        for word in ["thin-pack", "no-progress", "ofs-delta"].iter().skip(usize::from(self.whole)) {
             encode_data(&mut out, format!("{word}\n").as_bytes());
         }
         self.encode_shallow(&mut out);
-        if let Some(filter) = self.filter.as_deref().filter(|_| capabilities.has_feature("fetch", "filter")) {
+        if let Some(filter) = self.filter.as_deref().filter(|_| self.is_filtered_by(capabilities)) {
             encode_data(&mut out, format!("filter {filter}\n").as_bytes());
         }
         for want in &self.wants {
@@ -78,13 +80,10 @@ impl FetchRequest {
         words.extend(
             ["thin-pack", "ofs-delta", "no-progress"]
                 .into_iter()
+                .skip(usize::from(self.whole))
                 .filter(|word| capabilities.has(word))
                 .map(str::to_owned),
         );
-        let filter = self.filter.as_deref().filter(|_| capabilities.has("filter"));
-        if filter.is_some() {
-            words.push("filter".to_owned());
-        }
         if capabilities.has("agent") {
             words.push(format!("agent={agent}"));
         }
@@ -94,15 +93,18 @@ impl FetchRequest {
             encode_data(&mut out, format!("want {want}{tail}\n").as_bytes());
         }
         self.encode_shallow(&mut out);
-        if let Some(filter) = filter {
-            encode_data(&mut out, format!("filter {filter}\n").as_bytes());
-        }
         encode_flush(&mut out);
         for have in &self.haves {
             encode_data(&mut out, format!("have {have}\n").as_bytes());
         }
         encode_data(&mut out, b"done\n");
         Ok(out)
+    }
+
+    /// Whether a server of version 2 gets the filter. Those of version 0 don't: as a rule they refuse to send
+    /// single objects later.
+    pub fn is_filtered_by(&self, capabilities: &Capabilities) -> bool {
+        self.filter.is_some() && capabilities.has_feature("fetch", "filter")
     }
 
     fn encode_shallow(&self, out: &mut Vec<u8>) {
@@ -122,6 +124,8 @@ impl FetchRequest {
 /// What a fetch answer brings, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchEvent {
+    /// The server was asked to leave out what the filter says. Comes first.
+    Filtered,
     /// The history ends at this commit.
     Shallow(ObjectId),
     /// The history no longer ends at this commit.

@@ -12,6 +12,8 @@ const SIGNATURE: &[u8; 4] = b"DIRC";
 const EXTENDED: u16 = 0x4000;
 const SKIP_WORKTREE: u16 = 0x4000;
 const NAME_MASK: u16 = 0x0fff;
+/// The extension that names directories with their trees.
+const TREE: &[u8; 4] = b"TREE";
 
 /// What `lstat` says about a file, cut to the 32 bits the index has for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,6 +38,206 @@ pub(crate) struct IndexEntry {
     pub(crate) skip: bool,
 }
 
+/// An index held in memory, its entries read where they lie: comparing 10,000 of them allocates nothing.
+pub(crate) struct Table {
+    data: Vec<u8>,
+    /// Where each entry begins, and where the last one ends.
+    starts: Vec<usize>,
+    folders: Vec<Folder>,
+}
+
+/// One entry of a [`Table`].
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    raw: &'a [u8],
+    pub(crate) path: &'a [u8],
+    pub(crate) mode: Mode,
+}
+
+/// A directory in the index's `TREE` extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folder {
+    /// Its name; empty for the top.
+    pub(crate) name: Vec<u8>,
+    pub(crate) id: ObjectId,
+    /// Entries in it and below.
+    pub(crate) entries: usize,
+    /// Directories right in it; they follow, each with all below it.
+    pub(crate) folders: usize,
+}
+
+impl Table {
+    /// Takes an index of version 2, which has no sparse entries.
+    pub(crate) fn parse(data: Vec<u8>) -> Option<Self> {
+        let count = match data.get(..12)? {
+            [b'D', b'I', b'R', b'C', 0, 0, 0, 2, count @ ..] => u32::from_be_bytes(count.try_into().ok()?),
+            _ => return None,
+        };
+        let end = data.len().checked_sub(20)?;
+        let mut at = 12;
+        let mut starts = Vec::with_capacity((count as usize).min(end / 64) + 1);
+        for _ in 0..count {
+            starts.push(at);
+            let flags = u16::from_be_bytes(data.get(at + 60..at + 62)?.try_into().ok()?);
+            let short = usize::from(flags & NAME_MASK);
+            let length = match flags {
+                _ if flags & EXTENDED != 0 => return None,
+                _ if short < usize::from(NAME_MASK) => short,
+                _ => memchr::memchr(0, data.get(at + 62..end)?)?,
+            };
+            Mode::from_bits(u32::from_be_bytes(data.get(at + 24..at + 28)?.try_into().ok()?))?;
+            at += entry_length(length);
+            if at > end {
+                return None;
+            }
+        }
+        starts.push(at);
+        let folders = folders(&data[at..end]).unwrap_or_default();
+        Some(Self { data, starts, folders })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The entry with that number.
+    pub(crate) fn line(&self, at: usize) -> Line<'_> {
+        let raw = &self.data[self.starts[at]..self.starts[at + 1]];
+        let end = raw.iter().rposition(|byte| *byte != 0).map_or(62, |last| last + 1).max(62);
+        let bits = u32::from_be_bytes([raw[24], raw[25], raw[26], raw[27]]);
+        Line { raw, path: &raw[62..end], mode: Mode::from_bits(bits).unwrap_or(Mode::File) }
+    }
+
+    /// The directories as the index names them, each before what is in it; none if it doesn't.
+    pub(crate) fn folders(&self) -> &[Folder] {
+        &self.folders
+    }
+}
+
+impl<'a> Line<'a> {
+    pub(crate) fn id(&self) -> ObjectId {
+        let mut id = [0; 20];
+        id.copy_from_slice(&self.raw[40..60]);
+        ObjectId::from_bytes(id)
+    }
+
+    pub(crate) fn stat(&self) -> Stat {
+        let word = |i: usize| {
+            u32::from_be_bytes([
+                self.raw[4 * i],
+                self.raw[4 * i + 1],
+                self.raw[4 * i + 2],
+                self.raw[4 * i + 3],
+            ])
+        };
+        Stat {
+            ctime: (word(0), word(1)),
+            mtime: (word(2), word(3)),
+            dev: word(4),
+            ino: word(5),
+            uid: word(7),
+            gid: word(8),
+            size: word(9),
+        }
+    }
+}
+
+/// Makes an index out of entries of another one and new ones.
+pub(crate) struct Builder {
+    data: Vec<u8>,
+    count: u32,
+}
+
+impl Builder {
+    /// For about so many bytes.
+    pub(crate) fn new(size: usize) -> Self {
+        let mut data = Vec::with_capacity(size);
+        data.extend_from_slice(SIGNATURE);
+        data.extend_from_slice(&[0, 0, 0, 2, 0, 0, 0, 0]);
+        Self { data, count: 0 }
+    }
+
+    /// Takes over an entry as it is.
+    pub(crate) fn keep(&mut self, line: Line<'_>) {
+        self.data.extend_from_slice(line.raw);
+        self.count += 1;
+    }
+
+    /// Adds an entry that isn't sparse.
+    pub(crate) fn add(&mut self, entry: &IndexEntry) {
+        encode(&mut self.data, entry);
+        self.count += 1;
+    }
+
+    /// The whole index.
+    pub(crate) fn finish(mut self, folders: &[Folder]) -> Vec<u8> {
+        self.data[8..12].copy_from_slice(&self.count.to_be_bytes());
+        let mut tree = Vec::with_capacity(folders.len() * 40);
+        for folder in folders {
+            tree.extend_from_slice(&folder.name);
+            tree.extend_from_slice(format!("\0{} {}\n", folder.entries, folder.folders).as_bytes());
+            tree.extend_from_slice(folder.id.as_bytes());
+        }
+        if let Ok(length @ 1..) = u32::try_from(tree.len()) {
+            self.data.extend_from_slice(TREE);
+            self.data.extend_from_slice(&length.to_be_bytes());
+            self.data.extend_from_slice(&tree);
+        }
+        let digest = Sha1::digest(&self.data);
+        self.data.extend_from_slice(&digest);
+        self.data
+    }
+}
+
+/// The `TREE` extension among those after the entries; `None` if there is none that is whole.
+fn folders(mut rest: &[u8]) -> Option<Vec<Folder>> {
+    loop {
+        let length = u32::from_be_bytes(rest.get(4..8)?.try_into().ok()?) as usize;
+        let content = rest.get(8..8 + length)?;
+        if rest.starts_with(TREE) {
+            rest = content;
+            break;
+        }
+        rest = &rest[8 + length..];
+    }
+    let mut folders = Vec::new();
+    while !rest.is_empty() {
+        let nul = memchr::memchr(0, rest)?;
+        let line = memchr::memchr(b'\n', &rest[nul..])? + nul;
+        let (entries, below) = std::str::from_utf8(&rest[nul + 1..line]).ok()?.split_once(' ')?;
+        // A git that changed something writes -1 and no id; such an index isn't ours.
+        let (entries, below) = (entries.parse().ok()?, below.parse().ok()?);
+        let mut id = [0; 20];
+        id.copy_from_slice(rest.get(line + 1..line + 21)?);
+        let id = ObjectId::from_bytes(id);
+        folders.push(Folder { name: rest[..nul].to_vec(), id, entries, folders: below });
+        rest = &rest[line + 21..];
+    }
+    Some(folders)
+}
+
+const fn entry_length(path: usize) -> usize {
+    // One to eight NUL bytes, so that each entry's length is a multiple of eight.
+    (62 + path) / 8 * 8 + 8
+}
+
+fn encode(out: &mut Vec<u8>, entry: &IndexEntry) {
+    let s = &entry.stat;
+    let words =
+        [s.ctime.0, s.ctime.1, s.mtime.0, s.mtime.1, s.dev, s.ino, entry.mode.bits(), s.uid, s.gid, s.size];
+    let start = out.len();
+    words.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+    out.extend_from_slice(entry.id.as_bytes());
+    let length = u16::try_from(entry.path.len()).unwrap_or(NAME_MASK).min(NAME_MASK);
+    out.extend_from_slice(&(length | if entry.skip { EXTENDED } else { 0 }).to_be_bytes());
+    if entry.skip {
+        out.extend_from_slice(&SKIP_WORKTREE.to_be_bytes());
+    }
+    out.extend_from_slice(&entry.path);
+    let extended = if entry.skip { 2 } else { 0 };
+    out.resize(start + entry_length(entry.path.len() + extended), 0);
+}
+
 /// Writes an index. Entries must be in index order.
 pub(crate) fn write(out: impl Write, entries: &[IndexEntry]) -> io::Result<()> {
     let mut out = Hashing { out, hash: Sha1::new() };
@@ -51,20 +253,8 @@ pub(crate) fn write(out: impl Write, entries: &[IndexEntry]) -> io::Result<()> {
 }
 
 fn write_entry(out: &mut impl Write, entry: &IndexEntry) -> io::Result<()> {
-    let s = &entry.stat;
-    let words =
-        [s.ctime.0, s.ctime.1, s.mtime.0, s.mtime.1, s.dev, s.ino, entry.mode.bits(), s.uid, s.gid, s.size];
     let mut line = Vec::with_capacity(80 + entry.path.len());
-    words.iter().for_each(|word| line.extend_from_slice(&word.to_be_bytes()));
-    line.extend_from_slice(entry.id.as_bytes());
-    let length = u16::try_from(entry.path.len()).unwrap_or(NAME_MASK).min(NAME_MASK);
-    line.extend_from_slice(&(length | if entry.skip { EXTENDED } else { 0 }).to_be_bytes());
-    if entry.skip {
-        line.extend_from_slice(&SKIP_WORKTREE.to_be_bytes());
-    }
-    line.extend_from_slice(&entry.path);
-    // One to eight NUL bytes, so that each entry's length is a multiple of eight.
-    line.resize(line.len() / 8 * 8 + 8, 0);
+    encode(&mut line, entry);
     out.write_all(&line)
 }
 
@@ -145,8 +335,8 @@ impl<R: Read> Reader<R> {
     fn path(&mut self, short: u16, before: usize, bad: impl Fn() -> io::Error) -> io::Result<Vec<u8>> {
         let mut path = vec![0; usize::from(short)];
         self.input.read_exact(&mut path)?;
-        let mut byte = [0; 1];
         if short == NAME_MASK {
+            let mut byte = [0; 1];
             loop {
                 self.input.read_exact(&mut byte)?;
                 if byte[0] == 0 {
@@ -157,13 +347,12 @@ impl<R: Read> Reader<R> {
                     return Err(bad());
                 }
             }
-        } else {
-            self.input.read_exact(&mut byte)?;
         }
-        // One NUL is read already; the padding reaches to the next multiple of eight.
-        let end = before + path.len() + 1;
-        let mut padding = vec![0; end.next_multiple_of(8) - end];
-        self.input.read_exact(&mut padding)?;
+        // The padding reaches to the next multiple of eight; the NUL of a long path is read already.
+        let read = before + path.len() + usize::from(short == NAME_MASK);
+        let end = (before + path.len() + 1).next_multiple_of(8);
+        let mut padding = [0; 8];
+        self.input.read_exact(&mut padding[..end - read])?;
         Ok(path)
     }
 }
@@ -203,7 +392,48 @@ mod tests {
         }
 
         #[test]
+        fn taken_over_entries_are_the_same(
+            paths in prop::collection::btree_set(prop::collection::vec(1u8..255, 1..60), 0..20),
+            long in 4_090usize..4_100,
+            counts in prop::collection::vec((any::<u16>(), any::<u16>()), 0..5),
+        ) {
+            let mut entries: Vec<_> = paths.into_iter().map(|path| entry(path, false)).collect();
+            entries.push(entry(vec![255; long], false));
+            let folders: Vec<_> = counts
+                .iter()
+                .map(|(entries, folders)| Folder {
+                    name: format!("d{entries}").into_bytes(),
+                    id: ObjectId::from_bytes([9; 20]),
+                    entries: usize::from(*entries),
+                    folders: usize::from(*folders),
+                })
+                .collect();
+            let mut builder = Builder::new(0);
+            entries.iter().for_each(|entry| builder.add(entry));
+            let first = builder.finish(&folders);
+            prop_assert!(is_whole(&first));
+            let table = Table::parse(first.clone()).unwrap();
+            prop_assert_eq!(table.folders(), &folders[..]);
+            let mut builder = Builder::new(first.len());
+            for (at, entry) in entries.iter().enumerate() {
+                let line = table.line(at);
+                prop_assert_eq!((line.path, line.mode, line.id(), line.stat()),
+                    (&entry.path[..], entry.mode, entry.id, entry.stat));
+                builder.keep(line);
+            }
+            prop_assert_eq!(builder.finish(&folders), first.clone());
+            let back = Reader::new(&first[..]).unwrap().collect::<io::Result<Vec<_>>>().unwrap();
+            prop_assert_eq!(back, entries);
+            for cut in [0, 11, 40, first.len() / 2, first.len() - 21] {
+                let _ = Table::parse(first[..cut].to_vec());
+            }
+        }
+
+        #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(table) = Table::parse([&b"DIRC\0\0\0\x02\0\0\0\x04"[..], &bytes].concat()) {
+                (0..table.len()).for_each(|at| { table.line(at).stat(); });
+            }
             let wire = [&b"DIRC\0\0\0\x02\0\0\0\x04"[..], &bytes].concat();
             let _ = Reader::new(&wire[..]).unwrap().take(10).collect::<io::Result<Vec<_>>>();
         }

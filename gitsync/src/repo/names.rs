@@ -36,6 +36,9 @@ fn is_dot_git_ntfs(name: &[u8]) -> bool {
 
 /// `.git` with code points in it that HFS+ leaves out when comparing.
 fn is_dot_git_hfs(name: &[u8]) -> bool {
+    if name.is_ascii() {
+        return name.eq_ignore_ascii_case(b".git");
+    }
     let text = String::from_utf8_lossy(name);
     let seen: String = text.chars().filter(|&c| !ignored_by_hfs(c)).collect();
     seen.eq_ignore_ascii_case(".git")

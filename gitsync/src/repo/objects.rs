@@ -1,5 +1,6 @@
 //! The object database: reading objects, taking in packs.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -37,6 +38,9 @@ impl Kind {
         }
     }
 }
+
+/// Many names of objects.
+pub(crate) type IdSet = HashSet<ObjectId, foldhash::fast::RandomState>;
 
 /// What a received pack held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -164,13 +168,15 @@ impl Objects {
 
     /// Takes in a pack, thin or not, and makes its objects visible.
     ///
-    /// `next` gives the pack's bytes piece by piece and `None` at its end.
+    /// `next` gives the pack's bytes piece by piece and `None` at its end. Whether objects that it names
+    /// may be missing is `partial`.
     pub(crate) fn take_pack(
         &self,
+        partial: bool,
         next: impl FnMut() -> Option<Bytes>,
         cancel: &CancellationToken,
     ) -> Result<PackStats, RepoError> {
-        let stats = indexer::take(self, &self.directory.join("pack"), next, cancel)?;
+        let stats = indexer::take(self, &self.directory.join("pack"), partial, next, cancel)?;
         if stats.objects > 0 {
             self.refresh()?;
         }

@@ -56,6 +56,12 @@ pub(crate) fn write(
     publish(pack, placed, &checksum, directory)
 }
 
+/// Notes, as git does, that objects which the pack with that checksum names may be missing.
+pub(super) fn mark_partial(directory: &Path, checksum: &[u8; 20]) -> Result<(), RepoError> {
+    let path = directory.join(format!("pack-{}.promisor", ObjectId::from_bytes(*checksum)));
+    std::fs::write(&path, "").map_err(RepoError::io("creating", &path))
+}
+
 /// Writes the index of a finished pack and gives both their names.
 pub(super) fn publish(
     pack: NamedTempFile,

@@ -3,7 +3,7 @@
 //! Objects are taken over as they lie, compressed and as differences, so that this costs little more
 //! than reading and writing the bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,7 @@ use sha1::{Digest as _, Sha1};
 use tokio_util::sync::CancellationToken;
 
 use super::RepoError;
-use super::objects::Objects;
+use super::objects::{IdSet, Objects};
 use super::packfile::{self, Encoder, Placed};
 use crate::protocol::ObjectId;
 
@@ -54,7 +54,7 @@ impl Pack {
     }
 
     /// Bytes of those objects that are in `keep` and not yet in `seen`; notes them there.
-    pub(super) fn share(&self, keep: &HashSet<ObjectId>, seen: &mut HashSet<ObjectId>) -> u64 {
+    pub(super) fn share(&self, keep: &IdSet, seen: &mut IdSet) -> u64 {
         let kept = |(at, (offset, id)): (usize, &(u64, ObjectId))| {
             if keep.contains(id) && seen.insert(*id) { self.after(at).saturating_sub(*offset) } else { 0 }
         };
@@ -90,7 +90,7 @@ impl Pack {
 pub(super) fn write(
     store: &Objects,
     packs: &[Pack],
-    keep: &HashSet<ObjectId>,
+    keep: &IdSet,
     directory: &Path,
     cancel: &CancellationToken,
 ) -> Result<PathBuf, RepoError> {

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::attributes::Attributes;
 use super::checkout::{self, join, split};
 use super::feed::Feed;
-use super::index::{IndexEntry, Reader, Stat};
+use super::index::{self, IndexEntry, Reader, Stat};
 use super::store::remove_any;
 use super::tree::{self, Entry, Mode};
 use super::worktree::{self, CheckoutStats, Unfinished, is_older, own_index};
@@ -51,7 +51,7 @@ pub enum Reuse {
 const TICK: Duration = Duration::from_millis(20);
 
 /// Why an earlier checkout can't be used; the new one is written as a whole then.
-enum Unfit {
+pub(super) enum Unfit {
     Because(&'static str),
     Failed(RepoError),
 }
@@ -63,7 +63,7 @@ impl From<RepoError> for Unfit {
 }
 
 impl Store {
-    fn spare(&self) -> PathBuf {
+    pub(super) fn spare(&self) -> PathBuf {
         self.layout().git_dir().join("gitsync-spare")
     }
 
@@ -140,33 +140,6 @@ impl Store {
                 Ok(None)
             }
         }
-    }
-
-    fn recycle(&self, commit: ObjectId, cancel: &CancellationToken) -> Result<CheckoutStats, Unfit> {
-        let spare = self.spare();
-        let index = spare.join("index");
-        let finished = Finished::read(&index)?;
-        let plan = self.plan(commit, read_index(&index)?, cancel)?;
-        let files = Unfinished::adopt(&self.layout().worktrees(), &spare.join("files"))?;
-        self.drop_spare()?;
-        let mut fit = Survey::of(files.path(), &plan.old, finished)?;
-        let (mut kept, mut wanted) = (Vec::with_capacity(plan.new.len()), Vec::new());
-        for (entry, from) in plan.new.into_iter().zip(plan.from) {
-            match from.filter(|at| fit.good[*at]) {
-                Some(at) => {
-                    fit.good[at] = false;
-                    kept.push(indexed(entry, plan.old[at].stat));
-                }
-                None => wanted.push(entry),
-            }
-        }
-        // What is still good now is in no new place: replaced or deleted by the commit.
-        for (at, old) in plan.old.iter().enumerate() {
-            if fit.good[at] {
-                fit.remove(files.path(), &old.path)?;
-            }
-        }
-        self.finish(commit, files, kept, wanted, &plan.attributes, cancel)
     }
 
     fn take_over(
@@ -251,7 +224,7 @@ impl Store {
         let stats = checkout::write_files(self.objects(), files.path(), &wanted, attributes, cancel)?;
         index.extend(wanted.into_iter().zip(stats).map(|(entry, stat)| indexed(entry, stat)));
         index.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        self.install_checkout(commit, files, &index, None)?;
+        self.install_checkout(commit, files, &|out| index::write(out, &index), None)?;
         Ok(CheckoutStats { files: index.len(), written })
     }
 
@@ -327,104 +300,38 @@ fn read_index(path: &Path) -> Result<Vec<IndexEntry>, RepoError> {
     read().map_err(RepoError::io("reading", path))
 }
 
-/// Which files of a private tree are as they were written. Whatever else is in it gets removed.
-struct Survey {
-    good: Vec<bool>,
-}
-
-impl Survey {
-    fn of(top: &Path, entries: &[IndexEntry], finished: Finished) -> Result<Self, RepoError> {
-        let mut directories: HashMap<&[u8], HashMap<&[u8], Option<usize>>> = HashMap::new();
-        directories.insert(b"", HashMap::new());
-        for (at, entry) in entries.iter().enumerate() {
-            let (mut parent, name) = split(&entry.path);
-            directories.entry(parent).or_default().insert(name, Some(at));
-            while !parent.is_empty() {
-                let (above, name) = split(parent);
-                if directories.entry(above).or_default().insert(name, None).is_some() {
-                    break;
-                }
-                parent = above;
-            }
-        }
-        let mut survey = Self { good: vec![false; entries.len()] };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened =
-            rustix::fs::open(top, flags, Permissions::empty()).map_err(RepoError::os("opening", top))?;
-        let mut open = vec![(Vec::new(), opened)];
-        while let Some((path, directory)) = open.pop() {
-            let Some(expected) = directories.get(&path[..]) else { continue };
-            let list = rustix::fs::Dir::read_from(&directory).map_err(RepoError::os("listing", top))?;
-            for found in list {
-                let found = found.map_err(RepoError::os("listing", top))?;
-                let name = found.file_name().to_bytes();
-                if name == b"." || name == b".." {
-                    continue;
-                }
-                let whole = if path.is_empty() { name.to_vec() } else { [&path[..], b"/", name].concat() };
-                let stays = match expected.get(name) {
-                    Some(Some(at)) => {
-                        survey.good[*at] = finished.is_as_written(directory.as_fd(), &entries[*at]);
-                        survey.good[*at]
-                    }
-                    Some(None) => match rustix::fs::openat(&directory, name, flags, Permissions::empty()) {
-                        Ok(inner) => {
-                            open.push((whole.clone(), inner));
-                            true
-                        }
-                        Err(_) => false,
-                    },
-                    None => false,
-                };
-                if !stays {
-                    let path = join(top, &whole);
-                    remove_any(&path).map_err(RepoError::io("removing", path))?;
-                }
-            }
-        }
-        Ok(survey)
-    }
-
-    /// Removes a file and the directories that it leaves empty.
-    fn remove(&self, top: &Path, path: &[u8]) -> Result<(), RepoError> {
-        let file = join(top, path);
-        fs::remove_file(&file).map_err(RepoError::io("removing", &file))?;
-        let mut parent = split(path).0;
-        while !parent.is_empty() && fs::remove_dir(join(top, parent)).is_ok() {
-            parent = split(parent).0;
-        }
-        Ok(())
-    }
-}
-
 /// When a checkout was finished, before anybody could see it.
 #[derive(Clone, Copy)]
-struct Finished(SystemTime);
+pub(super) struct Finished(SystemTime);
 
 impl Finished {
-    fn read(index: &Path) -> Result<Self, RepoError> {
+    pub(super) fn read(index: &Path) -> Result<Self, RepoError> {
         let time = fs::metadata(index).and_then(|meta| meta.modified());
         Ok(Self(time.map_err(RepoError::io("reading the state of", index))?))
     }
 
-    fn is_as_written(self, directory: BorrowedFd<'_>, entry: &IndexEntry) -> bool {
-        let name = split(&entry.path).1;
-        stat_in(directory, name) == Some(entry.stat)
-            && (!self.is_fresh(entry) || is_blob(directory, name, entry))
+    pub(super) fn is_as_written(
+        self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        stat: Stat,
+        blob: (Mode, ObjectId),
+    ) -> bool {
+        stat_in(directory, name) == Some(stat) && (!self.is_fresh(stat) || is_blob(directory, name, blob))
     }
 
     /// Written in the same tick of the clock in which it became visible: somebody's change could
     /// have left the times as they were, so the content has to be looked at.
-    fn is_fresh(self, entry: &IndexEntry) -> bool {
-        let newest = entry.stat.ctime.max(entry.stat.mtime);
+    fn is_fresh(self, stat: Stat) -> bool {
+        let newest = stat.ctime.max(stat.mtime);
         SystemTime::UNIX_EPOCH + Duration::new(u64::from(newest.0), newest.1) + TICK > self.0
     }
 }
 
 /// Whether a file or symlink holds the very bytes of its blob.
-fn is_blob(directory: BorrowedFd<'_>, name: &[u8], entry: &IndexEntry) -> bool {
+fn is_blob(directory: BorrowedFd<'_>, name: &[u8], (mode, id): (Mode, ObjectId)) -> bool {
     let read = || -> io::Result<ObjectId> {
-        if entry.mode == Mode::Symlink {
+        if mode == Mode::Symlink {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
             return blob_id(target.to_bytes().len() as u64, |hash| {
                 hash.update(target.to_bytes());
@@ -436,7 +343,7 @@ fn is_blob(directory: BorrowedFd<'_>, name: &[u8], entry: &IndexEntry) -> bool {
         let length = file.metadata()?.len();
         blob_id(length, |hash| io::copy(&mut file, &mut Feed(|bytes: &[u8]| hash.update(bytes))).map(|_| ()))
     };
-    read().is_ok_and(|id| id == entry.id)
+    read().is_ok_and(|found| found == id)
 }
 
 fn blob_id(length: u64, feed: impl FnOnce(&mut Sha1) -> io::Result<()>) -> io::Result<ObjectId> {
@@ -493,7 +400,8 @@ impl Transfer {
     /// The state of the new name, or `None` when the file has to be written.
     fn file(&mut self, old: &IndexEntry) -> Result<Option<Stat>, RepoError> {
         let Some(from) = self.from.parent(&old.path) else { return Ok(None) };
-        if !self.finished.is_as_written(from, old) {
+        let name = split(&old.path).1;
+        if !self.finished.is_as_written(from, name, old.stat, (old.mode, old.id)) {
             return Ok(None);
         }
         match self.how {

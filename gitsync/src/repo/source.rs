@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::objects::{Kind, Objects, from_git2};
+use super::objects::{IdSet, Kind, Objects, from_git2};
 use super::repack::{self, Pack};
 use super::{RepoError, Store, init_libgit2, packfile, tree};
 use crate::protocol::{ObjectId, RemoteRef};
@@ -77,6 +77,22 @@ impl LocalSource {
         depth: Option<u32>,
         cancel: &CancellationToken,
     ) -> Result<(), RepoError> {
+        // What is damaged or vanishes there is no damage of the store.
+        self.fetch_into(store, want, depth, cancel).map_err(|error| match error {
+            RepoError::BadObject { id, reason } => {
+                RepoError::NotFound(format!("object {id} of the source can't be read: {reason}"))
+            }
+            error => error,
+        })
+    }
+
+    fn fetch_into(
+        &self,
+        store: &Store,
+        want: ObjectId,
+        depth: Option<u32>,
+        cancel: &CancellationToken,
+    ) -> Result<(), RepoError> {
         if !self.objects.has(want) {
             self.objects.refresh()?;
         }
@@ -84,7 +100,9 @@ impl LocalSource {
             return Err(RepoError::NotFound(format!("the source has no object {want}")));
         }
         if depth.is_none() && store.is_empty() {
+            store.begin_copy()?;
             self.copy_everything(store.objects().directory(), cancel)?;
+            store.end_copy()?;
             store.objects().refresh()?;
         }
         let walk = self.walk(store, want, depth, cancel)?;
@@ -111,7 +129,7 @@ impl LocalSource {
             // One that vanished was packed into another, which libgit2 finds.
             packs.extend(paths.filter_map(|path| Pack::open(path).ok()));
         }
-        let keep: HashSet<ObjectId> = ids.iter().copied().collect();
+        let keep: IdSet = ids.iter().copied().collect();
         let packed = packs.iter().flat_map(Pack::names).filter(|id| keep.contains(id)).count();
         if packed * 2 < ids.len() {
             return packfile::write(&self.objects, &ids, target, cancel);

@@ -9,7 +9,11 @@ use common::fs::write_atomically;
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Endings;
+use super::checkout::split;
 use super::objects::Objects;
+use super::pattern::Sparse;
+use super::tree::{self, Mode};
+use super::worktree::UNFINISHED;
 use super::{Layout, RepoError};
 use crate::protocol::ObjectId;
 
@@ -19,6 +23,28 @@ const BRANCH: &str = "refs/heads/git-sync";
 const DEPTH_NOTE: &str = "gitsync-depth";
 /// Where the state of verified packs is noted.
 const PACKS_NOTE: &str = "gitsync-packs";
+
+/// There while a copy of everything is under way: objects don't bring along what they name then.
+const COPY_NOTE: &str = "gitsync-copying";
+/// Names packs whose objects are in another one, while they are removed.
+const OBSOLETE_NOTE: &str = "gitsync-obsolete";
+
+/// Git's settings of a partial clone: from where missing objects come, what was left out, and the older
+/// form of both.
+const PROMISOR: &str = "remote.origin.promisor";
+const PROMISED: &str = "remote.origin.partialclonefilter";
+const PARTIAL: &str = "extensions.partialclone";
+
+/// See [`Store::lacking`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lacking {
+    /// Everything is here.
+    Nothing,
+    /// These directories; what is in them isn't known.
+    Trees(Vec<ObjectId>),
+    /// These files.
+    Blobs(Vec<ObjectId>),
+}
 
 /// What opening found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +93,82 @@ impl Store {
     /// When the directory can't be written.
     pub fn rebuild(self) -> Result<Self, RepoError> {
         let directory = self.layout.objects();
-        fs::remove_dir_all(&directory).map_err(RepoError::io("removing", &directory))?;
+        // In one step: half of the objects would look like all of them to the next run.
+        let old = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempdir_in(self.layout.git_dir())
+            .map_err(RepoError::io("creating a directory in", self.layout.git_dir()))?;
+        fs::rename(&directory, old.path()).map_err(RepoError::io("moving", &directory))?;
+        old.close().map_err(RepoError::io("removing", &directory))?;
+        for note in [COPY_NOTE, OBSOLETE_NOTE] {
+            remove_if_there(&self.layout.git_dir().join(note))?;
+        }
+        remove_if_there(&self.layout.git_dir().join(BRANCH))?;
+        self.drop_foreign_refs()?;
         remove_if_there(&self.layout.git_dir().join("shallow"))?;
         remove_if_there(&self.layout.git_dir().join(DEPTH_NOTE))?;
+        self.configure(&[(PROMISOR, None), (PROMISED, None), (PARTIAL, None)])?;
         init(&self.layout)?;
         let objects = Objects::open(&directory)?;
         Ok(Self { layout: self.layout, objects })
+    }
+
+    /// Removes what others noted about commits that may be gone: refs other than our branch, and reflogs. A
+    /// git that finds them there would miss the commits.
+    pub(super) fn drop_foreign_refs(&self) -> Result<(), RepoError> {
+        let git = self.layout.git_dir();
+        let mut foreign =
+            ["logs", "packed-refs", "FETCH_HEAD", "ORIG_HEAD"].map(|name| git.join(name)).to_vec();
+        for directory in list(&git.join("refs"))? {
+            let is_ours = ["heads", "tags"].iter().any(|name| directory.ends_with(name));
+            foreign.extend(if is_ours { list(&directory)? } else { vec![directory] });
+        }
+        for admin in list(&self.layout.admins())? {
+            foreign.extend(["logs", "ORIG_HEAD"].map(|name| admin.join(name)));
+        }
+        let branch = git.join(BRANCH);
+        for path in foreign.iter().filter(|path| **path != branch) {
+            remove_any(path).map_err(RepoError::io("removing", path))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn begin_copy(&self) -> Result<(), RepoError> {
+        let path = self.layout.git_dir().join(COPY_NOTE);
+        fs::write(&path, "").map_err(RepoError::io("writing", &path))
+    }
+
+    pub(crate) fn end_copy(&self) -> Result<(), RepoError> {
+        remove_if_there(&self.layout.git_dir().join(COPY_NOTE))
+    }
+
+    /// Whether a copy of everything into the empty store didn't come to its end.
+    pub fn is_half_copied(&self) -> bool {
+        self.layout.git_dir().join(COPY_NOTE).exists()
+    }
+
+    /// Removes packs, so that a run that is killed meanwhile lets the next one go on with it: a tree whose
+    /// blobs went with another pack would look as if all of it were here.
+    pub(super) fn remove_packs(&self, packs: &[&Path]) -> Result<(), RepoError> {
+        let note = self.layout.git_dir().join(OBSOLETE_NOTE);
+        let names = packs.iter().filter_map(|pack| pack.file_name()?.to_str());
+        let text: String = names.map(|name| format!("{name}\n")).collect();
+        write_atomically(&note, text.as_bytes(), 0o666).map_err(RepoError::io("writing", &note))?;
+        self.remove_obsolete()
+    }
+
+    /// Goes on where [`Store::remove_packs`] was interrupted.
+    pub(super) fn remove_obsolete(&self) -> Result<(), RepoError> {
+        let note = self.layout.git_dir().join(OBSOLETE_NOTE);
+        let text = read_optional(&note)?.unwrap_or_default();
+        for name in text.lines().filter(|name| !name.contains('/')) {
+            // The index first: without it a pack doesn't exist for readers.
+            for extension in ["idx", "rev", "bitmap", "keep", "promisor", "pack"] {
+                let path = self.layout.packs().join(name).with_extension(extension);
+                remove_any(&path).map_err(RepoError::io("removing", &path))?;
+            }
+        }
+        remove_if_there(&note)
     }
 
     /// The paths.
@@ -109,7 +205,59 @@ impl Store {
         next: impl FnMut() -> Option<bytes::Bytes>,
         cancel: &CancellationToken,
     ) -> Result<super::PackStats, RepoError> {
-        self.objects.take_pack(next, cancel)
+        self.objects.take_pack(self.is_partial(), next, cancel)
+    }
+
+    /// Whether objects may be missing that others name, as in a partial clone of git's.
+    pub fn is_partial(&self) -> bool {
+        let config = git2::Config::open(&self.layout.git_dir().join("config"));
+        let says = config.is_ok_and(|config| {
+            config.get_bool(PROMISOR).unwrap_or(false) || config.get_string(PARTIAL).is_ok()
+        });
+        says || has_promisor(&self.layout)
+    }
+
+    /// Notes, in git's own way, that a filter left out objects, which a git fetches when it needs them.
+    /// Done before the first such pack is taken in.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn set_partial(&self, filter: &str) -> Result<(), RepoError> {
+        self.configure(&[(PROMISOR, Some("true")), (PROMISED, Some(filter))]).map(|_| ())
+    }
+
+    /// What a checkout of `commit` needs and isn't here: the directories it can't look into, else files.
+    ///
+    /// # Errors
+    /// When an object that is here is damaged, or the sparse-checkout file can't be read.
+    pub fn lacking(
+        &self,
+        commit: ObjectId,
+        options: &super::CheckoutOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Lacking, RepoError> {
+        let top = self.objects.commit(commit)?.tree;
+        let trees = tree::missing(&self.objects, top, cancel)?;
+        if !trees.is_empty() {
+            return Ok(Lacking::Trees(trees));
+        }
+        let patterns = options.sparse.as_ref();
+        let patterns = patterns.map(|path| fs::read(path).map_err(RepoError::io("reading", path)));
+        let sparse = patterns.transpose()?.map(|patterns| Sparse::parse(&patterns));
+        // Whatever is checked out, these decide about it.
+        let decides = |path: &[u8]| {
+            matches!(path, b".gitmodules" | b".lfsconfig") || split(path).1 == b".gitattributes"
+        };
+        let mut blobs: Vec<ObjectId> = tree::list(&self.objects, top, cancel)?
+            .into_iter()
+            .filter(|entry| entry.mode != Mode::Submodule)
+            .filter(|entry| decides(&entry.path) || sparse.as_ref().is_none_or(|s| s.has(&entry.path)))
+            .map(|entry| entry.id)
+            .collect();
+        blobs.sort_unstable();
+        blobs.dedup();
+        blobs.retain(|id| !self.objects.has(*id));
+        Ok(if blobs.is_empty() { Lacking::Nothing } else { Lacking::Blobs(blobs) })
     }
 
     /// Whether no object has come in yet.
@@ -343,16 +491,11 @@ fn is_sound(layout: &Layout) -> bool {
     let git = layout.git_dir();
     let plain = fs::symlink_metadata(&git).is_ok_and(|meta| meta.is_dir());
     let parts = layout.packs().is_dir() && git.join("refs").is_dir() && git.join("HEAD").is_file();
-    // A partial clone lacks objects that only its own tool knows to fetch.
-    plain
-        && parts
-        && git2::Config::open(&git.join("config")).is_ok_and(|c| is_plain_config(&c))
-        && !has_promisor(layout)
+    plain && parts && git2::Config::open(&git.join("config")).is_ok_and(|c| is_plain_config(&c))
 }
 
 fn is_plain_config(config: &git2::Config) -> bool {
     config.get_bool("core.bare").is_ok_and(|bare| !bare)
-        && config.get_string("extensions.partialclone").is_err()
         && config.get_string("extensions.objectformat").map_or(true, |format| format == "sha1")
         && config.get_string("extensions.refstorage").map_or(true, |storage| storage == "files")
 }

@@ -1,11 +1,11 @@
 //! Keeping the object store small: what earlier checkouts needed goes.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::objects::Kind;
+use super::objects::{IdSet, Kind};
 use super::repack::{self, Pack};
 use super::store::{list, remove_any};
 use super::{RepoError, Store, tree};
@@ -44,9 +44,10 @@ impl Store {
         if !walk && !many {
             return Ok(false);
         }
+        let partial = self.is_partial();
         let packs = paths.iter().map(|path| Pack::open(path)).collect::<Result<Vec<_>, _>>()?;
         let (keep, packs) = match walk {
-            true => (self.reachable(commit, &shallow, cancel)?, packs),
+            true => (self.reachable(commit, &shallow, partial, cancel)?, packs),
             false => all_but_the_largest(packs),
         };
         let loose = if walk { self.loose()? } else { Vec::new() };
@@ -54,14 +55,16 @@ impl Store {
             return Ok(false);
         }
         let new = repack::write(self.objects(), &packs, &keep, &self.layout().packs(), cancel)?;
-        self.objects().refresh()?;
-        for pack in packs.iter().filter(|pack| pack.path() != new) {
-            // The index first: without it a pack doesn't exist for readers.
-            for extension in ["idx", "rev", "bitmap", "keep", "pack"] {
-                let path = pack.path().with_extension(extension);
-                remove_any(&path).map_err(RepoError::io("removing", &path))?;
-            }
+        if partial {
+            let mark = new.with_extension("promisor");
+            std::fs::write(&mark, "").map_err(RepoError::io("creating", &mark))?;
         }
+        self.objects().refresh()?;
+        if walk {
+            self.drop_foreign_refs()?;
+        }
+        let old: Vec<_> = packs.iter().map(Pack::path).filter(|path| *path != new).collect();
+        self.remove_packs(&old)?;
         // What is kept of them is in the new pack.
         for (path, _) in &loose {
             remove_any(path).map_err(RepoError::io("removing", path))?;
@@ -82,8 +85,8 @@ impl Store {
         cancel: &CancellationToken,
     ) -> Result<bool, RepoError> {
         let named = gone.iter().filter_map(|path| name_of(path)?.parse().ok());
-        let mut sought: HashSet<ObjectId> = named.filter(|id| self.objects().has(*id)).collect();
-        let (mut queue, mut seen) = (VecDeque::from([commit]), HashSet::from([commit]));
+        let mut sought: IdSet = named.filter(|id| self.objects().has(*id)).collect();
+        let (mut queue, mut seen) = (VecDeque::from([commit]), IdSet::from_iter([commit]));
         while !sought.is_empty()
             && let Some(id) = queue.pop_front()
         {
@@ -117,13 +120,15 @@ impl Store {
         Ok(loose)
     }
 
-    /// Everything that the commit and the existing checkouts reach, down to the shallow commits.
+    /// Everything that the commit and the existing checkouts reach, down to the shallow commits; in a
+    /// partial store only what of it is here.
     fn reachable(
         &self,
         commit: ObjectId,
         shallow: &[ObjectId],
+        partial: bool,
         cancel: &CancellationToken,
-    ) -> Result<HashSet<ObjectId>, RepoError> {
+    ) -> Result<IdSet, RepoError> {
         let checkouts = list(&self.layout().worktrees())?;
         let mut queue: Vec<ObjectId> = checkouts
             .iter()
@@ -131,12 +136,12 @@ impl Store {
             .filter(|id| self.objects().has(*id))
             .collect();
         queue.push(commit);
-        let mut seen = HashSet::new();
+        let mut seen = IdSet::default();
         while let Some(id) = queue.pop() {
             if cancel.is_cancelled() {
                 return Err(RepoError::Cancelled);
             }
-            if !seen.insert(id) {
+            if !seen.insert(id) || (partial && !self.objects().has(id)) {
                 continue;
             }
             let (kind, data) = self.objects().read(id)?;
@@ -163,11 +168,14 @@ impl Store {
                 Kind::Tag | Kind::Blob => {}
             }
         }
+        if partial {
+            seen.retain(|id| self.objects().has(*id));
+        }
         Ok(seen)
     }
 }
 
-fn all_but_the_largest(mut packs: Vec<Pack>) -> (HashSet<ObjectId>, Vec<Pack>) {
+fn all_but_the_largest(mut packs: Vec<Pack>) -> (IdSet, Vec<Pack>) {
     packs.sort_by_key(Pack::size);
     packs.pop();
     (packs.iter().flat_map(Pack::names).collect(), packs)
@@ -177,8 +185,8 @@ fn name_of(path: &Path) -> Option<&str> {
     path.file_name().and_then(|name| name.to_str())
 }
 
-fn has_much_garbage(packs: &[Pack], loose: &[(PathBuf, ObjectId)], keep: &HashSet<ObjectId>) -> bool {
-    let mut seen = HashSet::with_capacity(keep.len());
+fn has_much_garbage(packs: &[Pack], loose: &[(PathBuf, ObjectId)], keep: &IdSet) -> bool {
+    let mut seen = IdSet::with_capacity_and_hasher(keep.len(), foldhash::fast::RandomState::default());
     let mut kept: u64 = packs.iter().map(|pack| pack.share(keep, &mut seen)).sum();
     let mut all: u64 = packs.iter().map(Pack::size).sum();
     for (path, id) in loose {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_util::sync::CancellationToken;
 
-use super::objects::{Kind, Objects};
+use super::objects::{IdSet, Kind, Objects};
 use super::{RepoError, names};
 use crate::protocol::ObjectId;
 
@@ -60,6 +60,16 @@ pub(crate) struct Entry {
     pub(crate) id: ObjectId,
 }
 
+/// What looks at the entries of a tree, in index order.
+pub(crate) trait Visitor {
+    /// A directory comes (the top one with an empty path); says whether to look into it.
+    fn enter(&mut self, path: &[u8], id: ObjectId) -> bool;
+    /// The end of a directory that was looked into.
+    fn leave(&mut self);
+    /// A file, symlink or submodule.
+    fn entry(&mut self, path: &[u8], mode: Mode, id: ObjectId);
+}
+
 /// All entries of a tree in index order, names checked.
 ///
 /// # Errors
@@ -69,27 +79,85 @@ pub(crate) fn list(
     tree: ObjectId,
     cancel: &CancellationToken,
 ) -> Result<Vec<Entry>, RepoError> {
-    let mut walk = Walk { objects, top: tree, cancel, prefix: Vec::new(), entries: Vec::new() };
-    walk.tree(tree, 0)?;
-    Ok(walk.entries)
+    let mut entries = Vec::new();
+    walk(objects, tree, &mut entries, cancel)?;
+    Ok(entries)
 }
 
-struct Walk<'a> {
+impl Visitor for Vec<Entry> {
+    fn enter(&mut self, _: &[u8], _: ObjectId) -> bool {
+        true
+    }
+
+    fn leave(&mut self) {}
+
+    fn entry(&mut self, path: &[u8], mode: Mode, id: ObjectId) {
+        self.push(Entry { path: path.to_vec(), mode, id });
+    }
+}
+
+/// Shows all entries of a tree to a visitor, names checked.
+///
+/// # Errors
+/// As [`list`].
+pub(crate) fn walk(
+    objects: &Objects,
+    tree: ObjectId,
+    visitor: &mut impl Visitor,
+    cancel: &CancellationToken,
+) -> Result<(), RepoError> {
+    let mut walk = Walk { objects, top: tree, cancel, prefix: Vec::new(), seen: 0, visitor };
+    walk.tree(tree, 0)
+}
+
+/// The trees in and below a tree that aren't there, as in a partial clone.
+///
+/// # Errors
+/// When one that is there is damaged.
+pub(crate) fn missing(
+    objects: &Objects,
+    tree: ObjectId,
+    cancel: &CancellationToken,
+) -> Result<Vec<ObjectId>, RepoError> {
+    let (mut seen, mut stack, mut missing) = (IdSet::from_iter([tree]), vec![tree], Vec::new());
+    while let Some(id) = stack.pop() {
+        if cancel.is_cancelled() {
+            return Err(RepoError::Cancelled);
+        }
+        if !objects.has(id) {
+            missing.push(id);
+            continue;
+        }
+        let data = objects.read_kind(id, Kind::Tree)?;
+        let raw = parse(&data).map_err(|reason| RepoError::BadObject { id, reason: reason.to_owned() })?;
+        stack.extend(
+            raw.iter().filter(|item| item.mode == DIRECTORY && seen.insert(item.id)).map(|item| item.id),
+        );
+    }
+    Ok(missing)
+}
+
+struct Walk<'a, V> {
     objects: &'a Objects,
     top: ObjectId,
     cancel: &'a CancellationToken,
     /// Path of the directory looked at, with its last slash.
     prefix: Vec<u8>,
-    entries: Vec<Entry>,
+    /// Entries shown so far.
+    seen: usize,
+    visitor: &'a mut V,
 }
 
-impl Walk<'_> {
+impl<V: Visitor> Walk<'_, V> {
     fn tree(&mut self, tree: ObjectId, nesting: usize) -> Result<(), RepoError> {
         if self.cancel.is_cancelled() {
             return Err(RepoError::Cancelled);
         }
         if nesting > MAX_NESTING {
             return Err(RepoError::TooMuch { what: "nested directories", limit: MAX_NESTING });
+        }
+        if !self.visitor.enter(self.prefix.strip_suffix(b"/").unwrap_or_default(), tree) {
+            return Ok(());
         }
         let data = self.objects.read_checked(tree, Kind::Tree)?;
         let raw =
@@ -113,19 +181,19 @@ impl Walk<'_> {
                     reason: format!("mode {:o}", item.mode),
                 })?;
                 self.count_before_many()?;
-                self.entries.push(Entry { path: self.prefix.clone(), mode, id: item.id });
+                self.visitor.entry(&self.prefix, mode, item.id);
+                self.seen += 1;
             }
             self.prefix.truncate(length);
         }
+        self.visitor.leave();
         Ok(())
     }
 
     /// A few small trees that name each other again and again can stand for any number of files. That is
     /// counted, each tree once, before memory is filled with them.
     fn count_before_many(&self) -> Result<(), RepoError> {
-        if self.entries.len() == COUNT_FROM
-            && self.count(self.top, 0, &mut HashMap::new())? > MAX_ENTRIES as u64
-        {
+        if self.seen == COUNT_FROM && self.count(self.top, 0, &mut HashMap::new())? > MAX_ENTRIES as u64 {
             return Err(RepoError::TooMuch { what: "files", limit: MAX_ENTRIES });
         }
         Ok(())
@@ -161,7 +229,7 @@ impl Walk<'_> {
 
 /// The same name twice, once as a symlink, is how checkouts were made to write elsewhere.
 fn refuse_doubles(items: &[RawEntry<'_>], prefix: &[u8]) -> Result<(), RepoError> {
-    let mut seen = HashSet::with_capacity(items.len());
+    let mut seen = HashSet::with_capacity_and_hasher(items.len(), foldhash::fast::RandomState::default());
     match items.iter().find(|item| !seen.insert(item.name)) {
         Some(item) => Err(hostile(prefix, item.name, "the same name twice in one directory")),
         None => Ok(()),

@@ -1,7 +1,7 @@
 //! Checkouts as linked worktrees: made whole, put in place in one step, kept as they were.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ use crate::protocol::ObjectId;
 /// says that the checkout was finished.
 const OWN_INDEX: &str = "gitsync-index";
 /// Prefix of unfinished things.
-const UNFINISHED: &str = ".tmp-";
+pub(super) const UNFINISHED: &str = ".tmp-";
 
 /// How to make a checkout.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +59,7 @@ impl Store {
         let path = options.sparse.clone().unwrap_or_default();
         let patterns = patterns.map_err(RepoError::io("reading", path))?;
         let index = self.write_tree(commit, &files.path, patterns.as_deref(), cancel)?;
-        self.install_checkout(commit, files, &index, patterns.as_deref())?;
+        self.install_checkout(commit, files, &|out| index::write(out, &index), patterns.as_deref())?;
         Ok(CheckoutStats { files: index.len(), written: index.len() })
     }
 
@@ -68,7 +68,7 @@ impl Store {
         &self,
         commit: ObjectId,
         files: Unfinished,
-        index: &[IndexEntry],
+        index: IndexText<'_>,
         patterns: Option<&[u8]>,
     ) -> Result<(), RepoError> {
         let admin = self.write_admin(commit, index, patterns)?;
@@ -105,7 +105,7 @@ impl Store {
     fn write_admin(
         &self,
         commit: ObjectId,
-        index: &[IndexEntry],
+        index: IndexText<'_>,
         patterns: Option<&[u8]>,
     ) -> Result<Unfinished, RepoError> {
         let parent = self.layout().admins();
@@ -121,7 +121,7 @@ impl Store {
             let path = info.join("sparse-checkout");
             fs::write(&path, patterns).map_err(RepoError::io("writing", &path))?;
         }
-        write_index(&admin.path, index)?;
+        put_index(&admin.path, index)?;
         Ok(admin)
     }
 
@@ -162,11 +162,14 @@ impl Store {
         result.map(|()| removed)
     }
 
-    /// Removes the administration of checkouts that no longer exist.
+    /// Removes the administration of checkouts that no longer exist, and of those whose commits went with
+    /// a damaged store: git would miss them. Their files stay for who still reads them.
     fn prune_admins(&self) -> Result<(), RepoError> {
         for path in list(&self.layout().admins())? {
             let Some(name) = path.file_name() else { continue };
-            if !self.layout().worktrees().join(name).exists() {
+            let commit = name.to_str().and_then(|name| name.parse().ok());
+            let lost = commit.is_some_and(|commit: ObjectId| !self.objects().has(commit));
+            if lost || !self.layout().worktrees().join(name).exists() {
                 remove_any(&path).map_err(RepoError::io("removing", &path))?;
             }
         }
@@ -192,6 +195,7 @@ impl Store {
     pub fn heal(&self) -> Result<usize, RepoError> {
         let git = self.layout().git_dir();
         let mut healed = 0;
+        self.remove_obsolete()?;
         let mut directories =
             vec![git.clone(), git.join("refs"), git.join("refs/heads"), self.layout().packs()];
         directories.push(self.layout().worktrees());
@@ -268,8 +272,15 @@ pub(crate) fn own_index(layout: &super::Layout, commit: ObjectId) -> PathBuf {
     layout.admin(commit).join(OWN_INDEX)
 }
 
+/// What writes an index; asked twice.
+pub(crate) type IndexText<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
+
 /// Writes the index for Git and our own copy, both in one step each, the copy last.
 pub(crate) fn write_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
+    put_index(admin, &|out| index::write(out, entries))
+}
+
+fn put_index(admin: &Path, text: IndexText<'_>) -> Result<(), RepoError> {
     for name in ["index", OWN_INDEX] {
         let path = admin.join(name);
         let fail = |e| RepoError::io("writing", &path)(e);
@@ -278,7 +289,9 @@ pub(crate) fn write_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), Re
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(admin)
             .map_err(fail)?;
-        index::write(BufWriter::with_capacity(64 * 1024, temporary.as_file()), entries).map_err(fail)?;
+        let mut out = BufWriter::with_capacity(64 * 1024, temporary.as_file());
+        text(&mut out).and_then(|()| out.flush()).map_err(fail)?;
+        drop(out);
         temporary.persist(&path).map_err(|e| fail(e.error))?;
     }
     Ok(())

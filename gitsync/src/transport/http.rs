@@ -176,6 +176,11 @@ impl HttpRemote {
                 (request.encode_v0(c, AGENT).map_err(fail)?, response, false)
             }
         };
+        if let Advertisement::V2(capabilities) = &advertisement
+            && request.is_filtered_by(capabilities)
+        {
+            sink.send(FetchEvent::Filtered).await.map_err(|_| TransportError::SinkClosed)?;
+        }
         let mut answer = self.post(wire, v2).await?;
         loop {
             let packet = answer.packet("sending the pack").await?;

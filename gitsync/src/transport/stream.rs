@@ -53,15 +53,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         request: &FetchRequest,
         sink: FetchSink,
     ) -> Result<(), TransportError> {
+        let mut filtered = false;
         let (wire, mut response) = match self.greeting(&[]).await? {
             Advertisement::V0 { capabilities, .. } => (
                 request.encode_v0(&capabilities, AGENT).map_err(|e| self.protocol(e))?,
                 FetchResponse::v0(request.depth.is_some()),
             ),
             Advertisement::V2(capabilities) => {
+                filtered = request.is_filtered_by(&capabilities);
                 (request.encode_v2(&capabilities, AGENT).map_err(|e| self.protocol(e))?, FetchResponse::v2())
             }
         };
+        if filtered {
+            sink.send(FetchEvent::Filtered).await.map_err(|_| TransportError::SinkClosed)?;
+        }
         self.send(&wire).await?;
         loop {
             let packet = self.packet("sending the pack").await?;

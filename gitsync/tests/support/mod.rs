@@ -20,7 +20,16 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
-        let site = Self { dir: tempfile::tempdir().unwrap() };
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    /// On the disk of the build, whatever the temporary directory is on.
+    pub fn on_disk() -> Self {
+        Self::on(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+    }
+
+    fn on(dir: tempfile::TempDir) -> Self {
+        let site = Self { dir };
         run(Command::new("git").args(["init", "-q", "--bare", "-b", "main"]).arg(site.bare()));
         for (key, value) in [("uploadpack.allowFilter", "true"), ("http.receivepack", "true")] {
             git(&site.bare(), &["config", key, value]);
@@ -215,8 +224,17 @@ impl Http {
         Self::serve_tls(site, extra, "")
     }
 
+    /// Speaks no newer version of the protocol than the first.
+    pub fn serve_old(site: &Site) -> Self {
+        Self::start(site, "", "", "version=0")
+    }
+
     /// `listen`: further lines of the server block.
     pub fn serve_tls(site: &Site, extra: &str, listen: &str) -> Self {
+        Self::start(site, extra, listen, "$http_git_protocol")
+    }
+
+    fn start(site: &Site, extra: &str, listen: &str, protocol: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("wrap.sock");
         let wrap =
@@ -248,7 +266,7 @@ impl Http {
                    fastcgi_param CONTENT_TYPE $content_type;
                    fastcgi_param CONTENT_LENGTH $content_length;
                    fastcgi_param REMOTE_USER $remote_user;
-                   fastcgi_param GIT_PROTOCOL $http_git_protocol;
+                   fastcgi_param GIT_PROTOCOL {protocol};
                    fastcgi_param HTTP_CONTENT_ENCODING $http_content_encoding;
                  }}
                }}

@@ -36,10 +36,12 @@ const WRITE_BUFFER: usize = 256 * 1024;
 
 /// Writes the pack that `next` gives piece by piece into `directory`, with its index.
 ///
-/// Bases that a thin pack leaves out come from `store`. An empty pack is dropped.
+/// Bases that a thin pack leaves out come from `store`. An empty pack is dropped. What a pack that is
+/// `partial` names may be missing.
 pub(super) fn take(
     store: &Objects,
     directory: &Path,
+    partial: bool,
     mut next: impl FnMut() -> Option<Bytes>,
     cancel: &CancellationToken,
 ) -> Result<PackStats, RepoError> {
@@ -71,6 +73,9 @@ pub(super) fn take(
     }
     let mut index = Index { store, directory, cancel, end: pack.end, checksum: pack.checksum };
     let placed = index.resolve(file.as_file_mut(), pack.entries, pack.names)?;
+    if partial {
+        packfile::mark_partial(directory, &index.checksum)?;
+    }
     packfile::publish(file, placed, &index.checksum, directory)?;
     Ok(PackStats { bytes, objects })
 }

@@ -38,7 +38,7 @@ impl Place {
     fn take(&self, wire: &[u8], cut: usize) -> Result<PackStats, RepoError> {
         let mut pieces: Vec<Bytes> = wire.chunks(cut).map(Bytes::copy_from_slice).collect();
         pieces.reverse();
-        let stats = self.objects.take_pack(|| pieces.pop(), &CancellationToken::new());
+        let stats = self.objects.take_pack(false, || pieces.pop(), &CancellationToken::new());
         let left: Vec<_> = std::fs::read_dir(self.dir.path().join("pack")).unwrap().flatten().collect();
         assert!(
             left.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("tmp_")),
