@@ -134,25 +134,34 @@ podman_dns_package() {
   esac
 }
 
-# Remote write 2.0 needs a newer Prometheus than Debian's stable releases carry: Debian's of the next release, unpacked
-# beside the tests. It needs nothing but glibc 2.34, and the system's packages and lists stay as they are.
-newer_prometheus() {
-  local folder=target/prometheus-3 lists
-  [ ! -x $folder/usr/bin/prometheus ] || return 0
-  have apt-get || die "missing on this machine: $folder/usr/bin/prometheus (a Prometheus 3)"
-  lists=$PWD/$folder.apt
-  rm -rf "$folder" "$lists"
-  mkdir -p "$folder" "$lists/lists/partial" "$lists/cache/archives/partial"
+# What the tests push to and Debian's stable releases lack: a Prometheus that takes remote write 2.0, and a VictoriaMetrics
+# that takes OTLP (no Prometheus of Debian's has that receiver). Debian's of the next release, unpacked beside the tests:
+# they need nothing but glibc 2.34 and libzstd, and the system's packages and lists stay as they are.
+receivers() {
+  local lists=$PWD/target/receivers.apt receiver package folder
+  local missing=()
+  for receiver in prometheus=prometheus-3 victoria-metrics=victoria-metrics; do
+    [ -x "target/${receiver#*=}/usr/bin/${receiver%=*}" ] || missing+=("$receiver")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  have apt-get || die "missing on this machine: ${missing[*]/*=/target/}"
+  rm -rf "$lists"
+  mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian forky main" >"$lists/sources.list"
   local apt=(apt-get -q -o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$lists/lists"
     -o "Dir::Cache=$lists/cache" -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
     -o APT::Sandbox::User= -o Acquire::Retries=3)
-  say "fetching: prometheus of Debian's next release"
-  { "${apt[@]}" update && cd "$lists" && "${apt[@]}" download prometheus && cd - >/dev/null &&
-    dpkg-deb -x "$lists"/prometheus_*.deb $folder; } >"$lists/log" 2>&1 || {
-    tail -n 20 "$lists/log" >&2
-    die "could not fetch a Prometheus 3 (full log: $lists/log)"
-  }
+  for receiver in "${missing[@]}"; do
+    package=${receiver%=*} folder=target/${receiver#*=}
+    say "fetching: $package of Debian's next release"
+    rm -rf "$folder"
+    { { [ -e "$lists/updated" ] || "${apt[@]}" update; } && touch "$lists/updated" &&
+      (cd "$lists" && "${apt[@]}" download "$package") &&
+      dpkg-deb --fsys-tarfile "$lists/${package}"_*.deb | tar -x --one-top-level="$folder" "./usr/bin/$package"; } >"$lists/log" 2>&1 || {
+      tail -n 20 "$lists/log" >&2
+      die "could not fetch $package (full log: $lists/log)"
+    }
+  done
   rm -rf "$lists"
 }
 
@@ -179,7 +188,7 @@ main() {
   done
   ensure missing_packages "$@"
   case " $* " in *" pods "* | *" test "*) ensure podman_dns_package ;; esac
-  case " $* " in *" test "*) newer_prometheus ;; esac
+  case " $* " in *" test "*) receivers ;; esac
   local left
   left=$(missing_packages "$@" | tr '\n' ' ')
   case $left in '' | 'python3-venv ') ;; *) die "still missing after installing: $left" ;; esac

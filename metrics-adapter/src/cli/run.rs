@@ -18,7 +18,9 @@ const SHARED: Shared = Shared {
     words: Some(("FILE", 4)),
 };
 
-const THREADS: usize = 2;
+/// Whatever takes long (large documents, logs) has threads of its own; one for the rest needs less memory and fewer
+/// switches.
+const THREADS: usize = 1;
 
 pub(super) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let build = common::build!();

@@ -51,7 +51,9 @@ impl Visitor for OpenMetrics {
 
 impl Writer for OpenMetrics {
     fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        // The next piece will be about as long.
+        let room = Vec::with_capacity(self.out.len());
+        std::mem::replace(&mut self.out, room)
     }
 
     fn len(&self) -> usize {

@@ -150,7 +150,7 @@ fn write_side(out: &mut Vec<u8>, spans_field: u32, deltas_field: u32, side: &Nat
 mod tests {
     use super::*;
     use crate::exposition::{Format, page};
-    use crate::family::{Families, Family, Sample};
+    use crate::family::{Families, Family, PackedLabels, Sample};
 
     #[test]
     fn a_counter_by_hand() {
@@ -177,7 +177,7 @@ mod tests {
     fn an_empty_native_histogram_is_marked() {
         let native = Some(Box::new(NativeHistogram { schema: 3, ..NativeHistogram::default() }));
         let value = Value::Histogram(Histogram { native, ..Histogram::default() });
-        let samples = vec![Sample { labels: Vec::new(), value }];
+        let samples = vec![Sample { labels: PackedLabels::default(), value }];
         let family = Family { samples, ..Family::new("h", "", Kind::Histogram) };
         let bytes = page(&mut Families::sorted(vec![family]), Format::Protobuf);
         assert!(bytes.ends_with(&[0x62, 4, 0x08, 0, 0x10, 0]));

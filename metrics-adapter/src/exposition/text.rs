@@ -29,7 +29,9 @@ impl Visitor for Text {
 
 impl Writer for Text {
     fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        // The next piece will be about as long.
+        let room = Vec::with_capacity(self.out.len());
+        std::mem::replace(&mut self.out, room)
     }
 
     fn len(&self) -> usize {
@@ -146,7 +148,7 @@ mod tests {
     fn every_kind_and_escape() {
         let summary = Summary { quantiles: vec![(0.5, 2.0), (0.99, f64::NAN)], sum: 3.5, count: 1_000_000 };
         let histogram = Histogram { buckets: vec![(0.5, 1), (1.0, 2)], sum: 4.0, count: 3, native: None };
-        let sample = |value| vec![Sample { labels: vec![("a".into(), "b".into())], value }];
+        let sample = |value| vec![Sample { labels: vec![("a", "b")].into(), value }];
         let mut families = vec![
             Family::new("z_total", "with \\ and\nbreak \"q\"", Kind::Counter)
                 .with(&[("l", "x\\y\"z\n")], 2.0),

@@ -1,25 +1,35 @@
-//! Labels of a sample, owned pairs or packed in one string.
+//! Labels of a sample, packed in one string.
+//!
+//! Each name and each value stands behind its length, a number to the base of 64 whose digits are ASCII characters: six
+//! bits each, the last digit first, and another bit in all but the last one. So packed labels are one allocation, read
+//! without searching, and equal where the pairs and their order are.
+
+use std::cmp::Ordering;
 
 /// Borrowed labels of one sample, in the order they are written.
-#[derive(Clone, Copy, Debug)]
-pub enum Labels<'a> {
-    /// Separate strings.
-    Pairs(&'a [(String, String)]),
-    /// One allocation for all of them.
-    Packed(&'a PackedLabels),
-}
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Labels<'a>(&'a str);
 
 impl<'a> Labels<'a> {
     /// No label at all.
-    pub const NONE: Labels<'static> = Labels::Pairs(&[]);
+    pub const NONE: Labels<'static> = Labels("");
 
     /// Name and value pairs.
     #[must_use]
     pub fn iter(self) -> LabelsIter<'a> {
-        match self {
-            Labels::Pairs(pairs) => LabelsIter::Pairs(pairs.iter()),
-            Labels::Packed(packed) => LabelsIter::Packed(&packed.0),
-        }
+        LabelsIter(self.0)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of the label of this name.
+    #[must_use]
+    pub fn value(self, name: &str) -> Option<&'a str> {
+        self.iter().find_map(|(known, value)| (known == name).then_some(value))
     }
 }
 
@@ -32,67 +42,104 @@ impl<'a> IntoIterator for Labels<'a> {
     }
 }
 
+/// By the first pair that differs, its name first.
+impl Ord for Labels<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Iterator of [`Labels::iter`].
 #[derive(Clone, Debug)]
-pub enum LabelsIter<'a> {
-    /// Over separate strings.
-    Pairs(std::slice::Iter<'a, (String, String)>),
-    /// Over the rest of the packed bytes.
-    Packed(&'a str),
-}
+pub struct LabelsIter<'a>(&'a str);
 
 impl<'a> Iterator for LabelsIter<'a> {
     type Item = (&'a str, &'a str);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            LabelsIter::Pairs(pairs) => pairs.next().map(|(name, value)| (name.as_str(), value.as_str())),
-            LabelsIter::Packed(rest) => {
-                let (name, tail) = rest.split_once(NAME_END)?;
-                let length_end = tail.find(LENGTH_END)?;
-                let length = usize::from_str_radix(tail.get(..length_end)?, 16).ok()?;
-                let start = length_end + LENGTH_END.len_utf8();
-                let value = tail.get(start..start + length)?;
-                *rest = tail.get(start + length..)?;
-                Some((name, value))
-            }
-        }
+        let (name, rest) = unpack(self.0)?;
+        let (value, rest) = unpack(rest)?;
+        self.0 = rest;
+        Some((name, value))
     }
 }
 
-// A label name is an identifier, so a control character ends it; a value is free text and carries its length.
-const NAME_END: char = '\x01';
-const LENGTH_END: char = '\x02';
+const DIGIT: usize = 0x3f;
+const MORE: u8 = 0x40;
 
-/// Labels sorted by name in one string: what the StatsD store keeps per series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[inline]
+fn pack(out: &mut String, text: &str) {
+    let mut rest = text.len();
+    while rest > DIGIT {
+        out.push(char::from((rest & DIGIT) as u8 | MORE));
+        rest >>= 6;
+    }
+    out.push(char::from(rest as u8));
+    out.push_str(text);
+}
+
+/// The first text and what is behind it.
+#[inline]
+fn unpack(packed: &str) -> Option<(&str, &str)> {
+    let bytes = packed.as_bytes();
+    let (mut length, mut at) = (0, 0);
+    loop {
+        let digit = *bytes.get(at)?;
+        length |= (usize::from(digit) & DIGIT) << (6 * at);
+        at += 1;
+        if digit & MORE == 0 {
+            break;
+        }
+    }
+    packed.get(at..)?.split_at_checked(length)
+}
+
+/// Labels of one sample in one allocation; the names are unique, and usually sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PackedLabels(Box<str>);
 
 impl PackedLabels {
-    /// Packs pairs that are already sorted by name.
-    pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        use std::fmt::Write as _;
-        let mut packed = String::new();
-        for (name, value) in pairs {
-            packed.push_str(name);
-            packed.push(NAME_END);
-            // Writing to a String cannot fail.
-            let _ = write!(packed, "{:x}", value.len());
-            packed.push(LENGTH_END);
-            packed.push_str(value);
-        }
-        Self(packed.into_boxed_str())
+    /// Packs pairs in their order.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut packer = Packer::default();
+        pairs.into_iter().for_each(|(name, value)| packer.push(name, value));
+        packer.finish()
+    }
+
+    /// The labels, borrowed.
+    #[must_use]
+    pub fn labels(&self) -> Labels<'_> {
+        Labels(&self.0)
     }
 
     /// Name and value pairs.
     pub fn iter(&self) -> LabelsIter<'_> {
-        LabelsIter::Packed(&self.0)
+        self.labels().iter()
     }
 
     /// Bytes held on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Ord for PackedLabels {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.labels().cmp(&other.labels())
+    }
+}
+
+impl PartialOrd for PackedLabels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -105,17 +152,96 @@ impl<'a> IntoIterator for &'a PackedLabels {
     }
 }
 
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for PackedLabels {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        let mut packer = Packer::default();
+        pairs.into_iter().for_each(|(name, value)| packer.push(name.as_ref(), value.as_ref()));
+        packer.finish()
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> From<Vec<(N, V)>> for PackedLabels {
+    fn from(pairs: Vec<(N, V)>) -> Self {
+        pairs.into_iter().collect()
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> From<&[(N, V)]> for PackedLabels {
+    fn from(pairs: &[(N, V)]) -> Self {
+        pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref())).collect()
+    }
+}
+
+impl From<Labels<'_>> for PackedLabels {
+    fn from(labels: Labels<'_>) -> Self {
+        Self(labels.0.into())
+    }
+}
+
+impl From<PackedLabels> for Vec<(String, String)> {
+    fn from(packed: PackedLabels) -> Self {
+        packed.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+}
+
+/// Packs labels one by one into room that is used again.
+#[derive(Debug, Default)]
+pub struct Packer(String);
+
+impl Packer {
+    /// Adds a pair.
+    #[inline]
+    pub fn push(&mut self, name: &str, value: &str) {
+        pack(&mut self.0, name);
+        pack(&mut self.0, value);
+    }
+
+    /// Forgets what was added.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What was added so far.
+    #[must_use]
+    pub fn labels(&self) -> Labels<'_> {
+        Labels(&self.0)
+    }
+
+    /// What was added, and begins anew with the same room.
+    pub fn finish(&mut self) -> PackedLabels {
+        let packed = PackedLabels(self.0.as_str().into());
+        self.0.clear();
+        packed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+        prop::collection::vec(
+            ("[a-z_]{1,8}|[a-z]{60,70}", prop_oneof![any::<String>(), "é{2000,2100}", "a{0,2}"]),
+            0..6,
+        )
+    }
+
     proptest! {
         #[test]
-        fn packing_keeps_every_pair(pairs in prop::collection::vec(("[a-z_]{1,8}", any::<String>()), 0..6)) {
-            let packed = PackedLabels::from_sorted(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-            let back: Vec<_> = packed.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-            prop_assert_eq!(back, pairs);
+        fn packing_keeps_every_pair_and_their_order(one in pairs(), two in pairs()) {
+            let packed = PackedLabels::from(one.clone());
+            prop_assert_eq!(&Vec::from(packed.clone()), &one);
+            prop_assert_eq!(packed.cmp(&PackedLabels::from(two.clone())), one.cmp(&two));
+            prop_assert_eq!(packed == PackedLabels::from(two.clone()), one == two);
+            for (name, value) in one.iter().rev() {
+                prop_assert!(one.iter().filter(|(known, _)| known == name).count() > 1 || packed.labels().value(name) == Some(value));
+            }
+        }
+
+        #[test]
+        fn what_was_not_packed_ends_early(text in any::<String>()) {
+            Labels(&text).iter().for_each(|(name, value)| assert!(name.len() + value.len() < text.len()));
         }
     }
 }

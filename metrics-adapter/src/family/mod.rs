@@ -12,6 +12,6 @@ pub mod store;
 pub mod union;
 mod walk;
 
-pub use label::{Labels, LabelsIter, PackedLabels};
+pub use label::{Labels, LabelsIter, PackedLabels, Packer};
 pub use model::{Family, Histogram, Kind, NativeHistogram, NativeSide, Sample, Summary, Value};
 pub use walk::{Families, Merge, Visitor, Walk};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::PackedLabels;
+
 /// What a family holds, as written in its `# TYPE` line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -76,14 +78,14 @@ impl Family {
     }
 
     /// Adds one number under these labels.
-    pub fn push(&mut self, labels: Vec<(String, String)>, value: f64) {
-        self.samples.push(Sample { labels, value: Value::Number(value) });
+    pub fn push(&mut self, labels: impl Into<PackedLabels>, value: f64) {
+        self.samples.push(Sample { labels: labels.into(), value: Value::Number(value) });
     }
 
     /// The same, for building in one expression.
     #[must_use]
     pub fn with(mut self, labels: &[(&str, &str)], value: f64) -> Self {
-        self.push(labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), value);
+        self.push(labels, value);
         self
     }
 }
@@ -92,7 +94,7 @@ impl Family {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Name and value pairs in the order they are written; names are valid label names and unique.
-    pub labels: Vec<(String, String)>,
+    pub labels: PackedLabels,
     /// What was measured.
     pub value: Value,
 }

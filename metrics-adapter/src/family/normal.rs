@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::relabel::Relabel;
-use super::{Family, Kind, Sample, Value};
+use super::{Family, Kind, Labels, PackedLabels, Packer, Sample, Value};
 
 /// Appends a text as part of a metric name: what is not allowed becomes `_`, a leading digit gets one in front.
 pub fn push_name(out: &mut String, text: &str) {
@@ -153,6 +153,7 @@ impl Normal {
     pub fn apply_again(&self, families: Vec<Family>, order: &mut Order) -> (Vec<Family>, LeftOut) {
         let mut out = LeftOut::default();
         let mut all = Grouped::default();
+        let mut place = Place::new(&self.labels);
         for mut family in families {
             if let Cow::Owned(name) = metric_name(&family.name) {
                 family.name = name;
@@ -164,7 +165,9 @@ impl Normal {
                 uniform(&mut family);
             }
             for sample in &mut family.samples {
-                self.labels_of(sample, family.kind);
+                if let Some(labels) = place.complete(sample.labels.labels(), family.kind) {
+                    sample.labels = labels;
+                }
             }
             if self.relabel.is_empty() {
                 all.add(family, &mut out);
@@ -186,44 +189,79 @@ impl Normal {
         (families, out)
     }
 
-    fn labels_of(&self, sample: &mut Sample, kind: Kind) {
-        let own = match kind {
-            Kind::Histogram => "le",
-            Kind::Summary => "quantile",
-            _ => "",
-        };
-        sample.labels.retain_mut(|(name, value)| {
-            if !is_label(name) {
-                match label_name(name) {
-                    Some(valid) => *name = valid.into_owned(),
-                    None => return false,
-                }
-            }
-            !value.is_empty() && name != own
-        });
-        sample.labels.reserve_exact(self.labels.len());
-        for (name, value) in &self.labels {
-            if !sample.labels.iter().any(|(known, _)| known == name) {
-                sample.labels.push((name.clone(), value.clone()));
-            }
-        }
-        sample.labels.sort_unstable();
-        sample.labels.dedup_by(|later, earlier| later.0 == earlier.0);
-    }
-
     fn relabelled(&self, family: Family, all: &mut Grouped, out: &mut LeftOut) {
         let Family { name, help, kind, samples } = family;
         for mut sample in samples {
             let mut name = name.clone();
-            let kept = self.relabel.iter().all(|rule| rule.apply(&mut name, &mut sample.labels));
+            let mut labels = Vec::from(std::mem::take(&mut sample.labels));
+            let kept = self.relabel.iter().all(|rule| rule.apply(&mut name, &mut labels));
             if !kept {
                 continue;
             }
-            sample.labels.retain(|(name, value)| is_label(name) && !value.is_empty());
-            sample.labels.sort_unstable();
+            labels.retain(|(name, value)| is_label(name) && !value.is_empty());
+            labels.sort_unstable();
+            sample.labels = labels.into();
             let name = metric_name(&name).into_owned();
             all.add(Family { name, help: help.clone(), kind, samples: vec![sample] }, out);
         }
+    }
+}
+
+/// Puts a source's own labels beside those of its samples, and all of them in order.
+struct Place<'a> {
+    /// Sorted.
+    own: Vec<(&'a str, &'a str)>,
+    room: Packer,
+}
+
+impl<'a> Place<'a> {
+    fn new(labels: &'a [(String, String)]) -> Self {
+        let mut own: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        own.sort_unstable();
+        Self { own, room: Packer::default() }
+    }
+
+    /// The labels as they should be; nothing if they are so.
+    fn complete(&mut self, labels: Labels<'_>, kind: Kind) -> Option<PackedLabels> {
+        let written = match kind {
+            Kind::Histogram => "le",
+            Kind::Summary => "quantile",
+            _ => "",
+        };
+        // Almost always the labels are valid and in order, and the source's own have to be put between them.
+        let (mut last, mut own, mut added) = ("", self.own.iter().peekable(), false);
+        self.room.clear();
+        for (name, value) in labels {
+            if name <= last || !is_label(name) || name == written || value.is_empty() {
+                return Some(self.rebuild(labels, written));
+            }
+            while let Some((before, value)) = own.next_if(|(before, _)| *before < name) {
+                self.room.push(before, value);
+                added = true;
+            }
+            own.next_if(|(same, _)| *same == name);
+            self.room.push(name, value);
+            last = name;
+        }
+        for (name, value) in own {
+            self.room.push(name, value);
+            added = true;
+        }
+        added.then(|| self.room.finish())
+    }
+
+    fn rebuild(&mut self, labels: Labels<'_>, written: &str) -> PackedLabels {
+        let valid = labels.iter().filter_map(|(name, value)| Some((label_name(name)?, value)));
+        let mut all: Vec<(Cow<'_, str>, &str)> =
+            valid.filter(|(name, value)| !value.is_empty() && name != written).collect();
+        for (name, value) in &self.own {
+            if !all.iter().any(|(known, _)| known == name) {
+                all.push((Cow::Borrowed(name), value));
+            }
+        }
+        all.sort_unstable();
+        all.dedup_by(|later, earlier| later.0 == earlier.0);
+        all.into_iter().collect()
     }
 }
 
@@ -294,18 +332,18 @@ fn sort(family: &mut Family, known: Vec<u32>, out: &mut LeftOut) -> Option<Vec<u
 pub fn numbers(family: &Family) -> impl Iterator<Item = (String, f64)> + '_ {
     family.samples.iter().filter_map(|sample| {
         let Value::Number(value) = sample.value else { return None };
-        Some((series(&family.name, &sample.labels), value))
+        Some((series(&family.name, sample.labels.labels()), value))
     })
 }
 
 /// A series as it is written on a page.
 #[must_use]
-pub fn series(name: &str, labels: &[(String, String)]) -> String {
+pub fn series(name: &str, labels: Labels<'_>) -> String {
     let mut text = name.to_owned();
     for (at, (label, value)) in labels.iter().enumerate() {
         text.push(if at == 0 { '{' } else { ',' });
         let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        text.extend([label.as_str(), "=\"", &value, "\""]);
+        text.extend([label, "=\"", &value, "\""]);
     }
     if !labels.is_empty() {
         text.push('}');
@@ -316,6 +354,7 @@ pub fn series(name: &str, labels: &[(String, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn names_labels_and_duplicates() {
@@ -342,11 +381,29 @@ mod tests {
         assert_eq!(out.samples, 2);
     }
 
+    proptest! {
+        #[test]
+        fn the_short_way_to_the_labels_is_the_long_one(
+            pairs in prop::collection::vec(("[a-c]|le|__x|1", "[xy]?"), 0..5),
+            own in prop::collection::btree_map("[a-d]", "[xy]", 0..3),
+        ) {
+            // A reader gives no name twice; which of two would stay is nobody's business.
+            let pairs: Vec<(String, String)> = pairs.into_iter().collect::<std::collections::HashMap<_, _>>().into_iter().collect();
+            let own: Vec<(String, String)> = own.into_iter().collect();
+            let packed = PackedLabels::from(pairs);
+            let mut place = Place::new(&own);
+            for (kind, written) in [(Kind::Gauge, ""), (Kind::Histogram, "le")] {
+                let short = place.complete(packed.labels(), kind).unwrap_or_else(|| packed.clone());
+                prop_assert_eq!(short, place.rebuild(packed.labels(), written));
+            }
+        }
+    }
+
     #[test]
     fn a_remembered_order_changes_nothing() {
         let read = |order: &[u32]| {
             let mut family = Family::new("n", "", Kind::Gauge);
-            order.iter().for_each(|n| family.push(vec![("n".into(), n.to_string())], f64::from(*n)));
+            order.iter().for_each(|n| family.push(vec![("n", n.to_string())], f64::from(*n)));
             vec![family]
         };
         let mut order = Order::default();
@@ -373,7 +430,7 @@ mod tests {
         .map(|(name, kind)| Family::new(name, "", kind).with(&[], 2.0))
         .to_vec();
         let summary = super::super::Summary { quantiles: vec![(0.5, 7.0)], sum: 14.0, count: 2 };
-        let sample = Sample { labels: Vec::new(), value: Value::Summary(summary) };
+        let sample = Sample { labels: PackedLabels::default(), value: Value::Summary(summary) };
         families.push(Family { samples: vec![sample], ..Family::new("took_us", "", Kind::Summary) });
         let (families, _) = normal.apply(families);
         let kinds: Vec<_> = families.iter().map(|family| (family.name.as_str(), family.kind)).collect();

@@ -123,13 +123,14 @@ impl Relabel {
     /// The replacement for a text that matches.
     fn expand(&self, text: &str) -> Option<String> {
         let captures = self.regex.captures(text)?;
-        Some(self.replacement.expand(|group| {
+        let expanded = self.replacement.expand(|group| {
             let found = match group.parse::<usize>() {
                 Ok(at) => captures.get(at),
                 Err(_) => captures.name(group),
             };
             found.map(|found| found.as_str())
-        }))
+        });
+        Some(expanded.into_owned())
     }
 }
 
@@ -146,6 +147,7 @@ pub fn anchored(text: &str) -> Result<Regex, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::PackedLabels;
 
     fn rule(action: Action, source: &[&str], regex: &str, target: &str, replacement: &str) -> Relabel {
         Relabel {
@@ -165,7 +167,7 @@ mod tests {
             let mut labels = vec![("a".to_owned(), "1".to_owned()), ("b".to_owned(), "Two".to_owned())];
             let kept = rule.apply(&mut name, &mut labels);
             labels.sort();
-            (kept, crate::family::normal::series(&name, &labels))
+            (kept, crate::family::normal::series(&name, PackedLabels::from(labels).labels()))
         };
         let shown = |rule| apply(&rule).1;
         assert_eq!(

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::hash_table::{self, HashTable};
 
 use super::normal::{fits, series};
-use super::{Family, Kind, Labels, Visitor, Walk};
+use super::{Family, Kind, Visitor, Walk};
 
 /// Normalised families of one source: ascending names, samples ascending by labels.
 pub type Part = Arc<Vec<Family>>;
@@ -190,7 +190,7 @@ fn leave_out_twins(parts: &[Part], shares: &mut [Share], conflicts: &mut Vec<Con
     for share in shares.iter() {
         let Some(example) = share.left_out.iter().min() else { continue };
         let family = &parts[share.part][share.family];
-        let what = series(&family.name, &family.samples[*example].labels);
+        let what = series(&family.name, family.samples[*example].labels.labels());
         let (part, samples) = (share.part, share.left_out.len());
         conflicts.push(Conflict { part, what, reason: Reason::Series, samples });
     }
@@ -215,7 +215,7 @@ impl Walk for Union {
             let end = samples.len().min(from + room);
             for (at, sample) in samples.iter().enumerate().take(end).skip(from) {
                 if share.left_out.is_empty() || !share.left_out.contains(&at) {
-                    out.sample(Labels::Pairs(&sample.labels), &sample.value);
+                    out.sample(sample.labels.labels(), &sample.value);
                 }
             }
             room -= end - from;
@@ -237,8 +237,7 @@ impl Walk for Union {
 mod tests {
     use super::*;
     use crate::exposition::{Format, page};
-    use crate::family::Histogram;
-    use crate::family::{Sample, Value};
+    use crate::family::{Histogram, PackedLabels, Sample, Value};
 
     fn part(families: Vec<Family>) -> Part {
         Arc::new(crate::family::normal::Normal::default().apply(families).0)
@@ -247,7 +246,9 @@ mod tests {
     #[test]
     fn the_earlier_source_wins_and_nothing_is_twice() {
         let mut histogram = Family::new("h", "H", Kind::Histogram);
-        histogram.samples.push(Sample { labels: Vec::new(), value: Value::Histogram(Histogram::default()) });
+        histogram
+            .samples
+            .push(Sample { labels: PackedLabels::default(), value: Value::Histogram(Histogram::default()) });
         let one = vec![Family::new("a", "", Kind::Gauge).with(&[("x", "1")], 1.0), histogram];
         let two = vec![
             Family::new("a", "A", Kind::Counter).with(&[("x", "1")], 2.0).with(&[("x", "2")], 3.0),
@@ -273,7 +274,7 @@ mod tests {
     fn many_samples_in_many_steps() {
         let many = |from: usize| {
             let mut family = Family::new("m", "", Kind::Gauge);
-            (from..from + 1500).for_each(|n| family.push(vec![("n".into(), format!("{n:05}"))], 1.0));
+            (from..from + 1500).for_each(|n| family.push(vec![("n", format!("{n:05}"))], 1.0));
             part(vec![family])
         };
         let (mut union, conflicts) = Union::new(vec![many(0), many(1000), many(2500)]);

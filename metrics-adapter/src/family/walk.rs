@@ -1,6 +1,6 @@
 //! Streaming families to a writer in bounded steps, in name order.
 
-use super::{Family, Kind, Labels, Value};
+use super::{Family, Kind, Labels, Sample, Value};
 
 /// Receives families and samples; the exposition writers implement it.
 pub trait Visitor {
@@ -39,9 +39,11 @@ impl Families {
     pub fn sorted(mut families: Vec<Family>) -> Self {
         families.sort_by(|a, b| a.name.cmp(&b.name));
         for family in &mut families {
-            let values =
-                |labels: &[(String, String)]| labels.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>();
-            family.samples.sort_by_cached_key(|sample| (sample.labels.len(), values(&sample.labels)));
+            family.samples.sort_by(|one, two| {
+                let values = |sample: &'_ Sample| sample.labels.iter().count();
+                let counts = values(one).cmp(&values(two));
+                counts.then_with(|| one.labels.iter().map(|(_, v)| v).cmp(two.labels.iter().map(|(_, v)| v)))
+            });
         }
         let mut families = families.into_iter();
         let current = families.next();
@@ -61,7 +63,7 @@ impl Walk for Families {
         }
         let end = family.samples.len().min(self.written + SAMPLES_PER_STEP);
         for sample in &family.samples[self.written..end] {
-            out.sample(Labels::Pairs(&sample.labels), &sample.value);
+            out.sample(sample.labels.labels(), &sample.value);
         }
         if end == family.samples.len() {
             self.current = self.families.next();
@@ -145,7 +147,7 @@ mod tests {
 
     fn family(name: &str, help: &str, samples: usize) -> Family {
         let mut family = Family::new(name, help, Kind::Gauge);
-        (0..samples).for_each(|n| family.push(vec![("n".to_owned(), n.to_string())], 1.0));
+        (0..samples).for_each(|n| family.push(vec![("n", n.to_string())], 1.0));
         family
     }
 

@@ -165,5 +165,5 @@ fn labels(tags: &Tags<'_>, mapped: Option<&Mapped>, honor: bool) -> PackedLabels
     let kept = |name: &str| honor && tags.value(name).is_some();
     pairs.extend(own.iter().filter(|(name, _)| !kept(name)).map(|(name, value)| (&**name, &**value)));
     pairs.sort_unstable();
-    PackedLabels::from_sorted(pairs)
+    PackedLabels::new(pairs)
 }

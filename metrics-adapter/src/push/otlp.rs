@@ -1,7 +1,8 @@
 //! OTLP metrics: `opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest`, compressed with gzip.
 //!
 //! Counters become monotonic cumulative sums, untyped and information samples gauges. The names stay those of the
-//! page; a receiver that adds `_total` to sums leaves names that have it alone.
+//! page; a receiver that adds `_total` to sums leaves names that have it alone. A series that ended is told once, as a
+//! point with the flag `NO_RECORDED_VALUE`.
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/>
 
@@ -11,11 +12,14 @@ use std::time::SystemTime;
 use flate2::write::GzEncoder;
 
 use super::batch::{Batch, Encoder, nanoseconds};
+use super::stale::{self, Memory};
 use crate::exposition::wire::{double, fixed, message, signed, text, unsigned, varint};
 use crate::family::{Histogram, Kind, Labels, NativeHistogram, NativeSide, Summary, Value, Visitor};
 
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`
 const CUMULATIVE: u64 = 2;
+/// `DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`
+const NO_RECORDED_VALUE: u64 = 1;
 
 /// Encodes rounds of families as export requests.
 pub(super) struct Otlp {
@@ -27,6 +31,7 @@ pub(super) struct Otlp {
     began: u64,
     now: u64,
     family: Family,
+    memory: Memory,
     /// `Metric` messages of the request so far, as field 2 of `ScopeMetrics`.
     metrics: Vec<u8>,
     samples: u64,
@@ -58,6 +63,7 @@ impl Otlp {
             began: nanoseconds(began),
             now: 0,
             family: Family::default(),
+            memory: Memory::default(),
             metrics: Vec::new(),
             samples: 0,
             done: Vec::new(),
@@ -127,6 +133,70 @@ impl Otlp {
         self.samples = 0;
     }
 
+    /// Keeps what tells the end of a sample: form and name of its family, bounds or quantiles, labels.
+    fn remember(&mut self, labels: Labels<'_>, value: &Value) {
+        let (form, bounds) = match value {
+            Value::Histogram(histogram) if self.natives && histogram.native.is_some() => {
+                (Form::Exponential, String::new())
+            }
+            Value::Histogram(histogram) => {
+                let bounds = histogram.buckets.iter().map(|(bound, _)| *bound);
+                (Form::Histogram, joined(bounds.filter(|bound| bound.is_finite())))
+            }
+            Value::Summary(summary) => {
+                (Form::Summary, joined(summary.quantiles.iter().map(|(quantile, _)| *quantile)))
+            }
+            Value::Number(_) if self.family.kind == Some(Kind::Counter) => (Form::Counter, String::new()),
+            Value::Number(_) => (Form::Gauge, String::new()),
+        };
+        let head = [(form.word(), self.family.name.as_str()), ("", &bounds)];
+        self.memory.see(head.into_iter().chain(labels));
+    }
+
+    /// Writes the last point of a series, from what was remembered of it.
+    fn end(&mut self, remembered: &[(&str, &str)]) {
+        let [(word, name), (_, bounds), labels @ ..] = remembered else { return };
+        let Some(form) = Form::ALL.into_iter().find(|form| form.word() == *word) else { return };
+        let (kind, attribute_field, flags_field) = form.fields();
+        if self.family.kind != Some(kind) || self.family.name != *name {
+            self.family(name, "", kind);
+        }
+        let bounds = bounds.split(',').filter_map(|bound| bound.parse::<f64>().ok());
+        let mut point = Vec::with_capacity(128);
+        self.times(&mut point);
+        match form {
+            Form::Counter | Form::Gauge => double(&mut point, 4, 0.0),
+            Form::Summary => {
+                for quantile in bounds {
+                    let mut pair = Vec::with_capacity(18);
+                    double(&mut pair, 1, quantile);
+                    double(&mut pair, 2, 0.0);
+                    message(&mut point, 6, &pair);
+                }
+            }
+            Form::Histogram => {
+                let bounds: Vec<u8> = bounds.flat_map(f64::to_le_bytes).collect();
+                double(&mut point, 5, 0.0);
+                message(&mut point, 6, &vec![0; bounds.len() + 8]);
+                message(&mut point, 7, &bounds);
+            }
+            Form::Exponential => double(&mut point, 5, 0.0),
+        }
+        for (name, value) in labels {
+            attribute(&mut point, attribute_field, name, value);
+        }
+        unsigned(&mut point, flags_field, NO_RECORDED_VALUE);
+        let points = match form {
+            Form::Exponential => &mut self.family.exponential,
+            _ => &mut self.family.points,
+        };
+        message(points, 1, &point);
+        self.samples += 1;
+        if self.samples >= self.batch as u64 {
+            self.cut();
+        }
+    }
+
     fn times(&self, out: &mut Vec<u8>) {
         fixed(out, 2, self.began);
         fixed(out, 3, self.now);
@@ -194,6 +264,45 @@ impl Otlp {
         double(&mut point, 14, native.zero_threshold);
         point
     }
+}
+
+/// The messages that points are.
+#[derive(Clone, Copy)]
+enum Form {
+    Counter,
+    Gauge,
+    Summary,
+    Histogram,
+    Exponential,
+}
+
+impl Form {
+    const ALL: [Self; 5] = [Self::Counter, Self::Gauge, Self::Summary, Self::Histogram, Self::Exponential];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "c",
+            Self::Gauge => "g",
+            Self::Summary => "s",
+            Self::Histogram => "h",
+            Self::Exponential => "e",
+        }
+    }
+
+    /// The kind of its family, and the fields of attributes and flags.
+    const fn fields(self) -> (Kind, u32, u32) {
+        match self {
+            Self::Counter => (Kind::Counter, 7, 8),
+            Self::Gauge => (Kind::Gauge, 7, 8),
+            Self::Summary => (Kind::Summary, 7, 8),
+            Self::Histogram => (Kind::Histogram, 9, 10),
+            Self::Exponential => (Kind::Histogram, 1, 10),
+        }
+    }
+}
+
+fn joined(numbers: impl Iterator<Item = f64>) -> String {
+    numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// Widest range of buckets that is sent, since the empty ones between them are written too.
@@ -267,6 +376,7 @@ impl Visitor for Otlp {
     }
 
     fn sample(&mut self, labels: Labels<'_>, value: &Value) {
+        self.remember(labels, value);
         let native = match value {
             Value::Histogram(histogram) if self.natives => {
                 histogram.native.as_ref().map(|native| (histogram, native))
@@ -294,6 +404,7 @@ impl Visitor for Otlp {
 impl Encoder for Otlp {
     fn start(&mut self, now: SystemTime) {
         self.now = nanoseconds(now);
+        self.memory.start();
     }
 
     fn visitor(&mut self) -> &mut dyn Visitor {
@@ -301,6 +412,12 @@ impl Encoder for Otlp {
     }
 
     fn finish(&mut self) {
+        let mut gone = self.memory.gone();
+        // Those of one family come one after the other.
+        gone.sort_unstable();
+        for key in &gone {
+            self.end(&stale::labels(key));
+        }
         self.cut();
         self.family.kind = None;
     }

@@ -113,12 +113,12 @@ impl<V: Version> SeriesSink for Requests<V> {
     }
 
     fn number(&mut self, labels: &[(&str, &str)], value: f64) {
-        self.memory.see(labels);
+        self.memory.see(labels.iter().copied());
         self.add_number(labels, value);
     }
 
     fn native(&mut self, labels: &[(&str, &str)], histogram: &Histogram, native: &NativeHistogram) {
-        self.memory.see(labels);
+        self.memory.see(labels.iter().copied());
         self.sample.clear();
         write_native(&mut self.sample, histogram, native, self.time);
         self.version.series(labels, &self.sample, true);

@@ -26,7 +26,7 @@ impl Memory {
     }
 
     /// A series is there in this round.
-    pub(super) fn see(&mut self, labels: &[(&str, &str)]) {
+    pub(super) fn see<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.key.clear();
         for (name, value) in labels {
             for text in [name, value] {
@@ -68,15 +68,15 @@ mod tests {
         let mut memory = Memory::default();
         let (a, b) = ([("__name__", "a"), ("k", "v")], [("__name__", "b")]);
         memory.start();
-        memory.see(&a);
-        memory.see(&b);
+        memory.see(a);
+        memory.see(b);
         assert!(memory.gone().is_empty());
         memory.start();
-        memory.see(&b);
+        memory.see(b);
         let gone = memory.gone();
         assert_eq!(gone.iter().map(|key| labels(key)).collect::<Vec<_>>(), [a.to_vec()]);
         memory.start();
-        memory.see(&b);
+        memory.see(b);
         assert!(memory.gone().is_empty());
     }
 }

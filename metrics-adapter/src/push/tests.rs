@@ -145,7 +145,7 @@ fn mixed() -> Vec<Family> {
     };
     let histogram =
         Histogram { buckets: vec![(0.5, 4), (2.5, 8)], sum: 12.25, count: 9, native: Some(Box::new(native)) };
-    let one = |value| vec![Sample { labels: vec![("path".to_owned(), "/a".to_owned())], value }];
+    let one = |value| vec![Sample { labels: vec![("path", "/a")].into(), value }];
     vec![
         Family::new("jobs_total", "Jobs.", Kind::Counter).with(&[("Zone", "z"), ("empty", "")], 7.0),
         Family { samples: one(Value::Summary(summary)), ..Family::new("wait", "Waits.", Kind::Summary) },

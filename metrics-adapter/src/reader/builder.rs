@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::family::{Family, Kind, Sample, Value};
+use crate::family::{Family, Kind, PackedLabels, Packer, Sample, Value};
 
 /// What reading a document gave.
 #[derive(Clone, Debug, Default)]
@@ -36,36 +36,38 @@ pub struct Builder {
     index: HashMap<String, usize>,
     /// Where the last sample went.
     last: Option<usize>,
+    /// Samples that still fit.
     room: usize,
+    packer: Packer,
 }
 
 impl Builder {
     /// At most `limit` samples.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { reading: Reading::default(), index: HashMap::new(), last: None, room: limit }
+        Self {
+            reading: Reading::default(),
+            index: HashMap::new(),
+            last: None,
+            room: limit,
+            packer: Packer::default(),
+        }
     }
 
     /// Adds one number. Help and kind of the first sample of a name stay.
-    pub fn add(&mut self, name: &str, help: &str, kind: Kind, labels: Vec<(String, String)>, value: f64) {
+    pub fn add(&mut self, name: &str, help: &str, kind: Kind, labels: PackedLabels, value: f64) {
         self.add_value(name, help, kind, labels, Value::Number(value));
     }
 
     /// The same with borrowed labels.
     pub fn put(&mut self, name: &str, help: &str, kind: Kind, labels: &[(&str, &str)], value: f64) {
-        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        labels.iter().for_each(|(name, value)| self.packer.push(name, value));
+        let labels = self.packer.finish();
         self.add(name, help, kind, labels, value);
     }
 
     /// Adds a value of any form.
-    pub fn add_value(
-        &mut self,
-        name: &str,
-        help: &str,
-        kind: Kind,
-        labels: Vec<(String, String)>,
-        value: Value,
-    ) {
+    pub fn add_value(&mut self, name: &str, help: &str, kind: Kind, labels: PackedLabels, value: Value) {
         if self.room == 0 {
             return self.skip(|| "there are more samples than `max_series` allows".to_owned());
         }

@@ -1,5 +1,7 @@
 //! Tables: comma-separated values with a header, quoted as in RFC 4180.
 
+use std::borrow::Cow;
+
 use super::metric::Metric;
 use super::template::Template;
 use super::{Builder, ReadError};
@@ -41,7 +43,7 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Row<'a> {
     table: &'a Table,
-    fields: Vec<String>,
+    fields: &'a [Cow<'a, str>],
 }
 
 impl Table {
@@ -52,12 +54,12 @@ impl Table {
     }
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
     /// The field in the column of this name; empty where the row is too short.
     #[must_use]
-    pub fn field(&self, column: &str) -> Option<&str> {
+    pub fn field(&self, column: &str) -> Option<&'a str> {
         let at = self.table.columns.iter().position(|known| known == column)?;
-        Some(self.fields.get(at).map_or("", String::as_str))
+        Some(self.fields.get(at).map_or("", |field| field))
     }
 }
 
@@ -73,12 +75,14 @@ pub fn rows(
 ) -> Result<Table, ReadError> {
     let mut table = columns.map(|columns| Table { columns: columns.to_vec() });
     let (mut rest, mut line) = (text, 0_u64);
+    let mut fields = Vec::new();
     while !rest.is_empty() {
         let first = line + 1;
-        let (fields, after, lines) = record(rest, delimiter);
+        fields.clear();
+        let (after, lines) = record(rest, delimiter, &mut fields);
         rest = after;
         line += lines;
-        if fields.iter().all(String::is_empty) {
+        if fields.iter().all(|field| field.is_empty()) {
             continue;
         }
         let is_header = columns.is_none() && (table.is_none() || fields[0].starts_with('#'));
@@ -86,21 +90,32 @@ pub fn rows(
             if fields.len() > MAX_COLUMNS {
                 return Err(ReadError::at(first, format!("more than {MAX_COLUMNS} columns")));
             }
-            let mut columns = fields;
-            columns[0] = columns[0].trim_start_matches('#').to_owned();
-            columns.iter_mut().for_each(|name| *name = name.trim().to_owned());
-            table = Some(Table { columns });
+            let name = |(at, name): (usize, &Cow<'_, str>)| match at {
+                0 => name.trim_start_matches('#').trim().to_owned(),
+                _ => name.trim().to_owned(),
+            };
+            table = Some(Table { columns: fields.iter().enumerate().map(name).collect() });
         } else if let Some(table) = &table {
-            each(first, &Row { table, fields });
+            each(first, &Row { table, fields: &fields });
         }
     }
     table.ok_or_else(|| ReadError::new("there is no header line"))
 }
 
-/// The fields of the first record, the text behind it, and its lines.
-fn record(text: &str, delimiter: char) -> (Vec<String>, &str, u64) {
-    let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut lines = 0;
+/// Adds the fields of the first record; gives the text behind it, and its lines.
+fn record<'a>(text: &'a str, delimiter: char, fields: &mut Vec<Cow<'a, str>>) -> (&'a str, u64) {
+    let (line, after) = text.split_once('\n').unwrap_or((text, ""));
+    if line.contains('"') {
+        return quoted_record(text, delimiter, fields);
+    }
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    // A row of a million commas is cut; the header's bound names the problem.
+    fields.extend(line.split(delimiter).take(MAX_COLUMNS + 1).map(Cow::Borrowed));
+    (after, 1)
+}
+
+fn quoted_record<'a>(text: &'a str, delimiter: char, fields: &mut Vec<Cow<'a, str>>) -> (&'a str, u64) {
+    let (mut field, mut quoted, mut lines) = (String::new(), false, 0);
     let mut characters = text.char_indices().peekable();
     while let Some((at, c)) = characters.next() {
         match c {
@@ -113,13 +128,12 @@ fn record(text: &str, delimiter: char) -> (Vec<String>, &str, u64) {
                 if field.ends_with('\r') {
                     field.pop();
                 }
-                fields.push(field);
-                return (fields, &text[at + 1..], lines + 1);
+                fields.push(field.into());
+                return (&text[at + 1..], lines + 1);
             }
             c if c == delimiter && !quoted => {
-                // A row of a million commas is cut; the header's bound names the problem.
                 if fields.len() <= MAX_COLUMNS {
-                    fields.push(std::mem::take(&mut field));
+                    fields.push(std::mem::take(&mut field).into());
                 }
                 field.clear();
             }
@@ -129,8 +143,8 @@ fn record(text: &str, delimiter: char) -> (Vec<String>, &str, u64) {
             }
         }
     }
-    fields.push(field);
-    (fields, "", lines + 1)
+    fields.push(field.into());
+    ("", lines + 1)
 }
 
 impl Csv {
@@ -161,11 +175,9 @@ impl ColumnMetric {
         let name = self.metric.name.expand(|column| row.field(column));
         match self.metric.value(value) {
             Some(number) => {
-                let expand = |(name, template): &(String, Template)| {
-                    (name.clone(), template.expand(|column| row.field(column)))
-                };
-                let labels = self.labels.iter().map(expand).collect();
-                out.add(&name, &self.metric.help, self.metric.kind, labels, number);
+                let field = |column: &str| row.field(column);
+                let labels = self.labels.iter().map(|(name, template)| (name, template.expand(field)));
+                out.add(&name, &self.metric.help, self.metric.kind, labels.collect(), number);
             }
             None => {
                 out.skip(|| format!("{name}: line {line}: `{}` is no number", super::shortened(value, 40)));

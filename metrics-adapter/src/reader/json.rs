@@ -80,12 +80,12 @@ impl<'a> Json<'a> {
 
     /// A scalar as text; `null`, arrays and objects have none.
     #[must_use]
-    pub fn text(&self) -> Option<String> {
+    pub fn text(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Text(text) => Some(text.to_string()),
-            Self::Whole(whole) => Some(whole.to_string()),
-            Self::Number(number) => Some(number.to_string()),
-            Self::Bool(truth) => Some(truth.to_string()),
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Whole(whole) => Some(Cow::Owned(whole.to_string())),
+            Self::Number(number) => Some(Cow::Owned(number.to_string())),
+            Self::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
             Self::Null | Self::List(_) | Self::Map(_) => None,
         }
     }

@@ -51,7 +51,7 @@ impl KeyValue {
                     let mut name = self.prefix.clone();
                     push_name(&mut name, key);
                     let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
-                    out.add(&name, "", kind, Vec::new(), number);
+                    out.put(&name, "", kind, &[], number);
                 }
                 continue;
             }
@@ -74,7 +74,7 @@ impl KeyMetric {
         let name = self.metric.name.expand(star);
         match self.metric.value(value) {
             Some(number) => {
-                let labels = self.labels.iter().map(|(name, template)| (name.clone(), template.expand(star)));
+                let labels = self.labels.iter().map(|(name, template)| (name, template.expand(star)));
                 out.add(&name, &self.metric.help, self.metric.kind, labels.collect(), number);
             }
             None => out.skip(|| format!("{name}: `{}` is no number", super::shortened(value, 40))),

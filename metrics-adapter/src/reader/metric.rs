@@ -9,7 +9,7 @@ use super::key_value::KeyValue;
 use super::pattern::PatternMetric;
 use super::template::Template;
 use super::{Builder, ReadError, Reading, prometheus};
-use crate::family::Kind;
+use crate::family::{Kind, PackedLabels};
 
 /// Name, type and value of one metric.
 #[derive(Clone, Debug)]
@@ -98,13 +98,13 @@ impl JsonMetric {
                         path.first(document, one.value).and_then(Json::text).unwrap_or_default()
                     }
                 };
-                (name.clone(), text)
+                (name, text)
             });
-            let mut labels: Vec<_> = labels.collect();
+            let mut labels: PackedLabels = labels.collect();
             for (at, (metric, path)) in self.values.iter().enumerate() {
                 let name = match metric.name.plain() {
                     Some(name) => Cow::Borrowed(name),
-                    None => Cow::Owned(metric.name.expand(capture)),
+                    None => metric.name.expand(capture),
                 };
                 let last = at + 1 == self.values.len();
                 match path.first(document, one.value) {
@@ -186,7 +186,7 @@ fn every_number(value: &Json<'_>, name: &mut String, out: &mut Builder) {
                 if let Some(number) = value.number() {
                     let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
                     let name = if name.is_empty() { "value" } else { name.as_str() };
-                    out.add(name, "", kind, labels.clone(), number);
+                    out.add(name, "", kind, labels.as_slice().into(), number);
                 }
             }
             Json::Text(_) | Json::Null => {}

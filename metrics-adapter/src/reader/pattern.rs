@@ -1,10 +1,13 @@
 //! Metrics from any text, by regular expressions.
 
+use std::borrow::Cow;
+
 use regex::{Captures, Regex};
 
 use super::Builder;
 use super::metric::Metric;
 use super::template::Template;
+use crate::family::PackedLabels;
 
 /// One entry of `metrics` over text: every match is a sample.
 ///
@@ -57,17 +60,18 @@ impl PatternMetric {
 
     /// The metric's name for this match.
     #[must_use]
-    pub fn name(&self, captures: &Captures<'_>) -> String {
+    pub fn name<'a>(&'a self, captures: &Captures<'a>) -> Cow<'a, str> {
         self.metric.name.expand(|group| self::group(captures, group))
     }
 
     /// The labels for this match.
     #[must_use]
-    pub fn labels(&self, captures: &Captures<'_>) -> Vec<(String, String)> {
-        let expand = |(name, template): &(String, Template)| {
-            (name.clone(), template.expand(|group| self::group(captures, group)))
+    pub fn labels(&self, captures: &Captures<'_>) -> PackedLabels {
+        let expand = |(name, template)| {
+            let template: &Template = template;
+            (name, template.expand(|group| self::group(captures, group)))
         };
-        self.labels.iter().map(expand).collect()
+        self.labels.iter().map(|(name, template)| (name, template)).map(expand).collect()
     }
 }
 

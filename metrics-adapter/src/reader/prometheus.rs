@@ -2,12 +2,13 @@
 //!
 //! Timestamps and exemplars are dropped: what is on our page is from now.
 
+use std::borrow::Cow;
 use std::collections::HashMap as Map;
 
 use foldhash::fast::RandomState;
 
 use super::{Builder, ReadError};
-use crate::family::{Family, Histogram, Kind, Sample, Summary, Value};
+use crate::family::{Histogram, Kind, PackedLabels, Sample, Summary, Value};
 
 type HashMap<K, V> = Map<K, V, RandomState>;
 
@@ -31,6 +32,7 @@ pub fn read(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
         ReadError::at(line, "not UTF-8")
     })?;
     let mut page = Page::default();
+    let mut labels = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let wrong = |reason: String| ReadError::at(at as u64 + 1, reason);
         let line = line.trim_matches([' ', '\t', '\r']);
@@ -44,8 +46,8 @@ pub fn read(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
             page.comment(comment.trim_start());
             continue;
         }
-        let sample = sample(line).map_err(wrong)?;
-        page.sample(sample, out);
+        let sample = sample(line, &mut labels).map_err(wrong)?;
+        page.sample(&sample, &mut labels, out);
     }
     page.finish(out);
     Ok(())
@@ -53,14 +55,17 @@ pub fn read(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
 
 struct Line<'a> {
     name: &'a str,
-    labels: Vec<(String, String)>,
     value: f64,
 }
 
+type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
+
 /// Histograms and summaries come in several lines; they are put together here.
 #[derive(Debug, Default)]
-struct Page {
-    heads: HashMap<String, Head>,
+struct Page<'a> {
+    heads: HashMap<&'a str, Head>,
+    /// The last sample's family, where that is one of plain numbers: most samples have the name of the one before.
+    plain: Option<(&'a str, Kind)>,
     /// The family of several lines, and its series by labels.
     composed: Vec<Composed>,
     index: HashMap<String, usize>,
@@ -71,16 +76,17 @@ struct Composed {
     name: String,
     kind: Kind,
     samples: Vec<Sample>,
-    series: HashMap<Vec<(String, String)>, usize>,
+    series: HashMap<PackedLabels, usize>,
 }
 
-impl Page {
-    fn comment(&mut self, comment: &str) {
+impl<'a> Page<'a> {
+    fn comment(&mut self, comment: &'a str) {
+        self.plain = None;
         let mut words = comment.splitn(3, [' ', '\t']);
         let (word, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let rest = words.next().unwrap_or_default().trim();
         match word {
-            "HELP" => self.heads.entry(name.to_owned()).or_default().help = unescape(rest),
+            "HELP" => self.heads.entry(name).or_default().help = unescape(rest),
             "TYPE" => {
                 let kind = match rest {
                     "counter" => Kind::Counter,
@@ -90,73 +96,85 @@ impl Page {
                     "info" => Kind::Info,
                     _ => Kind::Untyped,
                 };
-                self.heads.entry(name.to_owned()).or_default().kind.get_or_insert(kind);
+                self.heads.entry(name).or_default().kind.get_or_insert(kind);
             }
             _ => {}
         }
     }
 
-    fn sample(&mut self, line: Line<'_>, out: &mut Builder) {
+    fn sample(&mut self, line: &Line<'a>, labels: &mut Labels<'a>, out: &mut Builder) {
+        if let Some((_, kind)) = self.plain.filter(|(name, _)| *name == line.name) {
+            return out.add(line.name, "", kind, packed(labels), line.value);
+        }
         // In OpenMetrics `# TYPE` names the family without the suffix of its samples.
-        let known = |suffix: &str, kinds: &[Kind]| {
+        let known = |suffix: &'static str, kinds: &[Kind]| {
             let base = line.name.strip_suffix(suffix)?;
-            let head = self.heads.get(base)?;
-            head.kind
-                .filter(|kind| kinds.contains(kind))
-                .map(|kind| (base.to_owned(), kind, suffix.to_owned()))
+            let kind = self.heads.get(base)?.kind.filter(|kind| kinds.contains(kind))?;
+            Some((base, kind, suffix))
         };
         let exact = self.heads.get(line.name).and_then(|head| head.kind);
         let composed = match exact {
-            Some(kind @ (Kind::Summary | Kind::Histogram)) => {
-                Some((line.name.to_owned(), kind, String::new()))
-            }
+            Some(kind @ (Kind::Summary | Kind::Histogram)) => Some((line.name, kind, "")),
             Some(_) => None,
             None => known("_bucket", &[Kind::Histogram])
                 .or_else(|| known("_sum", &[Kind::Histogram, Kind::Summary]))
                 .or_else(|| known("_count", &[Kind::Histogram, Kind::Summary])),
         };
         if let Some((base, kind, suffix)) = composed {
-            return self.compose(base, kind, &suffix, line, out);
+            return self.compose(base, kind, suffix, line, labels, out);
         }
-        if exact.is_none() && known("_created", &[Kind::Counter, Kind::Histogram, Kind::Summary]).is_some() {
-            return;
-        }
-        let base = known("_total", &[Kind::Counter]).or_else(|| known("_info", &[Kind::Info]));
-        let (kind, help) = match &base {
-            Some((base, kind, _)) if exact.is_none() => {
-                (*kind, self.heads.get(base).map_or("", |head| head.help.as_str()))
-            }
-            _ => {
-                let head = self.heads.get(line.name);
-                (exact.unwrap_or(Kind::Untyped), head.map_or("", |head| head.help.as_str()))
+        let (base, kind) = match exact {
+            Some(kind) => (line.name, kind),
+            None if known("_created", &[Kind::Counter, Kind::Histogram, Kind::Summary]).is_some() => return,
+            None => {
+                let base = known("_total", &[Kind::Counter]).or_else(|| known("_info", &[Kind::Info]));
+                base.map_or((line.name, Kind::Untyped), |(base, kind, _)| (base, kind))
             }
         };
-        out.add(line.name, help, kind, line.labels, line.value);
+        let help = self.heads.get(base).map_or("", |head| head.help.as_str());
+        out.add(line.name, help, kind, packed(labels), line.value);
+        self.plain = Some((line.name, kind));
     }
 
-    fn compose(&mut self, base: String, kind: Kind, suffix: &str, line: Line<'_>, out: &mut Builder) {
+    fn compose(
+        &mut self,
+        base: &str,
+        kind: Kind,
+        suffix: &str,
+        line: &Line<'_>,
+        labels: &mut Labels<'_>,
+        out: &mut Builder,
+    ) {
         let own = match (kind, suffix) {
             (Kind::Histogram, "_bucket") => "le",
             (Kind::Summary, "") => "quantile",
             _ => "",
         };
-        let mut labels = line.labels;
-        let bound = labels.iter().position(|(name, _)| name == own).map(|at| labels.remove(at).1);
+        let bound = labels.iter().position(|(name, _)| *name == own).map(|at| labels.remove(at).1);
         labels.sort_unstable();
-        let at = *self.index.entry(base.clone()).or_insert_with(|| {
-            let (samples, series) = (Vec::new(), HashMap::default());
-            self.composed.push(Composed { name: base.clone(), kind, samples, series });
-            self.composed.len() - 1
-        });
+        let labels = packed(labels);
+        let at = match self.index.get(base) {
+            Some(at) => *at,
+            None => {
+                let (samples, series) = (Vec::new(), HashMap::default());
+                self.composed.push(Composed { name: base.to_owned(), kind, samples, series });
+                self.index.insert(base.to_owned(), self.composed.len() - 1);
+                self.composed.len() - 1
+            }
+        };
         let family = &mut self.composed[at];
-        let at = *family.series.entry(labels.clone()).or_insert_with(|| {
-            let value = match kind {
-                Kind::Summary => Value::Summary(Summary::default()),
-                _ => Value::Histogram(Histogram::default()),
-            };
-            family.samples.push(Sample { labels, value });
-            family.samples.len() - 1
-        });
+        let at = match family.series.get(&labels) {
+            Some(at) => *at,
+            None => {
+                let value = match kind {
+                    Kind::Summary => Value::Summary(Summary::default()),
+                    _ => Value::Histogram(Histogram::default()),
+                };
+                family.series.insert(labels.clone(), family.samples.len());
+                family.samples.push(Sample { labels, value });
+                family.samples.len() - 1
+            }
+        };
         let bound = bound.as_deref().and_then(super::number);
         #[expect(
             clippy::cast_possible_truncation,
@@ -190,21 +208,24 @@ impl Page {
 
     fn finish(self, out: &mut Builder) {
         for family in self.composed {
-            let help = self.heads.get(&family.name).map(|head| head.help.clone()).unwrap_or_default();
-            let Family { name, kind, .. } = Family::new(family.name, "", family.kind);
+            let help = self.heads.get(family.name.as_str()).map_or("", |head| head.help.as_str());
             for mut sample in family.samples {
                 match &mut sample.value {
                     Value::Histogram(histogram) => histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0)),
                     Value::Summary(summary) => summary.quantiles.sort_by(|a, b| a.0.total_cmp(&b.0)),
                     Value::Number(_) => {}
                 }
-                out.add_value(&name, &help, kind, sample.labels, sample.value);
+                out.add_value(&family.name, help, family.kind, sample.labels, sample.value);
             }
         }
     }
 }
 
-fn sample(line: &str) -> Result<Line<'_>, String> {
+fn packed(labels: &Labels<'_>) -> PackedLabels {
+    PackedLabels::new(labels.iter().map(|(name, value)| (*name, &**value)))
+}
+
+fn sample<'a>(line: &'a str, labels: &mut Labels<'a>) -> Result<Line<'a>, String> {
     let wrong = |what: &str| format!("{what} in `{}`", super::shortened(line, 80));
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let end = line.find(|c| !is_name(c)).unwrap_or(line.len());
@@ -212,7 +233,7 @@ fn sample(line: &str) -> Result<Line<'_>, String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(wrong("no metric name"));
     }
-    let mut labels = Vec::new();
+    labels.clear();
     if let Some(inner) = rest.trim_start().strip_prefix('{') {
         rest = inner;
         loop {
@@ -228,27 +249,27 @@ fn sample(line: &str) -> Result<Line<'_>, String> {
             if labels.len() >= MAX_LABELS {
                 return Err(wrong("too many labels"));
             }
-            labels.push((label.trim().to_owned(), value));
+            labels.push((label.trim(), value));
             rest = after;
         }
     }
     // What follows the value is a timestamp or an exemplar.
     let value = rest.split_ascii_whitespace().next().ok_or_else(|| wrong("no value"))?;
     let value = value.parse().map_err(|_| wrong("a value that is no number"))?;
-    Ok(Line { name, labels, value })
+    Ok(Line { name, value })
 }
 
 /// The text up to the closing quote without escapes, and what follows.
-fn quoted(text: &str) -> Option<(String, &str)> {
+fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
     if text.as_bytes()[end] == b'"' {
-        return Some((text[..end].to_owned(), &text[end + 1..]));
+        return Some((text[..end].into(), &text[end + 1..]));
     }
     let mut value = text[..end].to_owned();
     let mut characters = text[end..].char_indices();
     while let Some((at, c)) = characters.next() {
         match c {
-            '"' => return Some((value, &text[end + at + 1..])),
+            '"' => return Some((value.into(), &text[end + at + 1..])),
             '\\' => match characters.next()?.1 {
                 'n' => value.push('\n'),
                 c @ ('"' | '\\') => value.push(c),

@@ -1,5 +1,7 @@
 //! Templates of labels: literal text with `$1`, `${1}`, `$name` and `${name}`.
 
+use std::borrow::Cow;
+
 /// A text with references to what was captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
@@ -68,7 +70,13 @@ impl Template {
     }
 
     /// The text with every reference replaced; what `find` does not know is empty.
-    pub fn expand<'a>(&self, find: impl Fn(&str) -> Option<&'a str>) -> String {
+    pub fn expand<'a>(&'a self, find: impl Fn(&str) -> Option<&'a str>) -> Cow<'a, str> {
+        match &self.0[..] {
+            [] => return Cow::Borrowed(""),
+            [Part::Text(text)] => return Cow::Borrowed(text),
+            [Part::Reference(name)] => return Cow::Borrowed(find(name).unwrap_or_default()),
+            _ => {}
+        }
         let mut out = String::new();
         for part in &self.0 {
             match part {
@@ -76,6 +84,6 @@ impl Template {
                 Part::Reference(name) => out.push_str(find(name).unwrap_or_default()),
             }
         }
-        out
+        Cow::Owned(out)
     }
 }

@@ -28,8 +28,8 @@ fn paths(document: &str, path: &str) -> Vec<String> {
     let document = Json::parse(document.as_bytes()).unwrap();
     let found = Path::parse(path).unwrap().select(&document, &document).unwrap();
     let shown = |found: super::json_path::Match<'_>| {
-        [found.value.text().unwrap_or_else(|| found.value.kind().to_owned()), found.captures.join("/")]
-            .join(":")
+        let text = found.value.text().unwrap_or_else(|| found.value.kind().into());
+        format!("{text}:{}", found.captures.join("/"))
     };
     found.into_iter().map(shown).collect()
 }

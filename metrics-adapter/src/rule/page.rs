@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::name::remove_reserved_suffixes;
 use super::set::Matched;
 use crate::exposition::escaped;
-use crate::family::{Family, Kind, Sample, Value};
+use crate::family::{Family, Kind, Labels, PackedLabels, Sample, Value};
 
 /// How names end up on the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Ready {
 /// Labels, and how text pages show them.
 #[derive(Debug, PartialEq, Eq)]
 struct LabelSet {
-    pairs: Vec<(String, String)>,
+    pairs: PackedLabels,
     /// `{name="value",…}` with escapes, or nothing.
     text: Box<str>,
 }
@@ -67,10 +67,9 @@ struct LabelSet {
 impl LabelSet {
     fn new(mut pairs: Vec<(String, String)>) -> Self {
         pairs.sort();
-        pairs.shrink_to_fit();
         let mut text = String::new();
         write_labels(&mut text, &pairs);
-        Self { pairs, text: text.into() }
+        Self { pairs: pairs.into(), text: text.into() }
     }
 }
 
@@ -136,8 +135,12 @@ impl Pool {
 
     fn labels(&mut self, mut pairs: Vec<(String, String)>) -> Arc<LabelSet> {
         pairs.sort();
+        let same = |known: &LabelSet| {
+            let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            known.pairs.iter().eq(pairs)
+        };
         match &self.labels {
-            Some(known) if known.pairs == pairs => Arc::clone(known),
+            Some(known) if same(known) => Arc::clone(known),
             _ => Arc::clone(self.labels.insert(Arc::new(LabelSet::new(pairs)))),
         }
     }
@@ -163,8 +166,8 @@ pub struct SharedFamily {
 
 impl SharedFamily {
     /// Labels and values.
-    pub fn samples(&self) -> impl ExactSizeIterator<Item = (&[(String, String)], f64)> {
-        self.samples.iter().map(|(ready, value)| (ready.labels.pairs.as_slice(), *value))
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = (Labels<'_>, f64)> {
+        self.samples.iter().map(|(ready, value)| (ready.labels.pairs.labels(), *value))
     }
 
     /// Labels as text pages show them (`{name="value"}`, with escapes, or nothing), and values.
@@ -177,7 +180,7 @@ impl SharedFamily {
     pub fn to_family(&self) -> Family {
         let mut family = Family::new(self.name.as_str(), self.help.as_str(), self.kind);
         family.samples.reserve_exact(self.samples.len());
-        self.samples().for_each(|(labels, value)| family.push(labels.to_vec(), value));
+        self.samples().for_each(|(labels, value)| family.push(labels, value));
         family
     }
 }
@@ -195,7 +198,7 @@ impl From<Family> for SharedFamily {
             family: AtomicU32::default(),
         };
         let number = |sample: Sample| match sample.value {
-            Value::Number(value) => Some((Arc::new(ready(sample.labels)), value)),
+            Value::Number(value) => Some((Arc::new(ready(sample.labels.into())), value)),
             _ => None,
         };
         let samples = family.samples.into_iter().filter_map(number).collect();
@@ -230,7 +233,7 @@ impl Ready {
 
     /// The same with one more label, which tells it from samples that have the same labels otherwise.
     fn told_apart(&self) -> Self {
-        let mut pairs = self.labels.pairs.clone();
+        let mut pairs = Vec::from(self.labels.pairs.clone());
         pairs.push(("_objectname".to_owned(), format!("{}{}", self.input.0, self.input.1)));
         Self {
             name: Arc::clone(&self.name),
@@ -483,7 +486,7 @@ mod tests {
         page.push(matched("a", Kind::Gauge, &[("l", "2")]), "d<x=3><>A");
         let family = page.finish().remove(0);
         assert_eq!(family.samples.len(), 3);
-        assert_eq!(family.samples[0].labels[0], ("_objectname".to_owned(), "d<x=1><>A".to_owned()));
-        assert!(family.samples.iter().all(|sample| sample.labels.len() == 2));
+        assert_eq!(family.samples[0].labels.iter().next(), Some(("_objectname", "d<x=1><>A")));
+        assert!(family.samples.iter().all(|sample| sample.labels.iter().count() == 2));
     }
 }

@@ -1,14 +1,32 @@
-//! A real Prometheus.
+//! A real Prometheus, and VictoriaMetrics, which answers the same queries.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Where `images/setup.sh` puts a newer Prometheus than the system's.
 const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/prometheus-3/usr/bin/prometheus");
+/// And a VictoriaMetrics.
+const VICTORIA: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/victoria-metrics/usr/bin/victoria-metrics");
 
-/// A Prometheus that takes remote write.
+/// A port for a server that others are told of, and that may be started again: below those of outgoing connections,
+/// one of which could take it in between.
+pub(crate) fn server_port() -> u16 {
+    static STEP: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes that run side by side start at different places.
+        let step = std::process::id().wrapping_mul(101).wrapping_add(STEP.fetch_add(1, Ordering::Relaxed));
+        let port = 11_000 + (step % 21_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A server that takes pushes and answers queries.
 pub(crate) struct Prometheus {
     child: Child,
     pub(crate) port: u16,
@@ -17,13 +35,12 @@ pub(crate) struct Prometheus {
 
 impl Prometheus {
     pub(crate) fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::start_at(port, tempfile::tempdir().unwrap())
+        Self::start_at(server_port(), tempfile::tempdir().unwrap())
     }
 
     /// Goes on with what an earlier one stored.
     pub(crate) fn start_at(port: u16, directory: tempfile::TempDir) -> Self {
-        Self::spawn(Command::new("prometheus"), port, directory)
+        Self::with_configuration(Command::new("prometheus"), port, directory)
     }
 
     /// The newer one beside the system's, which also takes remote write 2.0.
@@ -34,23 +51,37 @@ impl Prometheus {
             ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"]
                 .map(|message| format!("--web.remote-write-receiver.accepted-protobuf-messages={message}")),
         );
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self::spawn(command, port, tempfile::tempdir().unwrap())
+        Self::with_configuration(command, server_port(), tempfile::tempdir().unwrap())
     }
 
-    fn spawn(mut command: Command, port: u16, directory: tempfile::TempDir) -> Self {
+    /// A VictoriaMetrics, which also takes OTLP.
+    pub(crate) fn start_victoria() -> Self {
+        let (port, directory) = (server_port(), tempfile::tempdir().unwrap());
+        let mut command = Command::new(VICTORIA);
+        command
+            .arg(format!("-storageDataPath={}", directory.path().display()))
+            .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
+            // What was written is found at once; a machine whose disk is almost full takes writes all the same.
+            .args(["-search.latencyOffset=0s", "-search.disableCache", "-inmemoryDataFlushInterval=1s"])
+            .args(["-storage.minFreeDiskSpaceBytes=1MB", "-memory.allowedBytes=256MB"]);
+        Self::spawn(command, port, directory)
+    }
+
+    fn with_configuration(mut command: Command, port: u16, directory: tempfile::TempDir) -> Self {
         let config = directory.path().join("prometheus.yml");
         std::fs::write(&config, "global: {scrape_interval: 1h}\n").unwrap();
-        let child = command
+        command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("{}: {error} (images/setup.sh test installs it)", command.get_program().display())
-            });
+            .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"]);
+        Self::spawn(command, port, directory)
+    }
+
+    fn spawn(mut command: Command, port: u16, directory: tempfile::TempDir) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap_or_else(|error| {
+            panic!("{}: {error} (images/setup.sh test installs it)", command.get_program().display())
+        });
         Self { child, port, directory }
     }
 

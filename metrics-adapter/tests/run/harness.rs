@@ -26,10 +26,7 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// A port that is free now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+pub(crate) use crate::prometheus::server_port as free_port;
 
 /// Runs a command of the binary to its end.
 pub(crate) fn command(arguments: &[&str]) -> Output {

@@ -39,6 +39,31 @@ fn a_real_prometheus_gets_what_was_gathered_while_it_was_away() {
     assert!(lost.clone().count() > 0 && lost.clone().all(|line| line.ends_with(" 0")), "{page}");
 }
 
+/// No Prometheus that Debian carries takes OTLP; VictoriaMetrics does.
+#[test]
+#[ignore = "needs VictoriaMetrics"]
+fn a_real_victoriametrics_gets_otlp() {
+    let victoria = Prometheus::start_victoria();
+    let fake = Fake::body("# TYPE jobs_total counter\njobs_total{queue=\"mail\"} 7\n");
+    let yaml = |by: &str| {
+        format!(
+            "sources:\n- {{name: x, type: prometheus, url: '{}', labels: {{by: {by}}}}}\npush:\n\
+             - {{protocol: otlp, url: 'http://127.0.0.1:{}/opentelemetry/v1/metrics', interval: 200ms, \
+             labels: {{cluster: test}}}}\n",
+            fake.url(),
+            victoria.port
+        )
+    };
+    let adapter = Adapter::start(&yaml("first"));
+    victoria.wait_for("jobs_total{queue=%22mail%22,by=%22first%22,cluster=%22test%22}", "7");
+    victoria.wait_for("metrics_adapter_source_up{source=%22x%22}", "1");
+    adapter.configure(&yaml("second"));
+    victoria.wait_for("jobs_total{by=%22second%22}", "7");
+    eventually("the end of the first", || {
+        victoria.query("jobs_total{by=%22first%22}").is_some_and(|answer| answer.contains("\"result\":[]"))
+    });
+}
+
 #[test]
 fn every_protocol_repeats_what_was_not_taken_and_its_queue_is_bounded() {
     for (protocol, word) in [("remote_write", "snappy"), ("remote_write_2", "snappy"), ("otlp", "gzip")] {

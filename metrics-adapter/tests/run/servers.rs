@@ -72,6 +72,49 @@ fn like_the_exporter(adapter: &Adapter, program: &str, arguments: &[&str], missi
     ours.into_keys().filter(|name| !after.contains_key(name)).collect()
 }
 
+/// What php-fpm_exporter 2 and memcached_exporter 0.15 give by default, with `stats` of external storage: name and type.
+/// Debian carries neither.
+const PHP_FPM: &str = "up gauge, scrape_failures counter, start_since counter, accepted_connections counter, \
+    listen_queue gauge, max_listen_queue counter, listen_queue_length gauge, idle_processes gauge, active_processes gauge, \
+    total_processes gauge, max_active_processes counter, max_children_reached counter, slow_requests counter, \
+    process_requests counter, process_last_request_memory gauge, process_last_request_cpu gauge, \
+    process_request_duration gauge, process_state gauge";
+const MEMCACHED: &str = "up gauge, uptime_seconds counter, time_seconds gauge, version gauge, \
+    process_user_cpu_seconds_total counter, process_system_cpu_seconds_total counter, read_bytes_total counter, \
+    written_bytes_total counter, current_connections gauge, max_connections gauge, connections_total counter, \
+    connections_rejected_total counter, connections_yielded_total counter, connections_listener_disabled_total counter, \
+    current_bytes gauge, limit_bytes gauge, commands_total counter, current_items gauge, items_total counter, \
+    items_evicted_total counter, items_reclaimed_total counter, item_too_large_total counter, item_no_memory_total counter, \
+    direct_reclaims_total counter, malloced_bytes gauge, accepting_connections gauge, lru_crawler_enabled gauge, \
+    lru_crawler_sleep gauge, lru_crawler_to_crawl gauge, lru_crawler_maintainer_thread gauge, lru_crawler_hot_percent gauge, \
+    lru_crawler_warm_percent gauge, lru_crawler_hot_max_factor gauge, lru_crawler_warm_max_factor gauge, \
+    lru_crawler_starts_total counter, lru_crawler_reclaimed_total counter, lru_crawler_items_checked_total counter, \
+    lru_crawler_moves_to_cold_total counter, lru_crawler_moves_to_warm_total counter, \
+    lru_crawler_moves_within_lru_total counter, slab_current_items gauge, slab_items_age_seconds gauge, \
+    slab_lru_hits_total counter, slab_items_crawler_reclaimed_total counter, slab_items_evicted_total counter, \
+    slab_items_evicted_nonzero_total counter, slab_items_evicted_time_seconds counter, \
+    slab_items_evicted_unfetched_total counter, slab_items_expired_unfetched_total counter, \
+    slab_items_outofmemory_total counter, slab_items_reclaimed_total counter, slab_items_tailrepairs_total counter, \
+    slab_mem_requested_bytes counter, slab_items_moves_to_cold counter, slab_items_moves_to_warm counter, \
+    slab_items_moves_within_lru counter, slab_hot_items gauge, slab_warm_items gauge, slab_cold_items gauge, \
+    slab_hot_age_seconds gauge, slab_warm_age_seconds gauge, slab_commands_total counter, slab_chunk_size_bytes gauge, \
+    slab_chunks_per_page gauge, slab_current_pages gauge, slab_current_chunks gauge, slab_chunks_used gauge, \
+    slab_chunks_free gauge, slab_chunks_free_end gauge, extstore_compact_lost_total counter, \
+    extstore_compact_rescued_total counter, extstore_compact_skipped_total counter, extstore_pages_allocated_total counter, \
+    extstore_pages_evicted_total counter, extstore_pages_reclaimed_total counter, extstore_pages_free gauge, \
+    extstore_pages_used gauge, extstore_objects_evicted_total counter, extstore_objects_read_total counter, \
+    extstore_objects_written_total counter, extstore_objects_used gauge, extstore_bytes_evicted_total counter, \
+    extstore_bytes_written_total counter, extstore_bytes_read_total counter, extstore_bytes_used counter, \
+    extstore_bytes_fragmented gauge, extstore_bytes_limit gauge, extstore_io_queue_depth gauge";
+
+/// Every family of the list is on the page, with its type.
+fn has_families(page: &str, prefix: &str, list: &str) {
+    for family in list.split(", ") {
+        let line = format!("# TYPE {prefix}{family}");
+        assert!(page.lines().any(|known| known == line), "`{line}` is not on the page:\n{page}");
+    }
+}
+
 /// The server is ended; its module says so, and nothing else changes.
 fn goes_down(adapter: &Adapter, server: Running, up: &str, source: &str) {
     drop(server);
@@ -230,25 +273,36 @@ fn php_fpm() {
             .iter()
             .map(|name| format!("phpfpm_{name}{{pool=\"www\",{place}}}"))
             .chain([
-                format!("phpfpm_up{{{place}}}"),
+                format!("phpfpm_up{{pool=\"www\",{place}}}"),
+                format!("phpfpm_scrape_failures{{pool=\"www\",{place}}}"),
                 format!("phpfpm_process_requests{{child=\"0\",pool=\"www\",{place}}}"),
                 format!("phpfpm_process_state{{child=\"1\",pool=\"www\",{place},state=\"Idle\"}}"),
             ])
             .collect();
     shows(&adapter, &series.iter().map(String::as_str).collect::<Vec<_>>());
-    goes_down(&adapter, server, &format!("phpfpm_up{{{place}}}"), "php_fpm");
+    has_families(&adapter.page(), "phpfpm_", PHP_FPM);
+    let failures = format!("phpfpm_scrape_failures{{pool=\"www\",{place}}}");
+    assert_eq!(adapter.value(&failures), Some(0.0));
+    goes_down(&adapter, server, &format!("phpfpm_up{{pool=\"www\",{place}}}"), "php_fpm");
+    assert!(adapter.value(&failures).unwrap() > 0.0);
 }
 
 #[test]
 #[ignore = "needs memcached"]
 fn memcached() {
     let (directory, port) = (directory(), free_port());
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let number = port.to_string();
-    let server =
-        serve("memcached", &["-u", "nobody", "-l", "127.0.0.1", "-p", &number], port, directory.path());
+    let external = format!("ext_path={}:64m", directory.path().join("external").display());
+    let arguments = ["-u", "nobody", "-l", "127.0.0.1", "-p", &number, "-o", &external];
+    let server = serve("memcached", &arguments, port, directory.path());
     let adapter = Adapter::start(&format!("sources:\n- type: memcached\n  address: 127.0.0.1:{port}\n"));
     let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    std::io::Write::write_all(&mut client, b"set k 0 0 1\r\nx\r\nget k\r\nget n\r\nquit\r\n").unwrap();
+    std::io::Write::write_all(
+        &mut client,
+        b"set k 0 0 1\r\nx\r\nget k\r\nget n\r\ncas k 0 0 1 0\r\nx\r\nquit\r\n",
+    )
+    .unwrap();
     std::io::Read::read_to_end(&mut client, &mut Vec::new()).unwrap();
     adapter.wait_for("memcached_commands_total{command=\"get\",status=\"hit\"}", 1.0);
     shows(
@@ -265,6 +319,10 @@ fn memcached() {
             "memcached_malloced_bytes",
         ],
     );
+    has_families(&adapter.page(), "memcached_", MEMCACHED);
+    // `cmd_set` of the server counts the `cas`, too.
+    assert_eq!(adapter.value("memcached_commands_total{command=\"set\",status=\"hit\"}"), Some(1.0));
+    assert_eq!(adapter.value("memcached_commands_total{command=\"cas\",status=\"badval\"}"), Some(1.0));
     goes_down(&adapter, server, "memcached_up", "memcached");
 }
 
@@ -373,7 +431,7 @@ fn redis_primary_and_replica() {
 fn zookeeper() {
     let (directory, port) = (directory(), free_port());
     let config = format!(
-        "dataDir={}\nclientPortAddress=127.0.0.1\nclientPort={port}\n4lw.commands.whitelist=mntr\nadmin.enableServer=false\n",
+        "dataDir={}\nclientPortAddress=127.0.0.1\nclientPort={port}\n4lw.commands.whitelist=mntr,ruok\nadmin.enableServer=false\n",
         directory.path().display()
     );
     fs::write(directory.path().join("zoo.cfg"), config).unwrap();
@@ -393,6 +451,14 @@ fn zookeeper() {
         "zk_num_alive_connections",
     ];
     shows(&adapter, &names.map(at).iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(
+        (adapter.value(&at("zk_ruok")), adapter.value(&at("zk_server_leader"))),
+        (Some(1.0), Some(0.0))
+    );
+    let page = adapter.page();
+    let version = page.lines().find_map(|line| line.strip_prefix("zk_version{version=\"")).unwrap();
+    let version = version.split('"').next().unwrap();
+    assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{version}");
     goes_down(&adapter, server, &at("zk_up"), "zookeeper");
 }
 
@@ -480,7 +546,8 @@ fn rabbitmq() {
     };
     let yaml = format!("sources:\n{}{}", source("right", "password"), source("wrong", "wrong"));
     let adapter = Adapter::start_in(files, &yaml, &[]);
-    let page = adapter.shows(&["rabbitmq_up{as=\"right\"}"]);
+    adapter.wait_for("metrics_adapter_source_up{source=\"right\",type=\"rabbitmq\"}", 1.0);
+    let page = adapter.page();
     let cluster =
         page.split("rabbitmq_queues{as=\"right\",cluster=\"").nth(1).unwrap().split('"').next().unwrap();
     let at = |name: &str| format!("rabbitmq_{name}{{as=\"right\",cluster=\"{cluster}\"}}");
@@ -492,6 +559,8 @@ fn rabbitmq() {
     let of_node = |name: &str| {
         format!("rabbitmq_{name}{{as=\"right\",cluster=\"{cluster}\",node=\"fixture@localhost\",self=\"1\"}}")
     };
+    let up = format!("rabbitmq_up{{as=\"right\",cluster=\"{cluster}\",node=\"fixture@localhost\"}}");
+    assert_eq!(adapter.value(&up), Some(1.0));
     adapter.wait_for(&queue("messages_ready"), 3.0);
     adapter.wait_for(&queue("messages_published_total"), 3.0);
     adapter.wait_for(&at("queue_messages_global"), 3.0);
@@ -501,8 +570,26 @@ fn rabbitmq() {
     );
     adapter.wait_for(&exchange, 3.0);
     let names = ["channels", "connections", "consumers", "queues", "exchanges"].map(at);
-    let of_queue =
-        ["messages", "consumers", "memory", "message_bytes", "messages_ram", "reductions_total"].map(queue);
+    let of_queue = [
+        "messages",
+        "consumers",
+        "memory",
+        "message_bytes",
+        "messages_ram",
+        "reductions_total",
+        "messages_redelivered_total",
+        "messages_publish_rate",
+        "gc_min_heap",
+        "gc_minor_collections_total",
+        "idle_since_seconds",
+    ];
+    let of_queue = of_queue.map(queue);
+    let state = queue("state").replace(",vhost=", ",state=\"idle\",vhost=");
+    adapter.wait_for(&state, 1.0);
+    let module = format!(
+        "rabbitmq_module_scrape_duration_seconds{{as=\"right\",cluster=\"{cluster}\",module=\"queue\",node=\"fixture@localhost\"}}"
+    );
+    assert!(adapter.value(&module).is_some_and(|seconds| seconds > 0.0));
     let in_node = [
         "uptime",
         "running",
@@ -520,5 +607,5 @@ fn rabbitmq() {
     assert!(!adapter.get("/status.json", "").contains("falsch"));
     drop(node);
     drop(server);
-    adapter.wait_for("rabbitmq_up{as=\"right\"}", 0.0);
+    adapter.wait_for(&up, 0.0);
 }

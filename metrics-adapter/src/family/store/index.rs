@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{SeriesId, SeriesName, Store};
-use crate::family::{Kind, Labels, Value, Visitor, Walk};
+use crate::family::{Kind, Value, Visitor, Walk};
 
 /// A series in the order of the page.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ impl Walk for StoreWalk {
         let end = self.at + self.values.len();
         for (entry, value) in self.entries[self.at..end].iter().zip(&self.values) {
             match value {
-                Some(value) => out.sample(Labels::Packed(&entry.name.labels), value),
+                Some(value) => out.sample(entry.name.labels.labels(), value),
                 None => {
                     self.gone.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }

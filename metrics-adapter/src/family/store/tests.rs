@@ -7,7 +7,7 @@ use crate::family::{Labels, Visitor, Walk};
 const ROOM: Limits = Limits { series: 1000, bytes: usize::MAX };
 
 fn labels(pairs: &[(&str, &str)]) -> PackedLabels {
-    PackedLabels::from_sorted(pairs.iter().copied())
+    PackedLabels::new(pairs.iter().copied())
 }
 
 fn resolve(

@@ -369,7 +369,14 @@ impl Maker<'_> {
                 Reach::Stream(address)
             }
         };
-        Ok(Arc::new(Server { module, reach, login, limit, max_series: self.options.max_series }))
+        Ok(Arc::new(Server {
+            module,
+            reach,
+            login,
+            limit,
+            max_series: self.options.max_series,
+            known: module::Known::default(),
+        }))
     }
 
     /// The reader of the key `format`.

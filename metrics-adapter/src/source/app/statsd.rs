@@ -130,7 +130,6 @@ impl Visitor for Collected {
 
     fn sample(&mut self, labels: Labels<'_>, value: &Value) {
         let Some(family) = self.0.last_mut() else { return };
-        let labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        family.samples.push(Sample { labels, value: value.clone() });
+        family.samples.push(Sample { labels: labels.into(), value: value.clone() });
     }
 }

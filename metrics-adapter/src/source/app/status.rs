@@ -109,7 +109,7 @@ fn listing(sources: &[Looked]) -> Section {
             families.flat_map(|family| family.samples.iter().map(move |sample| (family, sample)))
         {
             if rows.len() < SAMPLES {
-                let name = series(&family.name, &sample.labels);
+                let name = series(&family.name, sample.labels.labels());
                 rows.push(vec![name.into(), text(sample).into(), slot.options.name.clone().into()]);
             } else {
                 more += 1;

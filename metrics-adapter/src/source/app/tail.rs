@@ -15,7 +15,7 @@ use common::shutdown::Shutdown;
 use memchr::memchr;
 
 use super::{Gather, GatherError, Gathering, Starting, limits};
-use crate::family::{Histogram, Kind, Value};
+use crate::family::{Histogram, Kind, PackedLabels, Value};
 use crate::reader::pattern::{PatternMetric, value_group};
 use crate::reader::{Builder, Reading, shortened};
 
@@ -113,7 +113,7 @@ impl Lines {
     }
 }
 
-type Key = (usize, String, Vec<(String, String)>);
+type Key = (usize, String, PackedLabels);
 
 /// What was counted.
 #[derive(Default)]
@@ -154,7 +154,7 @@ impl Series {
                 self.skip(|| format!("{name}: a counter cannot grow by {value}"));
                 continue;
             }
-            let key = (at, name, metric.pattern.labels(&captures));
+            let key = (at, name.into_owned(), metric.pattern.labels(&captures));
             let full = self.cells.len() >= settings.max_series;
             let cell = match self.cells.entry(key) {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -198,7 +198,7 @@ impl Series {
             if plain && spec.kind == Kind::Counter {
                 let name = spec.name.expand(|_| None);
                 if !self.cells.keys().any(|(_, known, _)| *known == name) {
-                    out.add(&name, &spec.help, spec.kind, Vec::new(), 0.0);
+                    out.put(&name, &spec.help, spec.kind, &[], 0.0);
                 }
             }
         }

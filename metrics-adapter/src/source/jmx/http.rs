@@ -21,7 +21,7 @@ use super::basic_auth::BasicAuth;
 use super::otlp::{OpenTelemetry, Pushed};
 use super::{Config, ConfigError, JmxSource, ScrapeError};
 use crate::exposition::{Compression, Format, Writer};
-use crate::family::{Labels, Value};
+use crate::family::Value;
 use crate::push::{PushError, Pusher};
 use crate::rule::page::SharedFamily;
 
@@ -378,7 +378,7 @@ fn written<'f>(format: Format, families: impl Iterator<Item = &'f SharedFamily>)
     for family in families {
         writer.family(&family.name, &family.help, family.kind);
         for (labels, value) in family.samples() {
-            writer.sample(Labels::Pairs(labels), &Value::Number(value));
+            writer.sample(labels, &Value::Number(value));
         }
     }
     writer.finish();

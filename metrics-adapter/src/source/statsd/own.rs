@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::metrics::prometheus::proto::{MetricFamily, MetricType as Proto};
 
 use super::shared::{Shared, lock};
-use crate::family::{Family, Kind};
+use crate::family::{Family, Kind, PackedLabels};
 use crate::ingest::Counts;
 use crate::mapping::MetricType;
 use crate::statsd::Reason;
@@ -267,13 +267,12 @@ pub(crate) fn convert(families: &[MetricFamily]) -> Vec<Family> {
         };
         let mut ours = Family::new(family.name(), family.help(), kind);
         for metric in family.get_metric() {
-            let labels =
-                metric.get_label().iter().map(|pair| (pair.name().to_owned(), pair.value().to_owned()));
+            let labels = metric.get_label().iter().map(|pair| (pair.name(), pair.value()));
             let value = match kind {
                 Kind::Counter => metric.get_counter().get_value(),
                 _ => metric.get_gauge().get_value(),
             };
-            ours.push(labels.collect(), value);
+            ours.push(PackedLabels::new(labels), value);
         }
         Some(ours)
     };

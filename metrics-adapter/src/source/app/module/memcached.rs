@@ -1,5 +1,7 @@
 //! memcached's `stats`, named as memcached_exporter names them.
 
+use std::collections::BTreeMap;
+
 use super::{Entry, from_table};
 use crate::family::Kind::{Counter, Gauge};
 use crate::reader::{Builder, ReadError, number};
@@ -124,8 +126,185 @@ const STATS: &[Entry] = &[
     ),
 ];
 
+/// `stats` of a server with external storage.
+const EXTSTORE: &[Entry] = &[
+    (
+        "extstore_compact_lost",
+        "memcached_extstore_compact_lost_total",
+        Counter,
+        1.0,
+        "Items lost in a compaction because they were locked.",
+    ),
+    (
+        "extstore_compact_rescues",
+        "memcached_extstore_compact_rescued_total",
+        Counter,
+        1.0,
+        "Items moved to another page by a compaction.",
+    ),
+    (
+        "extstore_compact_skipped",
+        "memcached_extstore_compact_skipped_total",
+        Counter,
+        1.0,
+        "Items that a compaction left out because they were not in use.",
+    ),
+    ("extstore_page_allocs", "memcached_extstore_pages_allocated_total", Counter, 1.0, "Pages taken."),
+    (
+        "extstore_page_evictions",
+        "memcached_extstore_pages_evicted_total",
+        Counter,
+        1.0,
+        "Pages given up with what they held.",
+    ),
+    (
+        "extstore_page_reclaims",
+        "memcached_extstore_pages_reclaimed_total",
+        Counter,
+        1.0,
+        "Empty pages freed.",
+    ),
+    ("extstore_pages_free", "memcached_extstore_pages_free", Gauge, 1.0, "Pages without items."),
+    ("extstore_pages_used", "memcached_extstore_pages_used", Gauge, 1.0, "Pages with items."),
+    (
+        "extstore_objects_evicted",
+        "memcached_extstore_objects_evicted_total",
+        Counter,
+        1.0,
+        "Items removed from external storage.",
+    ),
+    (
+        "extstore_objects_read",
+        "memcached_extstore_objects_read_total",
+        Counter,
+        1.0,
+        "Items read from external storage.",
+    ),
+    (
+        "extstore_objects_written",
+        "memcached_extstore_objects_written_total",
+        Counter,
+        1.0,
+        "Items written to external storage.",
+    ),
+    ("extstore_objects_used", "memcached_extstore_objects_used", Gauge, 1.0, "Items in external storage."),
+    (
+        "extstore_bytes_evicted",
+        "memcached_extstore_bytes_evicted_total",
+        Counter,
+        1.0,
+        "Bytes removed from external storage.",
+    ),
+    (
+        "extstore_bytes_written",
+        "memcached_extstore_bytes_written_total",
+        Counter,
+        1.0,
+        "Bytes written to external storage.",
+    ),
+    (
+        "extstore_bytes_read",
+        "memcached_extstore_bytes_read_total",
+        Counter,
+        1.0,
+        "Bytes read from external storage.",
+    ),
+    (
+        "extstore_bytes_used",
+        "memcached_extstore_bytes_used",
+        Counter,
+        1.0,
+        "Bytes of items in external storage.",
+    ),
+    (
+        "extstore_bytes_fragmented",
+        "memcached_extstore_bytes_fragmented",
+        Gauge,
+        1.0,
+        "Bytes of pages that hold no item.",
+    ),
+    (
+        "extstore_limit_maxbytes",
+        "memcached_extstore_bytes_limit",
+        Gauge,
+        1.0,
+        "Bytes that external storage may take.",
+    ),
+    (
+        "extstore_io_queue",
+        "memcached_extstore_io_queue_depth",
+        Gauge,
+        1.0,
+        "Items that wait for external storage.",
+    ),
+];
+
+/// `stats` of a server that is a proxy.
+const PROXY: &[Entry] = &[
+    ("proxy_conn_requests", "memcached_proxy_conn_requests_total", Counter, 1.0, "Connections to backends."),
+    (
+        "proxy_conn_errors",
+        "memcached_proxy_conn_errors_total",
+        Counter,
+        1.0,
+        "Connections to backends that failed.",
+    ),
+    (
+        "proxy_conn_oom",
+        "memcached_proxy_conn_oom_total",
+        Counter,
+        1.0,
+        "Connections for which there was no memory.",
+    ),
+    ("proxy_req_active", "memcached_proxy_req_active", Gauge, 1.0, "Requests on their way."),
+    (
+        "proxy_config_reloads",
+        "memcached_proxy_config_reloads_total",
+        Counter,
+        1.0,
+        "Reloads of the proxy's configuration.",
+    ),
+    (
+        "proxy_config_reload_fails",
+        "memcached_proxy_config_reload_fails_total",
+        Counter,
+        1.0,
+        "Reloads that failed.",
+    ),
+    (
+        "proxy_config_cron_runs",
+        "memcached_proxy_config_cron_runs_total",
+        Counter,
+        1.0,
+        "Runs of the proxy's timers.",
+    ),
+    (
+        "proxy_config_cron_fails",
+        "memcached_proxy_config_cron_fails_total",
+        Counter,
+        1.0,
+        "Runs of the proxy's timers that failed.",
+    ),
+    ("proxy_backend_total", "memcached_proxy_backend_total", Gauge, 1.0, "Backends."),
+    (
+        "proxy_backend_marked_bad",
+        "memcached_proxy_backend_marked_bad_total",
+        Counter,
+        1.0,
+        "Times a backend was taken out.",
+    ),
+    ("proxy_backend_failed", "memcached_proxy_backend_failed", Gauge, 1.0, "Backends that fail."),
+    (
+        "proxy_request_failed_depth",
+        "memcached_proxy_request_failed_depth_total",
+        Counter,
+        1.0,
+        "Requests dropped because too many waited for a backend.",
+    ),
+];
+
 /// `stats` of commands: key, command, status.
-const COMMAND_STATS: [(&str, &str, &str); 15] = [
+const COMMAND_STATS: [(&str, &str, &str); 14] = [
     ("get_hits", "get", "hit"),
     ("get_misses", "get", "miss"),
     ("delete_hits", "delete", "hit"),
@@ -140,8 +319,10 @@ const COMMAND_STATS: [(&str, &str, &str); 15] = [
     ("touch_hits", "touch", "hit"),
     ("touch_misses", "touch", "miss"),
     ("cmd_flush", "flush", "hit"),
-    ("cmd_set", "set", "hit"),
 ];
+
+/// What `cmd_set` counts besides: the exporter takes it off.
+const CAS_STATS: [&str; 3] = ["cas_hits", "cas_misses", "cas_badval"];
 
 const SETTINGS: &[Entry] = &[
     ("maxconns", "memcached_max_connections", Gauge, 1.0, "Connections that are allowed."),
@@ -255,10 +436,11 @@ const SLAB: &[Entry] = &[
     ("used_chunks", "memcached_slab_chunks_used", Gauge, 1.0, "Chunks that hold items."),
     ("free_chunks", "memcached_slab_chunks_free", Gauge, 1.0, "Chunks that are free."),
     ("free_chunks_end", "memcached_slab_chunks_free_end", Gauge, 1.0, "Chunks at the end of the last page."),
+    // A counter with the exporter, too.
     (
         "mem_requested",
         "memcached_slab_mem_requested_bytes",
-        Gauge,
+        Counter,
         1.0,
         "Bytes that items of the class asked for.",
     ),
@@ -271,9 +453,41 @@ const SLAB_LRU: [(&str, &str); 4] = [
     ("hits_to_temp", "temporary"),
 ];
 
+/// `set` of the server (class `""`) and of the slab classes, without what `cas` stored.
+#[derive(Default)]
+struct Sets<'a>(BTreeMap<&'a str, (Option<f64>, f64)>);
+
+impl<'a> Sets<'a> {
+    fn add(&mut self, slab: &'a str, key: &str, value: f64) {
+        if key == "cmd_set" {
+            self.0.entry(slab).or_default().0 = Some(value);
+        } else if CAS_STATS.contains(&key) {
+            self.0.entry(slab).or_default().1 += value;
+        }
+    }
+
+    fn put(self, out: &mut Builder) {
+        for (slab, (sets, by_cas)) in self.0 {
+            let Some(sets) = sets else { continue };
+            command(slab, "set", "hit", (sets - by_cas).max(0.0), out);
+        }
+    }
+}
+
+fn command(slab: &str, command: &str, status: &str, value: f64, out: &mut Builder) {
+    let labels = [("slab", slab), ("command", command), ("status", status)];
+    if slab.is_empty() {
+        out.put("memcached_commands_total", "Commands by result.", Counter, &labels[1..], value);
+    } else {
+        let help = "Commands of a slab class by result.";
+        out.put("memcached_slab_commands_total", help, Counter, &labels, value);
+    }
+}
+
 pub(super) fn read(text: &str, out: &mut Builder) -> Result<(), ReadError> {
     // The answers come one behind the other, each with an END.
     let (mut section, mut known) = (0, 0);
+    let mut sets = Sets::default();
     for line in text.lines() {
         if line == "END" {
             section += 1;
@@ -289,8 +503,9 @@ pub(super) fn read(text: &str, out: &mut Builder) -> Result<(), ReadError> {
             continue;
         };
         known += 1;
-        stat(section, key, value, out);
+        stat(section, key, value, &mut sets, out);
     }
+    sets.put(out);
     match (known, section) {
         (0, _) => Err(ReadError::new("memcached answered nothing")),
         (_, 0) => Err(ReadError::new("the answer of memcached ended early")),
@@ -298,7 +513,7 @@ pub(super) fn read(text: &str, out: &mut Builder) -> Result<(), ReadError> {
     }
 }
 
-fn stat(section: usize, key: &str, value: &str, out: &mut Builder) {
+fn stat<'a>(section: usize, key: &'a str, value: &str, sets: &mut Sets<'a>, out: &mut Builder) {
     let switch = match value {
         "yes" => Some(1.0),
         "no" => Some(0.0),
@@ -311,41 +526,24 @@ fn stat(section: usize, key: &str, value: &str, out: &mut Builder) {
         }
         return;
     };
-    match section {
-        1 => {
-            from_table(SETTINGS, key, value, &[], out);
+    if section == 1 {
+        from_table(SETTINGS, key, value, &[], out);
+        return;
+    }
+    let (slab, field) = key.strip_prefix("items:").unwrap_or(key).split_once(':').unwrap_or(("", key));
+    if slab.is_empty() {
+        for table in [STATS, EXTSTORE, PROXY] {
+            from_table(table, key, value, &[], out);
         }
-        0 => {
-            from_table(STATS, key, value, &[], out);
-            if let Some((_, command, status)) = COMMAND_STATS.iter().find(|entry| entry.0 == key) {
-                let labels = [("command", *command), ("status", *status)];
-                out.put("memcached_commands_total", "Commands by result.", Counter, &labels, value);
-            }
+    } else {
+        from_table(SLAB, field, value, &[("slab", slab)], out);
+        if let Some((_, lru)) = SLAB_LRU.iter().find(|entry| entry.0 == field) {
+            let labels = [("slab", slab), ("lru", *lru)];
+            out.put("memcached_slab_lru_hits_total", "Hits by list.", Counter, &labels, value);
         }
-        _ => {
-            let key = key.strip_prefix("items:").unwrap_or(key);
-            let Some((slab, field)) = key.split_once(':') else {
-                from_table(STATS, key, value, &[], out);
-                return;
-            };
-            let labels = [("slab", slab)];
-            from_table(SLAB, field, value, &labels, out);
-            if let Some((_, lru)) = SLAB_LRU.iter().find(|entry| entry.0 == field) {
-                let labels = [("slab", slab), ("lru", *lru)];
-                out.put("memcached_slab_lru_hits_total", "Hits by list.", Counter, &labels, value);
-            }
-            let command =
-                COMMAND_STATS.iter().find(|entry| entry.0 == field).filter(|entry| entry.1 != "flush");
-            if let Some((_, command, status)) = command {
-                let labels = [("slab", slab), ("command", *command), ("status", *status)];
-                out.put(
-                    "memcached_slab_commands_total",
-                    "Commands of a slab class by result.",
-                    Counter,
-                    &labels,
-                    value,
-                );
-            }
-        }
+    }
+    sets.add(slab, field, value);
+    if let Some((_, name, status)) = COMMAND_STATS.iter().find(|entry| entry.0 == field) {
+        command(slab, name, status, value, out);
     }
 }

@@ -11,10 +11,13 @@ mod rabbitmq;
 mod redis;
 mod zookeeper;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use super::address::Address;
 use super::http::Fetch;
 use super::{Gather, GatherError, Gathering, fastcgi};
-use crate::family::{Family, Kind};
+use crate::family::{Family, Kind, PackedLabels, Sample};
 use crate::reader::{Builder, ReadError, Reading};
 
 /// Names of the modules, as `type` in a configuration.
@@ -58,6 +61,44 @@ pub(super) struct Server {
     pub(super) login: Option<(String, std::path::PathBuf)>,
     pub(super) limit: usize,
     pub(super) max_series: usize,
+    pub(super) known: Known,
+}
+
+/// What is known of a server although it does not answer.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Those of [`Server::names`].
+    labels: Mutex<PackedLabels>,
+    failures: AtomicU64,
+}
+
+/// Counts as a failure unless it is told to be none before it is dropped.
+struct Attempt<'a>(&'a Known);
+
+impl Attempt<'_> {
+    fn succeeded(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Known {
+    /// The labels of these names, as the server said them last.
+    fn labels(&self, names: &[&str], reading: &Reading) -> PackedLabels {
+        let mut last = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_all =
+            |sample: &&Sample| names.iter().all(|name| sample.labels.labels().value(name).is_some());
+        let samples = reading.families.iter().flat_map(|family| &family.samples);
+        if let Some(sample) = samples.into_iter().find(has_all).filter(|_| !names.is_empty()) {
+            *last = sample.labels.iter().filter(|(name, _)| names.contains(name)).collect();
+        }
+        last.clone()
+    }
 }
 
 /// The default address of a module.
@@ -85,9 +126,9 @@ impl Server {
             "nginx" => ("nginx_up", "Whether nginx answered."),
             "apache" => ("apache_up", "Whether Apache answered."),
             "haproxy" => ("haproxy_up", "Whether HAProxy answered."),
-            "php_fpm" => ("phpfpm_up", "Whether PHP-FPM answered."),
             "memcached" => ("memcached_up", "Whether memcached answered."),
             "redis" => ("redis_up", "Whether Redis answered."),
+            "php_fpm" => ("phpfpm_up", "Whether PHP-FPM answered."),
             "zookeeper" => ("zk_up", "Whether ZooKeeper answered."),
             _ => ("rabbitmq_up", "Whether RabbitMQ answered."),
         }
@@ -133,6 +174,8 @@ impl Server {
             (Reach::Stream(address), "zookeeper") => {
                 let answer = address.exchange(b"mntr", self.limit, |_| false).await?;
                 self.document(&answer, &mut out)?;
+                let answer = address.exchange(b"ruok", self.limit, |_| false).await;
+                zookeeper::read_ruok(&answer.unwrap_or_default(), &mut out);
             }
             (Reach::Stream(address), _) => {
                 let info = address.exchange(b"show info\n", self.limit, |_| false).await?;
@@ -158,10 +201,32 @@ impl Server {
         }
     }
 
-    fn answered(&self, mut out: Builder) -> Reading {
+    fn answered(&self, out: Builder) -> Reading {
+        self.said(true, out.finish())
+    }
+
+    /// Labels of the server that its exporter puts on `…_up`.
+    fn names(&self) -> &'static [&'static str] {
+        match self.module {
+            "php_fpm" => &["pool"],
+            "rabbitmq" => &["cluster", "node"],
+            _ => &[],
+        }
+    }
+
+    /// Adds whether the server answered.
+    fn said(&self, up: bool, mut reading: Reading) -> Reading {
+        let labels = self.known.labels(self.names(), &reading);
+        if self.module == "php_fpm" {
+            let help = "Times PHP-FPM did not answer.";
+            let mut failures = Family::new("phpfpm_scrape_failures", help, Kind::Counter);
+            failures.push(labels.clone(), self.known.failures.load(Ordering::Relaxed) as f64);
+            reading.families.push(failures);
+        }
         let (name, help) = self.up();
-        out.put(name, help, Kind::Gauge, &[], 1.0);
-        let mut reading = out.finish();
+        let mut family = Family::new(name, help, Kind::Gauge);
+        family.push(labels, f64::from(u8::from(up)));
+        reading.families.push(family);
         self.place_all(&mut reading);
         reading
     }
@@ -170,7 +235,9 @@ impl Server {
 impl Gather for Server {
     fn gather(&self) -> Gathering<'_> {
         Box::pin(async {
+            let attempt = Attempt(&self.known);
             let out = self.ask().await?;
+            attempt.succeeded();
             Ok(self.answered(out))
         })
     }
@@ -182,10 +249,7 @@ impl Gather for Server {
     }
 
     fn down(&self) -> Vec<Family> {
-        let (name, help) = self.up();
-        let mut reading = Reading::of(vec![Family::new(name, help, Kind::Gauge).with(&[], 0.0)]);
-        self.place_all(&mut reading);
-        reading.families
+        self.said(false, Reading::default()).families
     }
 }
 
@@ -193,7 +257,8 @@ impl Server {
     fn place_all(&self, reading: &mut Reading) {
         let place = self.place();
         for sample in reading.families.iter_mut().flat_map(|family| &mut family.samples) {
-            sample.labels.extend(place.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+            let place = place.iter().map(|(name, value)| (*name, value.as_str()));
+            sample.labels = PackedLabels::new(sample.labels.iter().chain(place));
         }
     }
 }

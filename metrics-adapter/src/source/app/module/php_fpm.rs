@@ -41,30 +41,32 @@ const PROCESS: &[(&str, &str, Kind, &str)] = &[
 ];
 
 const STATES: [&str; 6] =
-    ["Idle", "Running", "Reading headers", "Getting request information", "Finishing", "Ending"];
+    ["Idle", "Running", "Reading headers", "Getting request informations", "Finishing", "Ending"];
 
 pub(super) fn read(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
     let status = Json::parse(bytes)?;
     let pool = status.member("pool").and_then(Json::text);
     let pool = pool.ok_or_else(|| ReadError::new("no status page of PHP-FPM as JSON: there is no `pool`"))?;
+    let pool = &*pool;
     for (key, name, kind, help) in POOL {
         if let Some(value) = status.member(key).and_then(Json::number) {
-            out.put(name, help, *kind, &[("pool", &pool)], value);
+            out.put(name, help, *kind, &[("pool", pool)], value);
         }
     }
     let Some(Json::List(processes)) = status.member("processes") else { return Ok(()) };
     for (at, process) in processes.iter().enumerate() {
         let child = at.to_string();
-        let labels = [("pool", pool.as_str()), ("child", child.as_str())];
+        let labels = [("pool", pool), ("child", child.as_str())];
         for (key, name, kind, help) in PROCESS {
             if let Some(value) = process.member(key).and_then(Json::number) {
                 out.put(name, help, *kind, &labels, value);
             }
         }
         let state = process.member("state").and_then(Json::text).unwrap_or_default();
-        for known in STATES {
+        let other = (!STATES.contains(&&*state) && !state.is_empty()).then_some(&*state);
+        for known in STATES.into_iter().chain(other) {
             let labels = [&labels[..], &[("state", known)]].concat();
-            let value = f64::from(u8::from(state.starts_with(known)));
+            let value = f64::from(u8::from(state == known));
             out.put("phpfpm_process_state", "State of a process.", Gauge, &labels, value);
         }
     }

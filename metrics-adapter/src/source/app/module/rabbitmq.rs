@@ -1,5 +1,8 @@
 //! RabbitMQ's management API, named as rabbitmq_exporter names it.
 
+use std::borrow::Cow;
+use std::time::Instant;
+
 use crate::family::Kind::{self, Counter, Gauge};
 use crate::reader::json::Json;
 use crate::reader::{Builder, ReadError};
@@ -26,6 +29,24 @@ const OVERVIEW: Fields = &[
         "rabbitmq_queue_messages_unacknowledged_global",
         Gauge,
         "Messages delivered and not acknowledged in the cluster.",
+    ),
+    (
+        &["message_stats", "publish_details", "rate"],
+        "rabbitmq_messages_publish_rate",
+        Gauge,
+        "Messages published a second.",
+    ),
+    (
+        &["message_stats", "deliver_no_ack_details", "rate"],
+        "rabbitmq_messages_deliver_no_ack_rate",
+        Gauge,
+        "Messages delivered without acknowledgement a second.",
+    ),
+    (
+        &["message_stats", "deliver_details", "rate"],
+        "rabbitmq_messages_deliver_rate",
+        Gauge,
+        "Messages delivered with acknowledgement a second.",
     ),
 ];
 
@@ -57,16 +78,46 @@ const QUEUE: Fields = &[
         "Timestamp that the first message carries.",
     ),
     (
-        &["arguments", "x-max-length"],
-        "rabbitmq_queue_max_length",
+        &["message_stats", "publish_details", "rate"],
+        "rabbitmq_queue_messages_publish_rate",
         Gauge,
-        "Messages ready that a queue may hold.",
+        "Messages published a second.",
     ),
     (
-        &["arguments", "x-max-length-bytes"],
-        "rabbitmq_queue_max_length_bytes",
+        &["message_stats", "deliver_no_ack_details", "rate"],
+        "rabbitmq_queue_messages_deliver_no_ack_rate",
         Gauge,
-        "Bytes of messages ready that a queue may hold.",
+        "Messages delivered without acknowledgement a second.",
+    ),
+    (
+        &["message_stats", "deliver_details", "rate"],
+        "rabbitmq_queue_messages_deliver_rate",
+        Gauge,
+        "Messages delivered with acknowledgement a second.",
+    ),
+    (
+        &["garbage_collection", "min_heap_size"],
+        "rabbitmq_queue_gc_min_heap",
+        Gauge,
+        "Least heap of the queue's process, in words.",
+    ),
+    (
+        &["garbage_collection", "min_bin_vheap_size"],
+        "rabbitmq_queue_gc_min_vheap",
+        Gauge,
+        "Least binary heap of the queue's process, in words.",
+    ),
+    (
+        &["garbage_collection", "fullsweep_after"],
+        "rabbitmq_queue_gc_collections_before_fullsweep",
+        Gauge,
+        "Small garbage collections before a full one, at most.",
+    ),
+    (
+        &["garbage_collection", "minor_gcs"],
+        "rabbitmq_queue_gc_minor_collections_total",
+        Counter,
+        "Small garbage collections.",
     ),
     (&["messages_ram"], "rabbitmq_queue_messages_ram", Gauge, "Messages in memory."),
     (&["messages_persistent"], "rabbitmq_queue_messages_persistent", Gauge, "Persistent messages."),
@@ -147,7 +198,79 @@ const QUEUE: Fields = &[
     (&["message_stats", "ack"], "rabbitmq_queue_messages_ack_total", Counter, "Messages acknowledged."),
 ];
 
+/// Limits of a queue: its argument, the key of its policy, the metric.
+const LIMITS: [(&str, &str, &str, &str); 2] = [
+    ("x-max-length", "max-length", "rabbitmq_queue_max_length", "Messages ready that a queue may hold."),
+    (
+        "x-max-length-bytes",
+        "max-length-bytes",
+        "rabbitmq_queue_max_length_bytes",
+        "Bytes of messages ready that a queue may hold.",
+    ),
+];
+
+/// Lists of which the length counts.
+const NODES: [(&str, &str, &str); 4] = [
+    ("slave_nodes", "rabbitmq_queue_slaves_nodes_len", "Mirrors of a queue."),
+    (
+        "synchronised_slave_nodes",
+        "rabbitmq_queue_synchronised_slave_nodes_len",
+        "Mirrors that hold all of a queue.",
+    ),
+    ("members", "rabbitmq_queue_member_nodes_len", "Members of a quorum queue."),
+    ("online", "rabbitmq_queue_online_nodes_len", "Members of a quorum queue that are there."),
+];
+
 const EXCHANGE: Fields = &[
+    (
+        &["message_stats", "publish"],
+        "rabbitmq_exchange_messages_published_total",
+        Counter,
+        "Messages published.",
+    ),
+    (
+        &["message_stats", "confirm"],
+        "rabbitmq_exchange_messages_confirmed_total",
+        Counter,
+        "Messages confirmed.",
+    ),
+    (
+        &["message_stats", "deliver"],
+        "rabbitmq_exchange_messages_delivered_total",
+        Counter,
+        "Messages delivered with acknowledgement.",
+    ),
+    (
+        &["message_stats", "deliver_no_ack"],
+        "rabbitmq_exchange_messages_delivered_noack_total",
+        Counter,
+        "Messages delivered without acknowledgement.",
+    ),
+    (
+        &["message_stats", "get"],
+        "rabbitmq_exchange_messages_get_total",
+        Counter,
+        "Messages fetched with acknowledgement.",
+    ),
+    (
+        &["message_stats", "get_no_ack"],
+        "rabbitmq_exchange_messages_get_noack_total",
+        Counter,
+        "Messages fetched without acknowledgement.",
+    ),
+    (&["message_stats", "ack"], "rabbitmq_exchange_messages_ack_total", Counter, "Messages acknowledged."),
+    (
+        &["message_stats", "redeliver"],
+        "rabbitmq_exchange_messages_redelivered_total",
+        Counter,
+        "Messages delivered again.",
+    ),
+    (
+        &["message_stats", "return_unroutable"],
+        "rabbitmq_exchange_messages_returned_total",
+        Counter,
+        "Messages returned.",
+    ),
     (
         &["message_stats", "publish_in"],
         "rabbitmq_exchange_messages_published_in_total",
@@ -186,24 +309,41 @@ const PARTS: [&str; 4] = ["overview", "nodes", "queues", "exchanges"];
 
 /// Asks for overview, nodes, queues and exchanges.
 pub(super) async fn gather(fetch: &Fetch, out: &mut Builder) -> Result<(), GatherError> {
-    let mut bodies = [const { Vec::new() }; 4];
-    for (name, body) in PARTS.iter().zip(&mut bodies) {
+    let (mut bodies, mut seconds) = ([const { Vec::new() }; 4], [0.0; 4]);
+    for ((name, body), seconds) in PARTS.iter().zip(&mut bodies).zip(&mut seconds) {
+        let start = Instant::now();
         *body = fetch.sibling(&format!("/api/{name}"))?.fetch().await?;
+        *seconds = start.elapsed().as_secs_f64();
     }
     let mut parts = [const { Json::Null }; 4];
     for (body, part) in bodies.iter().zip(&mut parts) {
         *part = Json::parse(body)?;
     }
-    Ok(read(&parts, out)?)
+    let at = read(&parts, out)?;
+    for (module, seconds) in MODULES.into_iter().zip(seconds) {
+        let labels = [("cluster", at.cluster.as_str()), ("node", &at.node), ("module", module)];
+        out.put("rabbitmq_module_scrape_duration_seconds", "Time this part took.", Gauge, &labels, seconds);
+    }
+    Ok(())
+}
+
+/// The exporter's words for the parts.
+const MODULES: [&str; 4] = ["overview", "node", "queue", "exchange"];
+
+/// Who answered.
+struct At {
+    cluster: String,
+    node: String,
 }
 
 /// All answers in one object, by the last part of their paths.
 pub(super) fn read_all(bytes: &[u8], out: &mut Builder) -> Result<(), ReadError> {
     let all = Json::parse(bytes)?;
-    read(&PARTS.map(|name| all.member(name).cloned().unwrap_or(Json::Null)), out)
+    read(&PARTS.map(|name| all.member(name).cloned().unwrap_or(Json::Null)), out)?;
+    Ok(())
 }
 
-fn read([overview, nodes, queues, exchanges]: &[Json<'_>; 4], out: &mut Builder) -> Result<(), ReadError> {
+fn read([overview, nodes, queues, exchanges]: &[Json<'_>; 4], out: &mut Builder) -> Result<At, ReadError> {
     let cluster = text(overview, "cluster_name")
         .ok_or_else(|| ReadError::new("no overview of RabbitMQ: there is no `cluster_name`"))?;
     let own = text(overview, "node").unwrap_or_default();
@@ -233,24 +373,35 @@ fn read([overview, nodes, queues, exchanges]: &[Json<'_>; 4], out: &mut Builder)
             ("self", is_own(&node)),
         ];
         fields(queue, QUEUE, &labels, out);
-        for (key, name) in [
-            ("slave_nodes", "rabbitmq_queue_slave_nodes_len"),
-            ("synchronised_slave_nodes", "rabbitmq_queue_synchronised_slave_nodes_len"),
-        ] {
-            count(queue, key, name, "Mirrors of a queue.", &labels, out);
+        // A queue of which nothing was counted yet has none of these.
+        for (path, name, kind, help) in QUEUE {
+            if *kind == Counter && queue.at(path).and_then(Json::number).is_none() {
+                out.put(name, help, *kind, &labels, 0.0);
+            }
         }
-        let state = get("state");
+        for (key, name, help) in NODES {
+            count(queue, key, name, help, &labels, out);
+        }
+        for (argument, policy, name, help) in LIMITS {
+            let own = queue.at(&["arguments", argument]).and_then(Json::number);
+            let by_policy = queue.at(&["effective_policy_definition", policy]).and_then(Json::number);
+            if let Some(limit) = own.into_iter().chain(by_policy).reduce(f64::min) {
+                out.put(name, help, Gauge, &labels, limit);
+            }
+        }
+        let (mut state, since) = (get("state"), timestamp(&get("idle_since")));
+        if let Some(since) = since {
+            let help = "Since when a queue has nothing to do, in seconds since 1970.";
+            out.put("rabbitmq_queue_idle_since_seconds", help, Gauge, &labels, since);
+            if state == "running" {
+                "idle".clone_into(&mut state);
+            }
+        }
         if !state.is_empty() {
-            let labels =
-                [("cluster", cluster.as_str()), ("vhost", &vhost), ("queue", &name), ("state", &state)];
+            let labels = [&labels[..], &[("state", &state)]].concat();
             let running = f64::from(u8::from(matches!(&*state, "running" | "idle")));
-            out.put(
-                "rabbitmq_queue_state",
-                "Whether a queue runs; the label says its state.",
-                Gauge,
-                &labels,
-                running,
-            );
+            let help = "Whether a queue runs; the label says its state.";
+            out.put("rabbitmq_queue_state", help, Gauge, &labels, running);
         }
     }
     for exchange in items(exchanges) {
@@ -259,11 +410,36 @@ fn read([overview, nodes, queues, exchanges]: &[Json<'_>; 4], out: &mut Builder)
         let labels = [("cluster", cluster.as_str()), ("vhost", &vhost), ("exchange", &name)];
         fields(exchange, EXCHANGE, &labels, out);
     }
-    for module in ["overview", "node", "queue", "exchange"] {
+    for module in MODULES {
         let labels = [("cluster", cluster.as_str()), ("node", &own), ("module", module)];
         out.put("rabbitmq_module_up", "Whether this part could be read.", Gauge, &labels, 1.0);
     }
-    Ok(())
+    Ok(At { node: own, cluster })
+}
+
+/// `2026-01-02T03:04:05.678+00:00`, or a blank for the `T` and no offset, in seconds since 1970.
+fn timestamp(text: &str) -> Option<f64> {
+    let (date, time) = text.split_once(['T', ' '])?;
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let sign = time.find(['+', '-', 'Z']).unwrap_or(time.len());
+    let (time, offset) = time.split_at(sign);
+    let mut time = time.splitn(3, ':').map(|part| part.parse::<f64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let offset = match offset.trim_end_matches('Z').split_once(':') {
+        Some((hours, minutes)) => {
+            let minutes = hours.get(1..)?.parse::<f64>().ok()? * 60.0 + minutes.parse::<f64>().ok()?;
+            if hours.starts_with('-') { -minutes } else { minutes }
+        }
+        None => 0.0,
+    };
+    if !((1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day)) {
+        return None;
+    }
+    // Years that begin in March, so that a leap day is a year's last.
+    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = years * 365 + years / 4 - years / 100 + years / 400 + (months * 153 + 2) / 5 + day - 719_469;
+    Some(days as f64 * 86_400.0 + hour * 3600.0 + (minute - offset) * 60.0 + second)
 }
 
 fn count(value: &Json<'_>, key: &str, name: &str, help: &str, labels: &[(&str, &str)], out: &mut Builder) {
@@ -281,7 +457,7 @@ fn items<'a>(list: &'a Json<'a>) -> &'a [Json<'a>] {
 }
 
 fn text(value: &Json<'_>, key: &str) -> Option<String> {
-    value.member(key).and_then(Json::text)
+    value.member(key).and_then(Json::text).map(Cow::into_owned)
 }
 
 fn fields(value: &Json<'_>, table: Fields, labels: &[(&str, &str)], out: &mut Builder) {
@@ -289,5 +465,20 @@ fn fields(value: &Json<'_>, table: Fields, labels: &[(&str, &str)], out: &mut Bu
         if let Some(number) = value.at(path).and_then(Json::number) {
             out.put(name, help, *kind, labels, number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timestamp;
+
+    #[test]
+    fn timestamps() {
+        assert_eq!(timestamp("1970-01-01 00:00:00"), Some(0.0));
+        assert_eq!(timestamp("2000-02-29T12:00:00.000+00:00"), Some(951_825_600.0));
+        assert_eq!(timestamp("2000-03-01T01:30:00.5+01:30"), Some(951_868_800.5));
+        assert_eq!(timestamp("2026-11-27T05:44:08Z"), Some(1_795_758_248.0));
+        assert_eq!(timestamp("1969-12-31 00:00:00"), None);
+        assert_eq!(timestamp("now"), None);
     }
 }

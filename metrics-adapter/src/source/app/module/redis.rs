@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use common::secret::{self, ExposeSecret};
 
 use crate::family::Kind::{self, Counter, Gauge};
-use crate::family::{Summary, Value};
+use crate::family::{PackedLabels, Summary, Value};
 use crate::reader::{Builder, ReadError, number};
 use crate::source::app::GatherError;
 
@@ -272,7 +272,7 @@ fn percentiles(command: &str, quantiles: &str, totals: &str, out: &mut Builder) 
         "usec" => summary.sum = value,
         _ => {}
     });
-    let labels = vec![("cmd".to_owned(), command.to_owned())];
+    let labels = PackedLabels::new([("cmd", command)]);
     let help = "Time of calls in microseconds, by command.";
     out.add_value("redis_latency_percentiles_usec", help, Kind::Summary, labels, Value::Summary(summary));
 }
