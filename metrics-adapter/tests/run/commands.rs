@@ -16,7 +16,7 @@ fn mistakes_name_file_line_source_and_key() {
     for (yaml, expected) in [
         (
             "sources:\n- type: nginx\n  urls: http://x/\n",
-            "adapter.yaml:3: unknown key `urls`, did you mean `url`?",
+            "adapter.yaml:3: source `nginx`: unknown key `urls`, did you mean `url`?",
         ),
         (
             "sources:\n- type: ngnix\n",
@@ -25,6 +25,22 @@ fn mistakes_name_file_line_source_and_key() {
         (
             "sources:\n- name: a\n  type: nginx\n  path: /x\n",
             "adapter.yaml:4: source `a`: path: a source of type nginx has no such key",
+        ),
+        (
+            "sources:\n- {name: a, type: nginx}\n- name: b\n  type: nginx\n  max_series: many\n",
+            "adapter.yaml:5: source `b`: max_series: a whole number is expected",
+        ),
+        (
+            "sources:\n- {name: a, type: http_json, url: 'http://x/', labels: [x], metrics: []}\n",
+            "adapter.yaml:2: source `a`: labels: keys with values are expected",
+        ),
+        (
+            "sources:\n- type: nginx\n  url: \"http://x/\n",
+            "adapter.yaml:3: source `nginx`: url: unclosed quote",
+        ),
+        (
+            "sources:\n- type: nginx\npush:\n- {protcol: otlp}\n",
+            "adapter.yaml:4: unknown key `protcol`, did you mean `protocol`?",
         ),
         ("sources: []\n", "sources: there is none"),
         (
@@ -122,6 +138,7 @@ fn probe_gives_a_configuration_that_works() {
         (r#"{"n": 1, "pools": [{"name": "a", "used": 2}]}"#, "JSON", "app_pools_used{name=\"a\"} 2"),
         ("name,size\nx,1\n", "CSV", "app_size{name=\"x\"} 1"),
         ("uptime: 5\nusers: 6\nname: x\n", "key and value", "app_users 6"),
+        ("uptime: 5\nusers: 6\n", "key and value", "app_users 6"),
         (
             "Active connections: 1 \nserver accepts handled requests\n 2 2 3 \nReading: 0 Writing: 1 Waiting: 0 \n",
             "stub_status",

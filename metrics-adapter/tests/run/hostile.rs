@@ -119,6 +119,87 @@ fn a_table_whose_columns_move() {
     assert!(problem.contains("there is no column `size`"), "{problem}");
 }
 
+/// All of them at once, beside one that is good.
+#[test]
+fn everything_at_once() {
+    let gigabyte = Fake::new(|_, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n");
+        flood(stream, b" ");
+    });
+    let endless = Fake::new(|_, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\n");
+        flood(stream, b"[1,");
+    });
+    let drip = Fake::new(|_, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\n[");
+        while stream.write_all(b"1,").is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    });
+    let deep = Fake::body("[".repeat(1_000_000));
+    let deep_objects = Fake::body("{\"a\":".repeat(1_000_000));
+    let table = Fake::body("name,size\nx,1\n# size,name\n2,y\n# other,name\nz,z\n");
+    let twice = Fake::body(
+        "a{x=\"1\"} 1\na{x=\"1\"} 2\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n",
+    );
+    let other = Fake::body("# TYPE a counter\na{x=\"1\"} 7\na{x=\"9\"} 8\n# TYPE h gauge\nh 4\nh_count 5\n");
+    let good = Fake::body("good 1\n");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("hangs.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // One line of 100 MB, all of it binary.
+    let mut log = std::fs::File::create(directory.path().join("app.log")).unwrap();
+    log.set_len(100 << 20).unwrap();
+    std::io::Seek::seek(&mut log, std::io::SeekFrom::End(0)).unwrap();
+    log.write_all(b"\nok\n").unwrap();
+    let mut yaml = "timeout: 1s\nsources:\n".to_owned();
+    for (name, fake) in [
+        ("gigabyte", &gigabyte),
+        ("endless", &endless),
+        ("drip", &drip),
+        ("deep", &deep),
+        ("deep_objects", &deep_objects),
+    ] {
+        yaml += &format!("- name: {name}\n{}", json(fake));
+    }
+    yaml += &format!(
+        "- {{name: table, type: http_text, url: '{}', format: csv, metrics: [{{name: size, column: size, labels: {{n: \"${{name}}\"}}}}]}}\n\
+         - {{name: log, type: tail, path: app.log, from_start: true, metrics: [{{name: ok_total, regex: '^ok'}}]}}\n\
+         - {{name: hangs, type: tcp_text, address: 'unix:{}', command: x, format: key_value}}\n\
+         - {{name: twice, type: prometheus, url: '{}'}}\n- {{name: other, type: prometheus, url: '{}'}}\n\
+         - {{name: good, type: prometheus, url: '{}'}}\n",
+        table.url(),
+        socket.display(),
+        twice.url(),
+        other.url(),
+        good.url()
+    );
+    let adapter = Adapter::start_in(directory, &yaml, &[]);
+    adapter.wait_for("ok_total", 1.0);
+    let up = |name: &str, kind: &str| {
+        adapter.wait_for(
+            &format!("metrics_adapter_source_up{{source=\"{name}\",type=\"{kind}\"}}"),
+            f64::from(u8::from(!["http_json", "tcp_text"].contains(&kind))),
+        );
+    };
+    ["gigabyte", "endless", "drip", "deep", "deep_objects"].iter().for_each(|name| up(name, "http_json"));
+    ["twice", "other", "good"].iter().for_each(|name| up(name, "prometheus"));
+    up("table", "http_text");
+    up("hangs", "tcp_text");
+    let page = adapter.page();
+    for line in ["good 1", "size{n=\"x\"} 1", "size{n=\"y\"} 2", "a{x=\"1\"} 1", "a{x=\"9\"} 8", "h_count 1"]
+    {
+        assert!(page.lines().any(|found| found == line), "{line} is not on\n{page}");
+    }
+    for reason in ["series", "type"] {
+        let lost =
+            format!("metrics_adapter_conflicting_samples_total{{reason=\"{reason}\",source=\"other\"}}");
+        assert!(adapter.value(&lost).unwrap() > 0.0);
+    }
+    assert!(adapter.resident_bytes() < 80 << 20, "{} bytes", adapter.resident_bytes());
+    drop(listener);
+}
+
 #[test]
 fn more_series_than_allowed() {
     let body: String = (0..1000).map(|n| format!("x{{n=\"{n}\"}} 1\n")).collect();

@@ -71,7 +71,7 @@ fn a_broken_file_is_named_with_line_and_key_and_not_used() {
     let broken = [
         (
             "labels: {a: b}\nsources:\n- type: prometheus\n  url: http://x/\n  timeoutt: 5s\n",
-            "adapter.yaml:5: unknown key `timeoutt`, did you mean `timeout`?",
+            "adapter.yaml:5: source `prometheus`: unknown key `timeoutt`, did you mean `timeout`?",
         ),
         ("sources:\n- type: redis\n  timeout: soon\n", "adapter.yaml:3: source `redis`: timeout: `soon`"),
         ("sources: [\n", "adapter.yaml:"),

@@ -103,6 +103,10 @@ fn modules(bytes: &[u8], by_http: bool) -> Option<Guess> {
 
 fn prometheus(bytes: &[u8]) -> Option<Guess> {
     let reading = Reader::Prometheus.read(bytes, SAMPLES).ok().filter(|reading| reading.samples() > 0)?;
+    // `key: 5` could be a sample as well, but no exporter ends names so.
+    if reading.families.iter().any(|family| family.name.ends_with(':')) {
+        return None;
+    }
     Some(Guess {
         format: "a Prometheus page",
         kind: "prometheus",
