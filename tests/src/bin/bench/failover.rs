@@ -8,6 +8,8 @@ use e2e::parts::{Redis, RespClient, Sentinel};
 use e2e::process::Daemon;
 use e2e::{eventually, within};
 use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,8 +28,11 @@ enum Event {
     Kill,
     KillAndRestart,
     Stop,
+    Cut,
     SentinelFailover,
     Failover,
+    /// Somebody makes a replica the primary and the primary its replica.
+    Demote,
 }
 
 struct Row {
@@ -43,8 +48,10 @@ const ROWS: &[Row] = &[
     Row { name: "kill -9", event: Event::Kill, down_after: 5 },
     Row { name: "kill -9, old one restarts", event: Event::KillAndRestart, down_after: 2 },
     Row { name: "SIGSTOP", event: Event::Stop, down_after: 2 },
+    Row { name: "network of the primary cut", event: Event::Cut, down_after: 2 },
     Row { name: "SENTINEL FAILOVER", event: Event::SentinelFailover, down_after: 2 },
     Row { name: "FAILOVER, no Sentinel", event: Event::Failover, down_after: 0 },
+    Row { name: "REPLICAOF, no Sentinel", event: Event::Demote, down_after: 0 },
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,20 +95,77 @@ pub(crate) fn run() -> Result<()> {
 struct Group {
     servers: Vec<Redis>,
     sentinels: Vec<Sentinel>,
+    /// The network of the first primary, where it is to be cut: everybody reaches it there.
+    network: Option<Relay>,
+}
+
+/// Copies bytes between whoever connects and a server, unless it is cut: then nothing gets through, and nobody is told.
+#[derive(Debug, Clone)]
+struct Relay {
+    port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Relay {
+    fn to(server: u16) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", e2e::free_port()?))?;
+        let relay = Self { port: listener.local_addr()?.port(), cut: Arc::default() };
+        let shared = relay.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(std::io::Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
+                let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                let (Ok(from), Ok(back)) = (client.try_clone(), server.try_clone()) else { continue };
+                let (there, here) = (shared.clone(), shared.clone());
+                std::thread::spawn(move || there.copy(client, server));
+                std::thread::spawn(move || here.copy(back, from));
+            }
+        });
+        Ok(relay)
+    }
+
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut bytes = [0; 16 << 10];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            while self.cut.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    }
 }
 
 impl Group {
-    fn start(down_after: u32) -> Result<Self> {
-        let primary = Redis::start()?;
-        let replicas = [Redis::replica_of(primary.port)?, Redis::replica_of(primary.port)?];
+    fn start(row: &Row) -> Result<Self> {
+        let down_after = row.down_after;
+        let port = e2e::free_port()?;
+        let network = (row.event == Event::Cut).then(|| Relay::to(port)).transpose()?;
+        let address = network.as_ref().map_or(port, |network| network.port);
+        // What it is called when it comes back as a replica.
+        let primary = Redis::start_on(port, &["--replica-announce-port", &address.to_string()])?;
+        let replicas = [Redis::replica_of(address)?, Redis::replica_of(address)?];
         let count = if down_after == 0 { 0 } else { 3 };
         let milliseconds = u64::from(down_after) * 1000;
-        let sentinels = (0..count).map(|_| Sentinel::start(primary.port, milliseconds));
+        let sentinels = (0..count).map(|_| Sentinel::start(address, milliseconds));
         let sentinels = sentinels.collect::<Result<Vec<_>>>()?;
         for sentinel in &sentinels {
             sentinel.knows(count - 1, replicas.len())?;
         }
-        Ok(Self { servers: std::iter::once(primary).chain(replicas).collect(), sentinels })
+        Ok(Self { servers: std::iter::once(primary).chain(replicas).collect(), sentinels, network })
+    }
+
+    /// Where the first primary is reached.
+    fn first(&self) -> u16 {
+        self.network.as_ref().map_or(self.servers[0].port, |network| network.port)
+    }
+
+    fn cut(&self, cut: bool) {
+        if let Some(network) = &self.network {
+            network.cut.store(cut, Ordering::SeqCst);
+        }
     }
 
     fn ambassador(&self) -> Result<(u16, Daemon)> {
@@ -134,7 +198,16 @@ impl Group {
             Event::SentinelFailover => {
                 expect(self.sentinels[0].client()?.command(&["SENTINEL", "FAILOVER", "mymaster"])?)?;
             }
+            Event::Cut => self.cut(true),
             Event::Failover => expect(self.servers[0].client()?.command(&["FAILOVER"])?)?,
+            Event::Demote => {
+                let heir = self.servers[1].port.to_string();
+                let mut clients =
+                    [self.servers[0].client()?, self.servers[1].client()?, self.servers[2].client()?];
+                expect(clients[0].command(&["REPLICAOF", "127.0.0.1", &heir])?)?;
+                expect(clients[1].command(&["REPLICAOF", "NO", "ONE"])?)?;
+                expect(clients[2].command(&["REPLICAOF", "127.0.0.1", &heir])?)?;
+            }
         }
         Ok(())
     }
@@ -254,7 +327,7 @@ fn promotion(ports: &[u16], patience: Duration) -> Result<(u16, Instant)> {
 }
 
 fn measure(row: &Row, way: Way) -> Result<()> {
-    let mut group = Group::start(row.down_after)?;
+    let mut group = Group::start(row)?;
     let (route, _ambassador) = match way {
         Way::Ambassador => {
             let (port, daemon) = group.ambassador()?;
@@ -277,6 +350,10 @@ fn measure(row: &Row, way: Way) -> Result<()> {
         group.servers[0].daemon.signal("CONT")?;
         std::thread::sleep(AFTERWARDS);
     }
+    if row.event == Event::Cut {
+        group.cut(false);
+        std::thread::sleep(AFTERWARDS);
+    }
     stop.store(true, Ordering::SeqCst);
     let (written, read) = (join(writers)?, join(readers)?);
     let last = settled(&group, promoted)?;
@@ -297,7 +374,7 @@ fn settled(group: &Group, promoted: u16) -> Result<u16> {
         let named = group.sentinels.iter().map(|sentinel| named_primary(sentinel.port));
         let named = named.collect::<Result<HashSet<u16>>>()?;
         match named.iter().next() {
-            Some(port) if named.len() == 1 && *port != group.servers[0].port => Ok(*port),
+            Some(port) if named.len() == 1 && *port != group.first() => Ok(*port),
             _ => bail!("{named:?}"),
         }
     })

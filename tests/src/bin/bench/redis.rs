@@ -142,55 +142,94 @@ pub(crate) fn run() -> Result<()> {
         crate::rounds(ROUNDS)
     );
     println!(
-        "\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy."
+        "\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy; last: \
+         median and 99th percentile of the latency in ms."
     );
     println!(
-        "{:<17} {:>7} {:>14} {:>14} {:>14} | {:>8} {:>6} {:>8} {:>8}",
-        "work", "direct", "ambassador", "haproxy", "twemproxy", "/haproxy", "goal", "thr/hap", "thr/dir"
+        "{:<17} {:>7} {:>14} {:>14} {:>14} | {:>8} {:>6} {:>8} {:>8} | {:>11} {:>11} {:>11}",
+        "work",
+        "direct",
+        "ambassador",
+        "haproxy",
+        "twemproxy",
+        "/haproxy",
+        "goal",
+        "thr/hap",
+        "thr/dir",
+        "direct",
+        "ambassador",
+        "haproxy"
     );
+    let resident = || ways[1].pid.map_or(Ok(0), resident_kb);
+    let idle = resident()?;
     for row in ROWS {
         measure(row, &ways)?;
     }
-    if let Some(pid) = ways[1].pid {
-        println!("ambassador memory after all that: {} KB", resident_kb(pid)?);
-    }
+    println!("resident memory of the ambassador: {idle} KB idle, {} KB after all that", resident()?);
     Ok(())
 }
 
+/// What one run of redis-benchmark shows.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// Processor microseconds per command.
+    cpu: f64,
+    /// Commands a second.
+    rate: f64,
+    /// Latency in milliseconds: median and 99th percentile.
+    latency: [f64; 2],
+}
+
+impl Sample {
+    /// The median of each figure.
+    fn median(samples: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| {
+            let mut all: Vec<f64> = samples.iter().map(figure).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        Self {
+            cpu: of(|sample| sample.cpu),
+            rate: of(|sample| sample.rate),
+            latency: [of(|sample| sample.latency[0]), of(|sample| sample.latency[1])],
+        }
+    }
+
+    fn latency(self) -> String {
+        format!("{:.2}/{:.2}", self.latency[0], self.latency[1])
+    }
+}
+
 fn measure(row: &Row, ways: &[Way]) -> Result<()> {
-    let mut samples: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
     for _ in 0..crate::rounds(ROUNDS) {
         for way in ways {
             samples.entry(way.name).or_default().push(benchmark(row, way)?);
         }
     }
-    let median = |name: &str| {
-        let (mut cpu, mut rate): (Vec<f64>, Vec<f64>) =
-            samples.get(name).into_iter().flatten().copied().unzip();
-        cpu.sort_by(f64::total_cmp);
-        rate.sort_by(f64::total_cmp);
-        (cpu[cpu.len() / 2], rate[rate.len() / 2])
-    };
-    let cell = |(cpu, rate): (f64, f64)| format!("{cpu:.2} {:>5.0}k", rate / 1e3);
+    let median = |name: &str| Sample::median(&samples[name]);
+    let cell = |sample: Sample| format!("{:.2} {:>5.0}k", sample.cpu, sample.rate / 1e3);
     let (direct, own, haproxy, twemproxy) =
         (median("direct"), median("ambassador"), median("haproxy"), median("twemproxy"));
     println!(
-        "{:<17} {:>6.0}k {:>14} {:>14} {:>14} | {:>8.2} {:>6.2} {:>8.2} {:>8.2}",
+        "{:<17} {:>6.0}k {:>14} {:>14} {:>14} | {:>8.2} {:>6.2} {:>8.2} {:>8.2} | {:>11} {:>11} {:>11}",
         row.name,
-        direct.1 / 1e3,
+        direct.rate / 1e3,
         cell(own),
         cell(haproxy),
         cell(twemproxy),
-        own.0 / haproxy.0,
+        own.cpu / haproxy.cpu,
         0.8 * row.predixy_to_haproxy,
-        own.1 / haproxy.1,
-        own.1 / direct.1,
+        own.rate / haproxy.rate,
+        own.rate / direct.rate,
+        direct.latency(),
+        own.latency(),
+        haproxy.latency(),
     );
     Ok(())
 }
 
-/// Processor microseconds per command and commands a second.
-fn benchmark(row: &Row, way: &Way) -> Result<(f64, f64)> {
+fn benchmark(row: &Row, way: &Way) -> Result<Sample> {
     let cpu = || way.pid.map_or(Ok(0.0), cpu_seconds);
     let before = cpu()?;
     let mut command = Command::new(e2e::program("redis-benchmark")?);
@@ -199,11 +238,14 @@ fn benchmark(row: &Row, way: &Way) -> Result<(f64, f64)> {
     let output = command.output().context("redis-benchmark")?;
     let spent = cpu()? - before;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let rate = text.lines().last().and_then(|line| line.split(',').nth(1)?.trim_matches('"').parse().ok());
-    let Some(rate) = rate else {
+    // Name, commands a second, latencies: mean, least, median, 95th and 99th percentile, most.
+    let line = text.lines().last().unwrap_or_default();
+    let figures: Vec<f64> =
+        line.split("\",\"").skip(1).filter_map(|figure| figure.trim_matches('"').parse().ok()).collect();
+    let [rate, _, _, median, _, late, _] = figures[..] else {
         bail!("redis-benchmark through {} says: {text}{}", way.name, String::from_utf8_lossy(&output.stderr));
     };
-    Ok((spent * 1e6 / f64::from(row.requests), rate))
+    Ok(Sample { cpu: spent * 1e6 / f64::from(row.requests), rate, latency: [median, late] })
 }
 
 fn ambassador(primary: &Redis, replicas: &[Redis]) -> Result<Way> {
