@@ -94,6 +94,7 @@ pub async fn run_reloading(
         latest: monitor.subscribe(),
         clustered: !config.cluster.is_empty(),
         fence,
+        alone: config.threads == 1,
         signal,
         probe_now: monitor.probe_now(),
         drain: config.drain,

@@ -216,6 +216,12 @@ const SETTINGS: &[Setting] = &[
     Setting::text("max-pipeline", "N", "Unanswered requests per client before it is no longer read")
         .default("1024")
         .group("Limits"),
+    Setting::text("max-pipeline-bytes", "SIZE", "Bytes of them from which on it is no longer read")
+        .default("4MiB")
+        .group("Limits"),
+    Setting::text("max-buffered", "SIZE", "Requests and answers kept for all clients, per thread")
+        .default("1GiB")
+        .group("Limits"),
     Setting::text("max-arguments", "N", "Arguments of one request").default("1048576").group("Limits"),
     Setting::text("max-bulk", "SIZE", "Longest argument of a request").default("512MiB").group("Limits"),
     Setting::text("max-request", "SIZE", "One request, all its arguments together").default("1GiB").group("Limits"),
@@ -317,6 +323,11 @@ pub struct Config {
     pub max_clients: usize,
     /// Unanswered requests per client before it is no longer read.
     pub max_pipeline: usize,
+    /// Bytes of a client's unanswered requests from which on it is no longer read.
+    pub max_pipeline_bytes: usize,
+    /// Most bytes of requests and answers that are kept for all clients together, per thread; beyond it the client
+    /// that most is kept for is closed.
+    pub max_buffered: usize,
     /// Arguments of one request.
     pub max_arguments: usize,
     /// Longest argument of a request, in bytes.
@@ -373,6 +384,8 @@ impl Config {
             connect_timeout: Duration::from_secs(1),
             max_clients: 10_000,
             max_pipeline: 1024,
+            max_pipeline_bytes: 4 << 20,
+            max_buffered: 1 << 30,
             max_arguments: 1024 * 1024,
             max_bulk: 512 << 20,
             max_request: 1 << 30,
@@ -394,6 +407,13 @@ impl Config {
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let positive = |name: &'static str| -> Result<usize, ConfigError> {
             match settings.value::<usize>(name)? {
+                0 => Err(settings.invalid(name, "must be at least 1")),
+                value => Ok(value),
+            }
+        };
+        let some_size = |name: &'static str| -> Result<usize, ConfigError> {
+            let value = settings.value::<common::config::ByteSize>(name)?.0;
+            match usize::try_from(value).unwrap_or(usize::MAX) {
                 0 => Err(settings.invalid(name, "must be at least 1")),
                 value => Ok(value),
             }
@@ -442,6 +462,8 @@ impl Config {
             connect_timeout: some_time("connect-timeout")?,
             max_clients: positive("max-clients")?,
             max_pipeline: positive("max-pipeline")?,
+            max_pipeline_bytes: some_size("max-pipeline-bytes")?,
+            max_buffered: some_size("max-buffered")?,
             max_arguments: positive("max-arguments")?,
             max_bulk: size("max-bulk")?,
             max_request: size("max-request")?,

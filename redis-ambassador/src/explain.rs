@@ -91,7 +91,9 @@ fn target(config: &Config, plan: &Plan<'_>, kind: Kind) -> (&'static str, &'stat
         Plan::Answer(_) => {
             ("nobody: the ambassador answers", "it is about the client's connection to the ambassador")
         }
-        Plan::Reset | Plan::Quit => ("nobody: the ambassador answers", "it ends the client's state"),
+        Plan::Nothing | Plan::Reset | Plan::Quit => {
+            ("nobody: the ambassador answers", "it ends the client's state")
+        }
     }
 }
 

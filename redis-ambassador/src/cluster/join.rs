@@ -49,11 +49,14 @@ impl Joined {
         done && self.missing == 0
     }
 
-    /// One of the answers is to be asked for again.
-    pub fn restart(&mut self, part: usize) {
-        if let Some(known) = self.parts.get_mut(part) {
-            known.clear();
-        }
+    /// One of the answers is to be asked for again. Returns how many bytes of it are dropped.
+    pub fn restart(&mut self, part: usize) -> usize {
+        self.parts.get_mut(part).map_or(0, |known| std::mem::take(known).len())
+    }
+
+    /// Bytes of the answers that have come.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum()
     }
 
     /// Whether something in the answer so far is missing where it was looked for.

@@ -96,8 +96,8 @@ impl SlotMap {
         &self.primaries
     }
 
-    /// One of a server's slots.
-    pub fn any_slot(&self, server: usize) -> Option<u16> {
+    /// The lowest of a server's slots.
+    pub fn lowest_slot(&self, server: usize) -> Option<u16> {
         let at = self.owners.iter().position(|owner| usize::from(*owner) == server)?;
         u16::try_from(at).ok()
     }

@@ -1,6 +1,6 @@
 //! Commands that concern several slots, or all of them.
 
-use super::{Join, slot_of};
+use super::{Join, SLOTS, slot_of};
 use crate::command::Request;
 use crate::resp::write_multibulk;
 
@@ -82,28 +82,23 @@ pub fn everywhere(name: &str) -> Option<Everywhere> {
     })
 }
 
-/// Bits of a cluster-wide cursor that are a server's own cursor; above them stands the server's number plus one.
+/// Bits of a cluster-wide cursor that are a server's own cursor; above them stands the lowest slot of its shard plus
+/// one, since another server may be in charge of that shard tomorrow.
 pub(super) const CURSOR_BITS: u32 = 48;
 
-/// The server that a cursor belongs to, and that server's own cursor.
-pub fn scan_cursor(cursor: u64, primaries: &[usize]) -> Option<(usize, u64)> {
-    match cursor {
-        0 => Some((*primaries.first()?, 0)),
-        cursor => {
-            let server = usize::try_from(cursor >> CURSOR_BITS).ok()?.checked_sub(1)?;
-            let own = cursor & ((1 << CURSOR_BITS) - 1);
-            match primaries.contains(&server) {
-                true => Some((server, own)),
-                // That server is no longer a primary: its keys are with another, which is scanned from the start.
-                false => Some((*primaries.iter().find(|known| **known > server).or(primaries.last())?, 0)),
-            }
-        }
+/// The slot whose owner a cursor belongs to, and that server's own cursor. `shards` are the lowest slots of every
+/// primary, in order.
+pub fn scan_cursor(cursor: u64, shards: &[u16]) -> Option<(u16, u64)> {
+    let own = cursor & ((1 << CURSOR_BITS) - 1);
+    match (cursor >> CURSOR_BITS).checked_sub(1) {
+        None => Some((*shards.first()?, own)),
+        Some(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS).map(|slot| (slot, own)),
     }
 }
 
-/// How the answer of one server to `SCAN` is told on.
-pub fn scan_next(server: usize, primaries: &[usize]) -> Join {
-    let at = |server: usize| (server as u64 + 1) << CURSOR_BITS;
-    let next = primaries.iter().find(|known| **known > server).map_or(0, |next| at(*next));
-    Join::Scan { base: at(server), next }
+/// How the answer of the owner of a slot to `SCAN` is told on.
+pub fn scan_next(slot: u16, shards: &[u16]) -> Join {
+    let at = |slot: u16| (u64::from(slot) + 1) << CURSOR_BITS;
+    let next = shards.iter().find(|known| **known > slot).map_or(0, |next| at(*next));
+    Join::Scan { base: at(slot), next }
 }

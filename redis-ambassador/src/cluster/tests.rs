@@ -95,16 +95,23 @@ fn answers_are_joined() {
 }
 
 #[test]
-fn cursors_go_from_server_to_server() {
-    let primaries = [1, 4];
-    assert_eq!(scan_cursor(0, &primaries), Some((1, 0)));
-    let next = joined(scan_next(1, &primaries), &["*2\r\n$1\r\n0\r\n*0\r\n"]);
-    let cursor: u64 = next.split("\r\n").nth(2).unwrap().parse().unwrap();
-    assert_eq!(scan_cursor(cursor, &primaries), Some((4, 0)));
-    let next = joined(scan_next(4, &primaries), &["*2\r\n$2\r\n17\r\n*1\r\n$1\r\nk\r\n"]);
-    let cursor: u64 = next.split("\r\n").nth(2).unwrap().parse().unwrap();
-    assert_eq!(scan_cursor(cursor, &primaries), Some((4, 17)));
-    assert!(joined(scan_next(4, &primaries), &["*2\r\n$1\r\n0\r\n*0\r\n"]).starts_with("*2\r\n$1\r\n0\r\n"));
+fn cursors_go_from_shard_to_shard() {
+    let shards = [0, 5461];
+    let told = |slot, answer: &str| -> u64 {
+        let text = joined(scan_next(slot, &shards), &[answer]);
+        text.split("\r\n").nth(2).unwrap().parse().unwrap()
+    };
+    assert_eq!(scan_cursor(0, &shards), Some((0, 0)));
+    let cursor = told(0, "*2\r\n$1\r\n0\r\n*0\r\n");
+    assert_eq!(scan_cursor(cursor, &shards), Some((5461, 0)));
+    let cursor = told(5461, "*2\r\n$2\r\n17\r\n*1\r\n$1\r\nk\r\n");
+    assert_eq!(scan_cursor(cursor, &shards), Some((5461, 17)));
+    // It means the same when the slots are cut in another way.
+    assert_eq!(scan_cursor(cursor, &[0, 100]), Some((5461, 17)));
+    assert_eq!(told(5461, "*2\r\n$1\r\n0\r\n*0\r\n"), 0);
+    assert!(i64::try_from(told(16_383, "*2\r\n$2\r\n17\r\n*0\r\n")).is_ok(), "clients may read it as signed");
+    assert_eq!(scan_cursor(0, &[]), None);
+    assert_eq!(scan_cursor(u64::MAX, &shards), None);
 }
 
 proptest! {
@@ -113,7 +120,7 @@ proptest! {
         let nodes = parse_nodes(&text);
         let _ = SlotMap::new([(0, nodes.as_slice())].into_iter(), by_port);
         let _ = Redirect::parse(&bytes);
-        for join in [Join::Sum, Join::Concat, Join::Place(vec![vec![0]]), scan_next(1, &[1])] {
+        for join in [Join::Sum, Join::Concat, Join::Place(vec![vec![0]]), scan_next(1, &[1, 9])] {
             let mut joined = Joined::new(join, 1);
             joined.push(0, &bytes, true);
             let _ = joined.has_nil(0, b"");

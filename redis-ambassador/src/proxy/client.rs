@@ -3,6 +3,7 @@
 use super::clustered_own::Kept;
 use super::consistency::OwnWrites;
 use super::hub::Hub;
+use super::tracking::Tracking;
 use crate::cluster::NO_SLOT;
 use crate::resp::{RequestFramer, RequestLimits};
 use crate::session::{Profile, Session};
@@ -16,10 +17,11 @@ use std::task::{Context, Poll, Waker};
 
 /// More unsent answer bytes than this, and neither this client nor what feeds it is read.
 pub(super) const HIGH_WATER: usize = 256 << 10;
-/// More bytes of unanswered requests than this, and the client is not read.
-pub(super) const MAX_UNANSWERED: usize = 4 << 20;
 /// Below this, reading goes on.
 pub(super) const LOW_WATER: usize = 64 << 10;
+
+/// From so many bytes on, a copy costs more than a system call of its own.
+const WRITTEN_THROUGH: usize = 4 << 10;
 
 /// The answer to one request, waiting for its turn.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(super) struct Slot {
     pub(super) mode: Mode,
     /// Bytes of the request.
     pub(super) len: u32,
+    /// The client does not want the answer.
+    pub(super) silent: bool,
 }
 
 /// What an outstanding request does, for the order of effects within one client.
@@ -61,6 +65,12 @@ pub(super) struct ClientState {
     pub(super) writes: u32,
     /// Bytes of the requests that have a slot.
     pub(super) unanswered: usize,
+    /// Bytes of answers that wait for an earlier one, see [`Slot::held`].
+    pub(super) held: usize,
+    /// Bytes of answers that wait to be joined with others to one.
+    pub(super) joining: usize,
+    /// What it counted when the hub's sum was last brought up to date, see [`Hub::account`].
+    pub(super) accounted: usize,
     /// Epoch of its last write.
     pub(super) last_write: u64,
     pub(super) own_writes: OwnWrites,
@@ -68,6 +78,10 @@ pub(super) struct ClientState {
     pub(super) last_primary: u64,
     /// Where the outstanding replica reads went.
     pub(super) last_replica: usize,
+    /// `CLIENT TRACKING` in front of a cluster.
+    pub(super) tracking: Option<Box<Tracking>>,
+    /// Part of the first slot's answer has left.
+    pub(super) begun: bool,
     /// It watches the server at work.
     pub(super) monitors: bool,
     /// What the request being taken on goes through with a cursor, see [`Waiter::scan`].
@@ -126,10 +140,15 @@ impl Client {
             replica_reads: 0,
             writes: 0,
             unanswered: 0,
+            held: 0,
+            joining: 0,
+            accounted: 0,
             last_write: 0,
             own_writes: OwnWrites::default(),
             last_primary: 0,
             last_replica: 0,
+            tracking: None,
+            begun: false,
             monitors: false,
             scan: 0,
             switching: None,
@@ -180,6 +199,7 @@ impl Client {
                             state.wrote = hub.clock();
                         }
                         self.flush();
+                        hub.account(&mut self.state.borrow_mut());
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {}
@@ -209,6 +229,28 @@ impl Client {
         }
     }
 
+    /// Writes a large answer without copying it first, where it is the only one that is due. Returns how many bytes
+    /// the kernel has taken.
+    #[inline]
+    pub(super) fn write_through(&self, state: &mut ClientState, seq: u64, bytes: &[u8]) -> usize {
+        let due = state.slots.len() == 1 && seq == state.head && state.out.is_empty();
+        if bytes.len() < WRITTEN_THROUGH
+            || !due
+            || state.blocked
+            || state.slots.front().is_some_and(|slot| slot.silent)
+        {
+            return 0;
+        }
+        match self.socket.try_write(bytes) {
+            Ok(count) => {
+                state.blocked = count < bytes.len() || self.socket.is_backed_up();
+                count
+            }
+            // Whatever is wrong shows again when the answer is written with the others of this turn.
+            Err(_) => 0,
+        }
+    }
+
     /// Writes what the kernel takes, and wakes the task where something is left to do for it.
     pub(super) fn flush(&self) {
         let mut state = self.state.borrow_mut();
@@ -230,7 +272,7 @@ impl Client {
                 }
             }
         }
-        if state.out.len() < LOW_WATER
+        if state.unread() < LOW_WATER
             && let Some(link) = state.feeder.take()
         {
             link.state.borrow_mut().paused = false;
@@ -254,7 +296,8 @@ impl ClientState {
             Mode::Neutral => {}
         }
         self.unanswered += len;
-        self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode, len: len as u32 });
+        let silent = self.session.takes_no_answer();
+        self.slots.push_back(Slot { held: Vec::new(), done: false, key, mode, len: len as u32, silent });
         self.head + self.slots.len() as u64 - 1
     }
 
@@ -272,10 +315,15 @@ impl ClientState {
 
     /// Answers the next request without asking anybody.
     pub(super) fn answer(&mut self, bytes: &[u8]) {
+        let bytes = if self.session.takes_no_answer() { &[] } else { bytes };
         if self.slots.is_empty() {
             self.head += 1;
             self.out.extend(bytes);
+            if self.tracking.is_some() {
+                self.tell_news();
+            }
         } else {
+            self.held += bytes.len();
             self.slots.push_back(Slot { held: bytes.to_vec(), done: true, ..Slot::default() });
         }
     }
@@ -290,19 +338,27 @@ impl ClientState {
         let index = index as usize;
         if index != 0 {
             if let Some(slot) = self.slots.get_mut(index) {
-                slot.held.extend_from_slice(bytes);
                 slot.done = done;
+                if !slot.silent {
+                    slot.held.extend_from_slice(bytes);
+                    self.held += bytes.len();
+                }
             }
             return;
         }
-        self.out.extend(bytes);
+        if !self.slots[0].silent {
+            self.out.extend(bytes);
+        }
         if !done {
+            self.begun = true;
             return;
         }
         self.pop_slot();
         while let Some(slot) = self.slots.front() {
             self.out.extend(&slot.held);
+            self.held -= slot.held.len();
             if !slot.done {
+                self.begun = !slot.held.is_empty();
                 if let Some(slot) = self.slots.front_mut() {
                     slot.held = Vec::new();
                 }
@@ -322,6 +378,43 @@ impl ClientState {
             Mode::ReplicaRead => self.replica_reads -= 1,
             Mode::Neutral => {}
         }
+        self.begun = false;
+        if self.tracking.is_some() {
+            self.tell_news();
+        }
+    }
+
+    /// Bytes of answers that the client has not been sent.
+    #[inline]
+    pub(super) fn unread(&self) -> usize {
+        self.out.len() + self.held
+    }
+
+    /// Bytes of requests and answers that are kept for the client.
+    #[inline]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.unread() + self.joining + self.unanswered + self.input.len()
+    }
+
+    /// So many bytes no longer wait to be joined.
+    pub(super) fn not_joined(&mut self, count: usize) {
+        self.joining = self.joining.saturating_sub(count);
+    }
+
+    /// Gives up every answer that has not begun to leave.
+    pub(super) fn forget_slots(&mut self) {
+        self.slots.clear();
+        (self.unanswered, self.held, self.joining) = (0, 0, 0);
+        if let Some(tracking) = &mut self.tracking {
+            tracking.forget_news();
+        }
+    }
+
+    /// Whether answers to later requests than `seq`, or news that have to follow them, wait for their turn.
+    pub(super) fn waits_behind(&self, seq: u64) -> bool {
+        let index = seq.saturating_sub(self.head) as usize;
+        self.slots.iter().skip(index + 1).any(|slot| !slot.held.is_empty())
+            || self.tracking.as_ref().is_some_and(|tracking| tracking.waits_for(seq))
     }
 
     /// Whether an outstanding request of that mode may touch the same key.

@@ -3,6 +3,7 @@
 //! Nothing here runs in front of a plain primary: the hot path asks once whether there is a cluster.
 
 use super::client::{Client, ClientState, Mode};
+use super::cursors;
 use super::hub::Hub;
 use super::keys::Keys;
 use crate::cluster::{
@@ -10,7 +11,7 @@ use crate::cluster::{
 };
 use crate::command::{Classified, Effect, Request, visit_keys};
 use crate::proxy::process::Outcome;
-use crate::resp::{parse_integer, write_multibulk};
+use crate::resp::write_multibulk;
 use crate::route::{Candidate, Chooser, Policy};
 use crate::topology::Topology;
 use crate::upstream::{Link, Part, Waiter};
@@ -195,7 +196,8 @@ impl Hub {
             Effect::PrimaryRead => 0,
         };
         let blocked = state.writes > 0 && state.conflicts(keys.single, Mode::Write);
-        let replica = match anywhere && slot != NO_SLOT && !blocked {
+        // Who tracks keys hears of them from primaries.
+        let replica = match anywhere && slot != NO_SLOT && !blocked && state.tracking.is_none() {
             true => {
                 let last = (state.replica_reads > 0).then_some(state.last_replica);
                 self.slot_replica(state.lane, slot, epoch, last)
@@ -220,7 +222,7 @@ impl Hub {
             abandoned: false,
             attempts: 0,
             slot,
-            scan: 0,
+            scan: std::mem::take(&mut state.scan),
             part,
         };
         self.metrics.sent(replica.is_some(), effect);
@@ -274,22 +276,20 @@ impl Hub {
         frame: &[u8],
     ) {
         let primaries = self.primaries();
-        let numbers: Vec<usize> = primaries.iter().map(|(server, _)| *server).collect();
-        let cursor = request.arg(1).and_then(parse_integer).and_then(|cursor| u64::try_from(cursor).ok());
+        let shards: Vec<u16> = primaries.iter().map(|(_, slot)| *slot).collect();
+        let cursor = request.arg(1).and_then(cursors::number);
         let scanned = match (everywhere, cursor) {
-            (Everywhere::Scan, Some(cursor)) => scan_cursor(cursor, &numbers),
+            (Everywhere::Scan, Some(cursor)) => scan_cursor(cursor, &shards),
             _ => None,
         };
-        if let Some((server, cursor)) = scanned {
-            let cursor = cursor.to_string();
+        if let Some((slot, cursor)) = scanned {
+            let cursor = self.shard_cursor(state, slot, cursor).to_string();
             let words: Vec<&[u8]> = (0..request.len())
                 .filter_map(|at| if at == 1 { Some(cursor.as_bytes()) } else { request.arg(at) })
                 .collect();
             let mut rewritten = Vec::new();
             write_multibulk(&mut rewritten, words.into_iter());
-            let slot =
-                primaries.iter().find(|(known, _)| *known == server).map_or(NO_SLOT, |(_, slot)| *slot);
-            let join = scan_next(server, &numbers);
+            let join = scan_next(slot, &shards);
             return self.share_parts(client, state, join, vec![(slot, &rewritten)], effect, keys);
         }
         let join = match everywhere {
@@ -304,6 +304,28 @@ impl Hub {
             _ => primaries.iter().map(|(_, slot)| (*slot, frame)).collect(),
         };
         self.share_parts(client, state, join, everyone, effect, keys);
+    }
+
+    /// Asks every primary the same; the answer is one.
+    pub(super) fn ask_primaries(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        frame: &[u8],
+        effect: Effect,
+    ) {
+        let primaries = self.primaries();
+        let parts = match primaries.is_empty() {
+            true => vec![(NO_SLOT, frame)],
+            false => primaries.iter().map(|(_, slot)| (*slot, frame)).collect(),
+        };
+        self.share_parts(client, state, Join::First, parts, effect, &Keys::default());
+    }
+
+    /// Every primary.
+    pub(super) fn primary_servers(&self) -> Vec<usize> {
+        let cluster = self.cluster.borrow();
+        cluster.map.as_ref().map(|map| map.primaries().to_vec()).unwrap_or_default()
     }
 
     /// `WAIT`: every shard has to have what was written before. The shared connections that carried those writes are
@@ -342,27 +364,32 @@ impl Hub {
         Outcome::Taken
     }
 
-    /// Every primary with one of its slots.
+    /// Every primary with its lowest slot, in the order of those.
     fn primaries(&self) -> Vec<(usize, u16)> {
         let cluster = self.cluster.borrow();
         let Some(map) = &cluster.map else { return Vec::new() };
-        map.primaries().iter().filter_map(|primary| Some((*primary, map.any_slot(*primary)?))).collect()
+        let primaries = map.primaries().iter();
+        let mut primaries: Vec<_> =
+            primaries.filter_map(|primary| Some((*primary, map.lowest_slot(*primary)?))).collect();
+        primaries.sort_unstable_by_key(|(_, slot)| *slot);
+        primaries
     }
 
     /// Sends a request that came back unanswered to whoever may take it now.
     pub(super) fn send_again_clustered(
         self: &Rc<Self>,
         waiter: Waiter,
-        request: Vec<u8>,
+        mut request: Vec<u8>,
         last_error: Option<Vec<u8>>,
     ) {
         let lane = waiter.client.state.borrow().lane;
-        let replica = match waiter.anywhere {
+        let replica = match waiter.anywhere && waiter.client.state.borrow().tracking.is_none() {
             true => self.slot_replica(lane, waiter.slot, waiter.epoch, None),
             false => None,
         };
         match replica.or_else(|| self.owner(waiter.slot)) {
             Some(server) => {
+                self.rescan(waiter.scan, &mut request, server);
                 let link = self.link(lane, server);
                 self.send(&link, &request, waiter);
             }
@@ -375,7 +402,7 @@ impl Hub {
         self: &Rc<Self>,
         link: &Rc<Link>,
         mut waiter: Waiter,
-        request: Vec<u8>,
+        mut request: Vec<u8>,
         error: Vec<u8>,
     ) -> Option<(Waiter, Vec<u8>, Vec<u8>)> {
         let Some(redirect) = Redirect::parse(&error) else { return Some((waiter, request, error)) };
@@ -388,6 +415,7 @@ impl Hub {
         let target = self.follow(link, &redirect);
         match (redirect, target) {
             (Redirect::Moved(..) | Redirect::Ask(..), Some(server)) if waiter.attempts <= MAX_HOPS => {
+                self.rescan(waiter.scan, &mut request, server);
                 let lane = waiter.client.state.borrow().lane;
                 let to = self.link(lane, server);
                 if matches!(redirect, Redirect::Ask(..)) {
@@ -414,7 +442,7 @@ impl Hub {
         let news = moved && self.cluster.borrow_mut().map.as_mut().is_some_and(|map| map.learn(slot, server));
         if news && self.settings.consistency.uses_fence() {
             // The keys that came with the slot are not known to be on the new owner's replicas.
-            self.settings.fence.mark(None::<std::iter::Empty<u32>>);
+            self.settings.fence.mark_all();
             self.settings.signal.raise();
         }
         if news {

@@ -5,8 +5,8 @@ use super::client::{Client, ClientState};
 use super::clustered::{ASKING, Slots, slots};
 use super::hub::Hub;
 use super::process::Outcome;
-use crate::cluster::{NO_SLOT, Redirect};
-use crate::command::{Classified, Kind, Request};
+use crate::cluster::{NO_SLOT, Redirect, everywhere};
+use crate::command::{Classified, Effect, Kind, Request};
 use crate::upstream::{Link, LinkState, Waiter};
 use std::rc::Rc;
 
@@ -20,9 +20,6 @@ const MAX_KEPT: usize = 4 << 20;
 /// More redirections in a row reach the client.
 const MAX_REPLAYS: u8 = 100;
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const NOT_HERE: &[u8] =
-    b"-ERR CLIENT TRACKING and CLIENT REPLY are not possible in front of a Redis Cluster, whose \
-    keys are with many servers\r\n";
 
 /// What a client has sent over its own connection and may have to be sent again.
 #[derive(Debug, Default)]
@@ -71,11 +68,20 @@ impl Hub {
         if state.session.is_raw() || state.session.in_transaction() {
             return None;
         }
+        if let Some(outcome) = self.track(client, state, request, classified) {
+            return Some(outcome);
+        }
         if classified.kind == Kind::Client
-            && ["TRACKING", "CACHING", "REPLY"].iter().any(|word| request.is(1, word))
+            && ["TRACKING", "CACHING", "TRACKINGINFO", "GETREDIR"].iter().any(|word| request.is(1, word))
         {
-            state.answer(NOT_HERE);
-            return Some(Outcome::Taken);
+            return Some(self.share_clustered(
+                client,
+                state,
+                request,
+                classified,
+                Effect::PrimaryRead,
+                frame,
+            ));
         }
         if classified.kind == Kind::Wait {
             return Some(self.wait_clustered(client, state, frame));
@@ -104,7 +110,9 @@ impl Hub {
         let slots = slots(request, classified);
         let slot = if let Slots::One(slot) = slots { Some(slot) } else { None };
         let begins = matches!(classified.kind, Kind::Multi | Kind::Watch);
-        if !inside && !begins && !classified.blocks && slots != Slots::None {
+        let name = classified.command.map_or("", |command| &command.name);
+        let shared = slots != Slots::None || everywhere(name).is_some();
+        if !inside && !begins && !classified.blocks && shared {
             return self.share_clustered(client, state, request, classified, classified.effect, frame);
         }
         if !inside {

@@ -35,7 +35,7 @@ impl Hub {
         if !self.settings.consistency.uses_fence() {
             return 0;
         }
-        let epoch = self.settings.fence.write(keys.complete.then(|| keys.iter()));
+        let epoch = self.writes.write(keys.complete.then(|| keys.iter()));
         state.last_write = epoch;
         self.settings.signal.raise();
         epoch
@@ -45,7 +45,7 @@ impl Hub {
     #[inline]
     pub(super) fn fence_done(&self, waiter: &Waiter) {
         if waiter.epoch != 0 && !waiter.read {
-            self.settings.fence.answered(waiter.epoch);
+            self.writes.answered(waiter.epoch);
         }
     }
 
@@ -117,7 +117,7 @@ impl Hub {
 
     fn mark_own(&self, state: &mut ClientState) {
         let writes = &state.own_writes;
-        state.last_write = self.settings.fence.mark((!writes.any).then(|| writes.keys.iter().copied()));
+        state.last_write = self.writes.mark((!writes.any).then(|| writes.keys.iter().copied()));
         self.settings.signal.raise();
     }
 }

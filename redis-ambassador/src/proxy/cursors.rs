@@ -5,6 +5,7 @@
 
 use super::client::ClientState;
 use super::hub::Hub;
+use crate::cluster::slot_of;
 use crate::command::Request;
 use crate::resp::{RequestFramer, Step, parse_integer, write_multibulk};
 use std::collections::{HashMap, VecDeque};
@@ -59,22 +60,39 @@ impl Hub {
     /// Notes that a request goes through something with a cursor. Where the cursor is of another server, the request
     /// that begins anew.
     pub(super) fn note_scan(&self, state: &mut ClientState, request: &Request<'_>) -> Option<Vec<u8>> {
-        if self.clustered.get() {
-            return None;
-        }
+        let server = match self.clustered.get() {
+            // It goes from shard to shard, see [`Hub::shard_cursor`].
+            true if request.is(0, "SCAN") => return None,
+            true => self.owner(slot_of(request.arg(1)?)),
+            false => self.primary(),
+        };
         state.scan = scan_hash(state.session.profile.db, request);
-        begin_anew(&self.cursors.borrow(), state.scan, request, self.primary()?)
+        begin_anew(&self.cursors.borrow(), state.scan, request, server?)
+    }
+
+    /// The cursor with which a `SCAN` of the whole cluster goes on within a shard: its own, unless that is another
+    /// server's.
+    pub(super) fn shard_cursor(&self, state: &mut ClientState, slot: u16, cursor: u64) -> u64 {
+        state.scan = shard_hash(slot);
+        let foreign = |server| self.cursors.borrow().is_foreign(mix(state.scan, cursor), server);
+        if cursor != 0 && self.owner(slot).is_some_and(foreign) { 0 } else { cursor }
     }
 
     /// [`Hub::note_scan`] for a request that is sent to another server than at first.
-    pub(super) fn rescan(&self, scan: u64, frame: &[u8], server: usize) -> Option<Vec<u8>> {
+    pub(super) fn rescan(&self, scan: u64, frame: &mut Vec<u8>, server: usize) {
+        if scan == 0 {
+            return;
+        }
         let mut framer = RequestFramer::new(self.live.get().limits);
-        match framer.advance(frame) {
+        let anew = match framer.advance(frame) {
             Ok(Step::Request(_)) => {
                 let request = Request::new(frame, framer.args());
                 begin_anew(&self.cursors.borrow(), scan, &request, server)
             }
             _ => None,
+        };
+        if let Some(anew) = anew {
+            *frame = anew;
         }
     }
 
@@ -108,7 +126,7 @@ fn cursor_argument(request: &Request<'_>) -> usize {
 }
 
 /// Redis's cursors are unsigned; the framer's integers are not.
-fn number(text: &[u8]) -> Option<u64> {
+pub(super) fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
@@ -127,6 +145,11 @@ fn scan_hash(db: u32, request: &Request<'_>) -> u64 {
     let first = request.name().first().map_or(0, u8::to_ascii_lowercase);
     let seed = u64::from(db) << 8 | u64::from(first);
     (key.iter().fold(mix(seed, key.len() as u64), |hash, byte| mix(hash, u64::from(*byte)))) | 1
+}
+
+/// [`scan_hash`] of a `SCAN` within one shard of a cluster.
+fn shard_hash(slot: u16) -> u64 {
+    mix(u64::from(slot), 0) | 1
 }
 
 fn mix(hash: u64, value: u64) -> u64 {

@@ -54,6 +54,7 @@ impl Hub {
             self.replay(link, &error);
         } else if aftermath.released {
             self.release_own(link);
+            self.flush_clients();
         }
         if outcome && link.detached.get().is_some() && !link.own.get() {
             link.close();
@@ -88,6 +89,12 @@ impl Hub {
             if state.framer.is_push() {
                 if let Some(owner) = &state.owner {
                     self.pass_on(owner, data, aftermath);
+                } else if let Some(client) = &state.hearer {
+                    state.news.extend_from_slice(data);
+                    if chunk.done {
+                        self.hear(client, state.answered, &state.news);
+                        state.news.clear();
+                    }
                 }
                 continue;
             }
@@ -128,6 +135,7 @@ impl Hub {
             {
                 self.fence_done(&waiter);
                 if !waiter.abandoned {
+                    state.answered = waiter.seq;
                     self.measure(link, state, &waiter, now, succeeded);
                 }
                 self.consumed(link, state, waiter.len);
@@ -148,7 +156,7 @@ impl Hub {
                 let mut joined = part.joined.borrow_mut();
                 let doubtful = joined.has_nil(part.index, data);
                 if doubtful {
-                    joined.restart(part.index);
+                    waiter.client.state.borrow_mut().not_joined(joined.restart(part.index));
                 }
                 doubtful
             }
@@ -194,14 +202,22 @@ impl Hub {
         if state.closing && state.slots.is_empty() {
             return;
         }
+        let mut succeeded = succeeded;
         match &waiter.part {
-            None => state.reply(waiter.seq, data, done),
+            None => {
+                let written = client.write_through(state, waiter.seq, data);
+                state.reply(waiter.seq, &data[written..], done);
+            }
             Some(part) => {
                 let mut joined = part.joined.borrow_mut();
+                state.joining += data.len();
                 if !joined.push(part.index, data, done) {
-                    return;
+                    return self.account(state);
                 }
-                state.reply(waiter.seq, &joined.finish(), true);
+                state.not_joined(joined.bytes());
+                let whole = joined.finish();
+                succeeded = !whole.starts_with(b"-");
+                state.reply(waiter.seq, &whole, true);
             }
         }
         if done && link.own.get() && state.own.as_ref().is_some_and(|own| Rc::ptr_eq(own, link)) {
@@ -213,6 +229,7 @@ impl Hub {
             && seq == waiter.seq
         {
             state.switching = None;
+            self.tracked(state, succeeded);
             if succeeded {
                 if state.locked {
                     state.locked = false;
@@ -223,7 +240,7 @@ impl Hub {
             }
         }
         self.mark_client(client, &mut state.dirty);
-        if state.out.len() > HIGH_WATER {
+        if state.unread() > HIGH_WATER {
             aftermath.congested = Some(Rc::clone(client));
         }
     }
@@ -270,19 +287,20 @@ impl Hub {
         }
     }
 
-    /// A client does not read as fast as it is answered. Only what answers it may wait.
+    /// A client does not read as fast as it is answered, or is answered in another order than it asked. Only what
+    /// answers it may wait.
     fn congested(self: &Rc<Self>, link: &Rc<Link>, client: &Rc<Client>) {
         let unread = {
             let state = client.state.borrow();
-            if state.out.len() <= HIGH_WATER || state.closed || state.feeder.is_some() {
+            if state.unread() <= HIGH_WATER || state.closed || state.feeder.is_some() {
                 return;
             }
-            state.out.len()
+            state.unread()
         };
         if !link.own.get() {
             self.detach(link);
-            if self.evacuate(link, client) {
-                // Somebody's write is behind it and cannot be moved: read on.
+            // Somebody's write is behind it and cannot be moved, or what this client waits for is: read on.
+            if self.evacuate(link, client) || is_awaited(link, client) {
                 if unread > self.live.get().client_output_limit {
                     self.kick(client, "it does not read its answers, and others wait behind it");
                     client.state.borrow_mut().closed = true;
@@ -320,11 +338,21 @@ impl Hub {
                 moved.push((Waiter { abandoned: false, ..waiter.copy() }, out.as_slice()[request].to_vec()));
             }
         }
+        // Who waits for little comes first: who waits for much may be the next that does not read.
+        moved.sort_by_key(|(waiter, _)| waiter.client.state.borrow().slots.len());
         for (waiter, request) in moved {
             self.send_again(waiter, request, None);
         }
         !writers.is_empty()
     }
+}
+
+/// Whether answers that a client has got already wait for one that is still to come over this connection: a read that
+/// was sent again stands behind later ones.
+fn is_awaited(link: &Link, client: &Rc<Client>) -> bool {
+    let state = link.state.borrow();
+    let mine = state.waiters.iter().filter(|waiter| Rc::ptr_eq(&waiter.client, client) && !waiter.abandoned);
+    mine.map(|waiter| waiter.seq).min().is_some_and(|first| client.state.borrow().waits_behind(first))
 }
 
 /// Whether the server's refusal means that the request had no effect and may succeed elsewhere or later.

@@ -25,6 +25,11 @@ impl Hub {
         if let Some(name) = &lane.name {
             link.state.borrow_mut().told = vec![vec![b"CLIENT".to_vec(), b"SETNAME".to_vec(), name.to_vec()]];
         }
+        if let Some(tracker) = &lane.tracker {
+            let mut state = link.state.borrow_mut();
+            state.told = tracker.told().to_vec();
+            state.hearer = Some(Rc::clone(tracker.client()));
+        }
         lane.links[server] = Some(Rc::clone(&link));
         tokio::task::spawn_local(link_task::run(Rc::clone(self), Rc::clone(&link)));
         link
@@ -72,11 +77,7 @@ impl Hub {
         let waits = waiter.anywhere && self.only_replicas();
         match replica.or_else(|| self.primary().filter(|_| !waits)) {
             Some(server) => {
-                if waiter.scan != 0
-                    && let Some(anew) = self.rescan(waiter.scan, &request, server)
-                {
-                    request = anew;
-                }
+                self.rescan(waiter.scan, &mut request, server);
                 let link = self.link(lane, server);
                 self.send(&link, &request, waiter);
             }
@@ -95,16 +96,20 @@ impl Hub {
             None => state.reply(waiter.seq, answer, true),
             Some(part) => {
                 let mut joined = part.joined.borrow_mut();
-                joined.restart(part.index);
+                let dropped = joined.restart(part.index);
+                state.not_joined(dropped);
+                state.joining += answer.len();
                 if joined.push(part.index, answer, true) {
+                    state.not_joined(joined.bytes());
                     state.reply(waiter.seq, &joined.finish(), true);
                 }
             }
         }
+        let state = &mut *state;
         if state.switching.as_ref().is_some_and(|(seq, _)| *seq == waiter.seq) {
             state.switching = None;
+            self.tracked(state, false);
         }
-        let state = &mut *state;
         self.mark_client(&waiter.client, &mut state.dirty);
     }
 
@@ -212,7 +217,8 @@ impl Hub {
             return self.fence_done(&waiter);
         }
         if let Some(part) = &waiter.part {
-            part.joined.borrow_mut().restart(part.index);
+            let dropped = part.joined.borrow_mut().restart(part.index);
+            waiter.client.state.borrow_mut().not_joined(dropped);
         } else if begun && waiter.client.has_begun(waiter.seq) {
             // Half an answer is on its way to the client and its rest will never come.
             self.kick(&waiter.client, "connection to the server was lost in the middle of an answer");
@@ -281,6 +287,10 @@ impl Hub {
             let mut state = client.state.borrow_mut();
             state.own = None;
             state.own_busy = 0;
+            if state.forget_cached() {
+                let state = &mut *state;
+                self.mark_client(client, &mut state.dirty);
+            }
             state.session.dies_with_own() || state.streaming
         };
         if dies {
@@ -295,7 +305,7 @@ impl Hub {
         tracing::warn!(client = client.id, "client closed: {why}");
         self.metrics.kicked.inc();
         state.closing = true;
-        state.slots.clear();
+        state.forget_slots();
         state.input = Vec::new();
         self.mark_client(client, &mut state.dirty);
     }

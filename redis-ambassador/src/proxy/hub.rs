@@ -6,10 +6,11 @@ use super::cursors::Cursors;
 use super::limbo::Limbo;
 use super::reads::Health;
 use super::stock::slow_from;
+use super::tracking::Tracker;
 use super::worker::{Live, WorkerSettings};
 use crate::command::Table;
 use crate::metrics::WorkerMetrics;
-use crate::route::{Chooser, Policy, ReadRules, View};
+use crate::route::{Chooser, Policy, ReadRules, View, Writes};
 use crate::session::Profile;
 use crate::topology::Topology;
 use crate::upstream::{Credentials, Link, Phase, Waiter};
@@ -26,7 +27,22 @@ pub(super) struct Lane {
     pub(super) profile: Profile,
     /// `CLIENT SETNAME`: what the connections are called at the servers.
     pub(super) name: Option<Box<[u8]>>,
+    /// It is one client's alone.
+    pub(super) tracker: Option<Tracker>,
+    /// It was one client's alone, and is nobody's.
+    vacant: bool,
     pub(super) links: Vec<Option<Rc<Link>>>,
+}
+
+impl Lane {
+    fn new(profile: Profile, name: Option<Box<[u8]>>) -> Self {
+        Self { profile, name, tracker: None, vacant: false, links: Vec::new() }
+    }
+
+    /// Whether it is everybody's with this profile and name.
+    fn is_for(&self, profile: Profile, name: Option<&[u8]>) -> bool {
+        self.profile == profile && self.name.as_deref() == name && self.tracker.is_none() && !self.vacant
+    }
 }
 
 /// A user a client may authenticate as, and whether a server has accepted it.
@@ -36,6 +52,7 @@ pub(crate) struct Hub {
     /// Number of the worker.
     pub(super) index: usize,
     pub(super) settings: WorkerSettings,
+    pub(super) writes: Writes,
     pub(super) live: Cell<Live>,
     /// Commands that take this many microseconds are slow.
     pub(super) slow_from: Cell<u64>,
@@ -66,6 +83,8 @@ pub(crate) struct Hub {
     /// Requests that found no room in limbo.
     pub(super) crowded: RefCell<Vec<Waiter>>,
     pub(super) clients: RefCell<Vec<Rc<Client>>>,
+    /// Bytes of requests and answers that are kept for all clients.
+    pub(super) buffered: Cell<usize>,
     pub(super) scratch: RefCell<Vec<u8>>,
     pub(super) reply_scratch: RefCell<Vec<u8>>,
     pub(super) flusher: RefCell<Option<Waker>>,
@@ -105,6 +124,7 @@ impl Hub {
         };
         Rc::new(Self {
             index,
+            writes: Writes::new(Arc::clone(&settings.fence), settings.alone),
             metrics,
             slow_from: Cell::new(slow_from(live.slow_log)),
             table: RefCell::new(settings.restrict(&Arc::new(Table::builtin()))),
@@ -117,7 +137,7 @@ impl Hub {
             replicas_only: Cell::new(reads.policy == Policy::Replica),
             reads: RefCell::new(reads),
             dice: Cell::new(0x9e37_79b9_7f4a_7c15),
-            lanes: RefCell::new(vec![Lane { profile: Profile::default(), name: None, links: Vec::new() }]),
+            lanes: RefCell::new(vec![Lane::new(Profile::default(), None)]),
             users: RefCell::new(vec![credentials]),
             dirty_links: RefCell::default(),
             dirty_clients: RefCell::default(),
@@ -126,6 +146,7 @@ impl Hub {
             limbo: RefCell::default(),
             crowded: RefCell::default(),
             clients: RefCell::default(),
+            buffered: Cell::new(0),
             scratch: RefCell::new(vec![0; read_buffer]),
             reply_scratch: RefCell::new(vec![0; 2 * read_buffer]),
             flusher: RefCell::default(),
@@ -162,12 +183,10 @@ impl Hub {
         // In front of a cluster names are not shown to the servers.
         let name = if self.clustered.get() { None } else { name };
         let mut lanes = self.lanes.borrow_mut();
-        if let Some(known) =
-            lanes.iter().position(|lane| lane.profile == profile && lane.name.as_deref() == name)
-        {
+        if let Some(known) = lanes.iter().position(|lane| lane.is_for(profile, name)) {
             return known;
         }
-        let fresh = Lane { profile, name: name.map(Into::into), links: Vec::new() };
+        let fresh = Lane::new(profile, name.map(Into::into));
         if name.is_some() {
             let deserted = |(index, lane): (usize, &Lane)| {
                 lane.name.is_some() && lane.links.iter().all(Option::is_none) && !self.is_inhabited(index)
@@ -184,12 +203,27 @@ impl Hub {
         if lanes.len() >= MAX_LANES {
             let used = self.profiles_in_use(profile);
             let free = |lane: &Lane| {
-                lane.name.is_none() && lane.links.iter().all(Option::is_none) && !used.contains(&lane.profile)
+                lane.name.is_none()
+                    && lane.tracker.is_none()
+                    && lane.links.iter().all(Option::is_none)
+                    && !used.contains(&lane.profile)
             };
             if let Some(free) = lanes.iter().skip(1).position(free) {
                 lanes[free + 1] = fresh;
                 return free + 1;
             }
+        }
+        lanes.push(fresh);
+        lanes.len() - 1
+    }
+
+    /// A lane of one client's alone.
+    pub(super) fn own_lane(&self, profile: Profile, tracker: Tracker) -> usize {
+        let mut lanes = self.lanes.borrow_mut();
+        let fresh = Lane { tracker: Some(tracker), ..Lane::new(profile, None) };
+        if let Some(free) = lanes.iter().position(|lane| lane.vacant) {
+            lanes[free] = fresh;
+            return free;
         }
         lanes.push(fresh);
         lanes.len() - 1
@@ -206,19 +240,34 @@ impl Hub {
     /// Has a client use the lane of its session. A name that nobody has any more disappears from the servers.
     pub(super) fn enter_lane(&self, state: &mut ClientState) {
         let before = state.lane;
-        state.lane = self.lane(state.session.profile, state.session.name.as_deref());
+        let (profile, tracker) = match self.lanes.borrow().get(before) {
+            Some(lane) if state.tracking.is_some() => (lane.profile, lane.tracker.clone()),
+            _ => (state.session.profile, None),
+        };
+        state.lane = match tracker {
+            Some(_) if profile == state.session.profile => before,
+            Some(tracker) => self.own_lane(state.session.profile, tracker),
+            None => self.lane(state.session.profile, state.session.name.as_deref()),
+        };
         if before != state.lane {
             self.left_lane(before);
         }
     }
 
-    fn left_lane(&self, lane: usize) {
-        let named = self.lanes.borrow().get(lane).is_some_and(|lane| lane.name.is_some());
-        if !named || self.is_inhabited(lane) {
+    pub(super) fn left_lane(&self, lane: usize) {
+        let (named, own) = match self.lanes.borrow().get(lane) {
+            Some(lane) => (lane.name.is_some(), lane.tracker.is_some()),
+            None => return,
+        };
+        if !own && (!named || self.is_inhabited(lane)) {
             return;
         }
         let links: Vec<_> = match self.lanes.borrow_mut().get_mut(lane) {
-            Some(lane) => lane.links.iter_mut().filter_map(Option::take).collect(),
+            Some(lane) => {
+                lane.vacant = own;
+                lane.tracker = None;
+                lane.links.iter_mut().filter_map(Option::take).collect()
+            }
             None => return,
         };
         links.into_iter().for_each(|link| self.detach_taken(link));
@@ -304,6 +353,7 @@ impl Hub {
         for server in changed {
             self.renew_links(server);
         }
+        self.listen_everywhere();
         self.retry_limbo(true);
     }
 
@@ -381,6 +431,10 @@ impl Hub {
         }
         self.flush_links();
         self.flush_clients();
+        if self.buffered.get() > self.live.get().max_buffered {
+            self.relieve();
+            self.flush_clients();
+        }
         Poll::Pending
     }
 
@@ -423,6 +477,33 @@ impl Hub {
         loop {
             let Some(client) = self.dirty_clients.borrow_mut().pop() else { return };
             client.flush();
+            self.account(&mut client.state.borrow_mut());
+        }
+    }
+
+    /// Brings the sum of what is kept for clients up to date with one of them.
+    #[inline]
+    pub(super) fn account(&self, state: &mut ClientState) {
+        let now = state.kept_bytes();
+        let before = std::mem::replace(&mut state.accounted, now);
+        self.buffered.set(self.buffered.get() + now - before);
+    }
+
+    /// While more is kept for clients than may be, closes the one that most is kept for.
+    pub(super) fn relieve(&self) {
+        let limit = self.live.get().max_buffered;
+        while self.buffered.get() > limit {
+            let largest = {
+                let clients = self.clients.borrow();
+                let open = clients.iter().filter(|client| !client.state.borrow().closed);
+                open.max_by_key(|client| client.state.borrow().accounted).cloned()
+            };
+            let Some(client) = largest else { return };
+            self.kick(&client, "all clients together keep more than --max-buffered, this one the most");
+            let mut state = client.state.borrow_mut();
+            state.closed = true;
+            state.out.clear();
+            self.account(&mut state);
         }
     }
 
@@ -442,8 +523,10 @@ impl Hub {
             }
             state.closed = true;
             state.waker = None;
-            state.slots.clear();
+            state.forget_slots();
+            state.out.clear();
             state.input = Vec::new();
+            self.account(&mut state);
             (state.own.take(), state.feeder.take(), state.lane)
         };
         if let Some(link) = own {

@@ -33,6 +33,7 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     }
     hub.flush_link(&link);
     let outcome = poll_fn(|cx| poll(&hub, &link, &socket, cx)).await;
+    hub.is_deaf(&link);
     hub.metrics.upstreams.dec();
     if let Err(error) = outcome {
         hub.link_lost(&link, &error);

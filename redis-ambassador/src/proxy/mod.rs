@@ -25,6 +25,7 @@ mod spare;
 mod stall;
 mod stock;
 mod stream;
+mod tracking;
 mod worker;
 
 pub(crate) use client::Client;

@@ -1,6 +1,6 @@
 //! What clients send: framed, classified, planned and dispatched.
 
-use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, MAX_UNANSWERED, Mode};
+use super::client::{Client, ClientState, HIGH_WATER, LOW_WATER, Mode};
 use super::clustered::{Slots, slots};
 use super::clustered_own::Kept;
 use super::hub::Hub;
@@ -44,6 +44,7 @@ impl Hub {
         }
         drop(scratch);
         self.settle_client(client, state);
+        self.account(state);
         Poll::Ready(Ok(count))
     }
 
@@ -57,6 +58,7 @@ impl Hub {
         state.parked = false;
         self.process_input(client, state);
         self.settle_client(client, state);
+        self.account(state);
         !state.parked
     }
 
@@ -84,13 +86,14 @@ impl Hub {
 
     /// Whether more of this client's requests may be taken on.
     fn has_room(&self, state: &ClientState, resuming: bool) -> bool {
+        let live = self.live.get();
         let (pipeline, output) = match resuming {
-            true => (self.live.get().max_pipeline / 2 + 1, LOW_WATER),
-            false => (self.live.get().max_pipeline, HIGH_WATER),
+            true => (live.max_pipeline / 2 + 1, LOW_WATER),
+            false => (live.max_pipeline, HIGH_WATER),
         };
         state.slots.len() < pipeline
-            && state.unanswered < MAX_UNANSWERED
-            && state.out.len() < output
+            && state.unanswered < live.max_pipeline_bytes
+            && state.unread() + state.joining < output
             && state.own.as_ref().is_none_or(|link| link.backlog() < output)
     }
 
@@ -130,13 +133,11 @@ impl Hub {
                 Step::Request(length) => {
                     let frame = &bytes[at..at + length];
                     // Lent out, so that the state can change while the arguments are looked at.
-                    let limits = self.live.get().limits;
-                    let framer = std::mem::replace(&mut state.framer, RequestFramer::new(limits));
-                    let outcome = self.take_on(client, state, &Request::new(frame, framer.args()), frame);
-                    state.framer = framer;
-                    state.framer.reset();
+                    let args = state.framer.lend_args();
+                    let outcome = self.take_on(client, state, &Request::new(frame, &args), frame);
+                    state.framer.take_back(args);
                     if state.locked {
-                        state.framer.set_limits(limits.of_strangers());
+                        state.framer.set_limits(self.live.get().limits.of_strangers());
                     }
                     match outcome {
                         Outcome::Taken => at += length,
@@ -259,12 +260,14 @@ impl Hub {
             }
             Plan::Named => self.rename(client, state, frame),
             Plan::Answer(answer) => state.answer(&answer),
+            Plan::Nothing => {}
             Plan::Reset => {
                 if let Some(link) = state.own.take() {
                     link.close();
                 }
                 state.own_busy = 0;
                 state.kept = Kept::default();
+                state.tracking = None;
                 state.session.reset();
                 state.locked = self.settings.users.is_some();
                 self.enter_lane(state);

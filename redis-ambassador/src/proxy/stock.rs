@@ -77,7 +77,9 @@ impl Hub {
         let mut levels = Levels::default();
         for link in self.lanes.borrow().iter().flat_map(|lane| &lane.links).flatten() {
             levels.pool[0] += 1;
-            levels.buffers[2] += link.state.borrow().out.len() as i64;
+            let mut state = link.state.borrow_mut();
+            state.out.rest();
+            levels.buffers[2] += state.out.len() as i64;
         }
         levels.pool[2] = self.idle.borrow().len() as i64;
         levels.pool[3] = self.detached.borrow().len() as i64;
@@ -85,10 +87,11 @@ impl Hub {
         let mut lines = Vec::new();
         let clock = self.now();
         for client in self.clients.borrow().iter() {
-            let Ok(state) = client.state.try_borrow() else { continue };
+            let Ok(mut state) = client.state.try_borrow_mut() else { continue };
+            state.out.rest();
             levels.pool[1] += i64::from(state.own.is_some());
             levels.buffers[0] += state.input.len() as i64;
-            levels.buffers[1] += state.out.len() as i64;
+            levels.buffers[1] += (state.unread() + state.joining) as i64;
             drop(state);
             if with_clients && lines.len() < MAX_CLIENTS {
                 lines.push(line(client, clock));
@@ -118,7 +121,7 @@ fn line(client: &Rc<Client>, clock: u64) -> ClientLine {
         age: seconds(client.since),
         idle: seconds(state.heard),
         unanswered: state.slots.len(),
-        unread: state.out.len(),
+        unread: state.unread(),
         own: state.own.is_some(),
     }
 }

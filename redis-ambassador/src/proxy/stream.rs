@@ -163,8 +163,9 @@ impl Hub {
             link_state.waiters.clear();
         }
         link.outstanding.set(0);
-        state.slots.clear();
+        state.forget_slots();
         state.own_busy = 0;
+        self.append_own(&link, state.session.quiet_stream());
         self.append_own(&link, frame);
     }
 
@@ -177,6 +178,10 @@ impl Hub {
             return;
         }
         state.own = None;
+        if state.forget_cached() {
+            let state = &mut *state;
+            self.mark_client(&owner, &mut state.dirty);
+        }
         let clean =
             state.session.replay() == link.state.borrow().told && state.session.profile == link.profile;
         drop(state);

@@ -31,6 +31,8 @@ pub(crate) struct WorkerSettings {
     /// The servers are nodes of a Redis Cluster.
     pub(crate) clustered: bool,
     pub(crate) fence: Arc<Fence>,
+    /// There is one worker.
+    pub(crate) alone: bool,
     pub(crate) signal: Arc<WriteSignal>,
     pub(crate) probe_now: Arc<Notify>,
     pub(crate) drain: Duration,
@@ -55,6 +57,10 @@ pub(crate) struct Live {
     pub(crate) connect_timeout: Duration,
     pub(crate) limits: RequestLimits,
     pub(crate) max_pipeline: usize,
+    /// Bytes of a client's unanswered requests from which on it is not read.
+    pub(crate) max_pipeline_bytes: usize,
+    /// Most bytes of requests and answers that are kept for all clients of this thread together.
+    pub(crate) max_buffered: usize,
     pub(crate) client_output_limit: usize,
     /// Zero: never.
     pub(crate) client_idle_timeout: Duration,
@@ -80,6 +86,8 @@ impl Tuning {
             connect_timeout: config.connect_timeout,
             limits,
             max_pipeline: config.max_pipeline,
+            max_pipeline_bytes: config.max_pipeline_bytes,
+            max_buffered: config.max_buffered,
             client_output_limit: config.client_output_limit,
             client_idle_timeout: config.client_idle_timeout,
             client_write_timeout: config.client_write_timeout,
@@ -262,6 +270,7 @@ impl Hub {
                 self.weigh_servers();
                 self.take_stock(ticks.is_multiple_of(50));
                 self.expire_links();
+                self.listen_everywhere();
                 self.expire_clients();
             }
         }

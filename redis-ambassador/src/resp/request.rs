@@ -169,6 +169,19 @@ impl RequestFramer {
         }
     }
 
+    /// The arguments of the finished frame, to be given back with [`take_back`](Self::take_back) before anything else.
+    #[inline]
+    pub fn lend_args(&mut self) -> Vec<Arg> {
+        std::mem::take(&mut self.args)
+    }
+
+    /// Forgets the finished frame, and keeps the memory of its arguments.
+    #[inline]
+    pub fn take_back(&mut self, args: Vec<Arg>) {
+        self.args = args;
+        self.reset();
+    }
+
     /// Lets go of the bytes looked at so far, for a frame that is passed on before it is complete, and returns how
     /// many they are. The next [`advance`](Self::advance) gets only what follows them. Arguments are no longer
     /// recorded.

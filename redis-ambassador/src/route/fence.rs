@@ -6,8 +6,12 @@
 //! key it names was last written in an epoch the replica has caught up with.
 //!
 //! Keys are kept as hashes in a table of fixed size; two keys with one slot only cost a read its replica. One table
-//! serves all workers; its atomics are the only thing they share.
+//! serves all workers; its atomics are the only thing they share. Atomic changes cost as much as all else about a write,
+//! so a worker counts its own unanswered writes and tells the others only whether it has any; and one that is alone
+//! just stores what it notes of a key.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Slots of the table: at 8 bytes each, half a megabyte.
@@ -27,6 +31,7 @@ pub struct Fence {
     global: AtomicU64,
     /// The last epoch with any write.
     last: AtomicU64,
+    /// Workers with unanswered writes of each epoch.
     unanswered: [AtomicU32; UNSETTLED as usize],
     caught_up: [AtomicU64; SERVERS],
 }
@@ -45,47 +50,34 @@ impl Default for Fence {
 }
 
 impl Fence {
-    /// Notes a write that is about to be sent and whose answer will be reported with [`Fence::answered`]. No keys
-    /// means that any may be touched. Returns its epoch.
-    #[inline]
-    pub fn write(&self, keys: Option<impl Iterator<Item = u32>>) -> u64 {
-        let epoch = loop {
+    /// Keeps the open epoch from being settled until [`Fence::leave`], and returns it.
+    fn enter(&self) -> u64 {
+        loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             let unanswered = &self.unanswered[(epoch % UNSETTLED) as usize];
             unanswered.fetch_add(1, Ordering::SeqCst);
             // The prober closes an epoch before it looks at its count: one of us sees the other.
             if self.epoch.load(Ordering::SeqCst) == epoch {
-                break epoch;
+                return epoch;
             }
             unanswered.fetch_sub(1, Ordering::SeqCst);
-        };
-        self.mark_in(epoch, keys);
-        epoch
+        }
     }
 
-    /// The answer to a write of that epoch has come, or never will.
-    #[inline]
-    pub fn answered(&self, epoch: u64) {
+    fn leave(&self, epoch: u64) {
         self.unanswered[(epoch % UNSETTLED) as usize].fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Notes a write whose answer has come but is not yet passed on. Returns its epoch.
-    pub fn mark(&self, keys: Option<impl Iterator<Item = u32>>) -> u64 {
+    /// Notes a write that may have touched any key, and is over. Returns its epoch.
+    pub fn mark_all(&self) -> u64 {
         let epoch = self.epoch.load(Ordering::SeqCst);
-        self.mark_in(epoch, keys);
+        self.global.fetch_max(epoch, Ordering::Release);
+        self.note_last(epoch);
         epoch
     }
 
     #[inline]
-    fn mark_in(&self, epoch: u64, keys: Option<impl Iterator<Item = u32>>) {
-        match keys {
-            Some(keys) => keys.for_each(|key| {
-                self.slots[key as usize % SLOTS].fetch_max(epoch, Ordering::Release);
-            }),
-            None => {
-                self.global.fetch_max(epoch, Ordering::Release);
-            }
-        }
+    fn note_last(&self, epoch: u64) {
         if self.last.load(Ordering::Relaxed) < epoch {
             self.last.fetch_max(epoch, Ordering::Release);
         }
@@ -136,6 +128,73 @@ impl Fence {
         if let Some(caught_up) = self.caught_up.get(server) {
             caught_up.store(0, Ordering::Release);
         }
+    }
+}
+
+/// One worker's writes. Not shared between threads.
+#[derive(Debug)]
+pub struct Writes {
+    fence: Arc<Fence>,
+    /// No other worker notes keys.
+    alone: bool,
+    /// Unanswered writes of each epoch. While there are any, the fence is told that there are.
+    unanswered: [Cell<u32>; UNSETTLED as usize],
+}
+
+impl Writes {
+    /// Those of a worker, which may be the only one.
+    pub fn new(fence: Arc<Fence>, alone: bool) -> Self {
+        Self { fence, alone, unanswered: std::array::from_fn(|_| Cell::new(0)) }
+    }
+
+    /// Notes a write that is about to be sent and whose answer will be reported with [`Writes::answered`]. No keys
+    /// means that any may be touched. Returns its epoch.
+    #[inline]
+    pub fn write(&self, keys: Option<impl Iterator<Item = u32>>) -> u64 {
+        let mut epoch = self.fence.epoch.load(Ordering::SeqCst);
+        // An epoch that is held open may be joined: it cannot be settled before the last of its writes is answered.
+        if self.unanswered[(epoch % UNSETTLED) as usize].get() == 0 {
+            epoch = self.fence.enter();
+        }
+        let unanswered = &self.unanswered[(epoch % UNSETTLED) as usize];
+        unanswered.set(unanswered.get() + 1);
+        self.mark_in(epoch, keys);
+        epoch
+    }
+
+    /// The answer to a write of that epoch has come, or never will.
+    #[inline]
+    pub fn answered(&self, epoch: u64) {
+        let unanswered = &self.unanswered[(epoch % UNSETTLED) as usize];
+        unanswered.set(unanswered.get() - 1);
+        if unanswered.get() == 0 {
+            self.fence.leave(epoch);
+        }
+    }
+
+    /// Notes a write whose answer has come but is not yet passed on. Returns its epoch.
+    pub fn mark(&self, keys: Option<impl Iterator<Item = u32>>) -> u64 {
+        let epoch = self.fence.epoch.load(Ordering::SeqCst);
+        self.mark_in(epoch, keys);
+        epoch
+    }
+
+    #[inline]
+    fn mark_in(&self, epoch: u64, keys: Option<impl Iterator<Item = u32>>) {
+        let slots = &self.fence.slots;
+        match keys {
+            // Epochs only grow, so whoever is alone has no later one to lose.
+            Some(keys) if self.alone => {
+                keys.for_each(|key| slots[key as usize % SLOTS].store(epoch, Ordering::Release));
+            }
+            Some(keys) => keys.for_each(|key| {
+                slots[key as usize % SLOTS].fetch_max(epoch, Ordering::Release);
+            }),
+            None => {
+                self.fence.global.fetch_max(epoch, Ordering::Release);
+            }
+        }
+        self.fence.note_last(epoch);
     }
 }
 
@@ -196,6 +255,11 @@ mod tests {
         std::iter::once(hash)
     }
 
+    fn parts(alone: bool) -> (Arc<Fence>, Writes) {
+        let fence = Arc::new(Fence::default());
+        (Arc::clone(&fence), Writes::new(fence, alone))
+    }
+
     impl Fence {
         fn passed(&self, server: usize, keys: std::iter::Once<u32>) -> bool {
             self.needed(keys) <= self.caught_up(server)
@@ -204,12 +268,12 @@ mod tests {
 
     #[test]
     fn a_read_waits_for_the_replica_to_pass_the_write() {
-        let fence = Fence::default();
+        let (fence, writes) = parts(true);
         assert!(fence.passed(1, key(7)));
-        let epoch = fence.write(Some(key(7)));
+        let epoch = writes.write(Some(key(7)));
         assert!(!fence.passed(1, key(7)) && fence.passed(1, key(8)));
         assert_eq!(fence.close_epoch(0), 0, "the write is not answered yet");
-        fence.answered(epoch);
+        writes.answered(epoch);
         assert_eq!(fence.close_epoch(0), epoch + 1);
         fence.catch_up(1, epoch);
         assert!(fence.passed(1, key(7)) && !fence.passed(2, key(7)));
@@ -217,8 +281,8 @@ mod tests {
 
     #[test]
     fn a_write_without_keys_counts_for_all() {
-        let fence = Fence::default();
-        let epoch = fence.write(None::<std::iter::Empty<u32>>);
+        let (fence, writes) = parts(true);
+        let epoch = writes.write(None::<std::iter::Empty<u32>>);
         assert!(!fence.passed(1, key(3)));
         fence.catch_up(1, epoch);
         assert!(fence.passed(1, key(3)));
@@ -228,20 +292,52 @@ mod tests {
 
     #[test]
     fn unanswered_writes_hold_their_epoch_and_the_later_ones() {
-        let fence = Fence::default();
-        let first = fence.write(Some(key(1)));
+        let (fence, writes) = parts(true);
+        let first = writes.write(Some(key(1)));
         let mut settled = 0;
         for _ in 0..100 {
             settled = fence.close_epoch(settled);
         }
         assert_eq!(settled, 0);
-        let second = fence.write(Some(key(2)));
+        let second = writes.write(Some(key(2)));
         assert!(second > first && second < UNSETTLED);
-        fence.answered(first);
+        writes.answered(first);
         settled = fence.close_epoch(settled);
         assert_eq!(settled, second - 1);
-        fence.answered(second);
+        writes.answered(second);
         assert!(fence.close_epoch(settled) >= second);
+    }
+
+    #[test]
+    fn writes_of_one_worker_count_together() {
+        let (fence, writes) = parts(true);
+        let (first, second) = (writes.write(Some(key(1))), writes.write(Some(key(2))));
+        assert_eq!(first, second);
+        writes.answered(first);
+        assert_eq!(fence.close_epoch(0), 0, "the second is not answered yet");
+        // Another write while the epoch is closed and unsettled belongs to the next one.
+        let third = writes.write(Some(key(1)));
+        assert_eq!(third, first + 1);
+        writes.answered(second);
+        assert_eq!(fence.close_epoch(0), first);
+        fence.catch_up(1, first);
+        assert!(!fence.passed(1, key(1)) && fence.passed(1, key(2)));
+        writes.answered(third);
+        assert!(fence.close_epoch(first) >= third);
+    }
+
+    #[test]
+    fn workers_hold_epochs_and_keys_independently() {
+        let (fence, one) = parts(false);
+        let other = Writes::new(Arc::clone(&fence), false);
+        let (first, second) = (one.write(Some(key(1))), other.write(Some(key(1))));
+        one.answered(first);
+        assert_eq!(fence.close_epoch(0), 0, "the other's is not answered yet");
+        let later = one.write(Some(key(1)));
+        other.answered(second);
+        assert_eq!(fence.close_epoch(0), first);
+        fence.catch_up(1, first);
+        assert!(later > first && !fence.passed(1, key(1)));
     }
 
     #[test]

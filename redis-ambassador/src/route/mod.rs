@@ -6,7 +6,7 @@ mod rules;
 
 use crate::cluster::SlotMap;
 
-pub use fence::{Fence, Milestones};
+pub use fence::{Fence, Milestones, Writes};
 pub use policy::{Candidate, Chooser, Policy};
 pub use rules::{ReadRules, Rule};
 

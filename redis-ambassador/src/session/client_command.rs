@@ -1,7 +1,7 @@
 //! `CLIENT …`: about the connection itself, so mostly about a connection of the session's own.
 
 use super::hello::{is_printable, refuse};
-use super::{Plan, Session};
+use super::{Plan, Quiet, Session};
 use crate::command::{Effect, Request, Table};
 use std::borrow::Cow;
 
@@ -30,13 +30,27 @@ pub(super) fn plan<'a>(session: &mut Session, table: &Table, request: &Request<'
             session.all_own = true;
             Plan::Own
         }
-        (b"REPLY", _) => {
-            session.raw = true;
-            Plan::Raw
-        }
+        (b"REPLY", 3) => reply(session, request),
         (b"TRACKINGINFO" | b"GETREDIR", _) => Plan::Own,
         _ => session.shared(Effect::PrimaryRead),
     }
+}
+
+fn reply<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a> {
+    if request.is(2, "ON") {
+        session.quiet = Quiet::No;
+        return OK;
+    }
+    if request.is(2, "OFF") {
+        session.quiet = Quiet::Off;
+    } else if request.is(2, "SKIP") {
+        if session.quiet == Quiet::No {
+            session.quiet = Quiet::Next;
+        }
+    } else {
+        return session.shared(Effect::PrimaryRead);
+    }
+    Plan::Nothing
 }
 
 fn set_name<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a> {

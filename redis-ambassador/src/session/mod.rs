@@ -54,10 +54,24 @@ pub enum Plan<'a> {
     Answer(Cow<'static, [u8]>),
     /// `CLIENT SETNAME`: on a connection that is shared with clients of the same name.
     Named,
+    /// It is carried out already, and has no answer.
+    Nothing,
     /// `RESET`: answer and forget everything.
     Reset,
     /// `QUIT`: answer and close.
     Quit,
+}
+
+/// `CLIENT REPLY`: which answers the client does not want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Quiet {
+    /// It wants all.
+    #[default]
+    No,
+    /// Not the next one.
+    Next,
+    /// None.
+    Off,
 }
 
 /// State of one downstream connection.
@@ -67,6 +81,7 @@ pub struct Session {
     pub profile: Profile,
     /// `CLIENT SETNAME`.
     pub name: Option<Box<[u8]>>,
+    quiet: Quiet,
     library: [Option<Box<[u8]>>; 2],
     multi: bool,
     watching: bool,
@@ -106,6 +121,28 @@ impl Session {
     /// Whether losing its own connection cannot be hidden from the client.
     pub fn dies_with_own(&self) -> bool {
         self.multi || self.watching || self.raw
+    }
+
+    /// Whether the answer to the next request is unwanted.
+    #[inline]
+    pub fn takes_no_answer(&mut self) -> bool {
+        match self.quiet {
+            Quiet::No => false,
+            Quiet::Next => {
+                self.quiet = Quiet::No;
+                true
+            }
+            Quiet::Off => true,
+        }
+    }
+
+    /// What a stream of its own has to begin with, so that the server leaves out what the client does not want.
+    pub fn quiet_stream(&mut self) -> &'static [u8] {
+        match std::mem::take(&mut self.quiet) {
+            Quiet::No => b"",
+            Quiet::Next => b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n",
+            Quiet::Off => b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n",
+        }
     }
 
     /// Decides about one request. `own_busy` says that answers are outstanding on the session's own connection.

@@ -66,12 +66,33 @@ fn a_selection_queued_in_a_transaction_keeps_the_connection() {
 
 #[test]
 fn streams_stay_streams() {
-    for command in ["SUBSCRIBE a", "MONITOR", "CLIENT REPLY OFF", "PSYNC ? -1"] {
+    for command in ["SUBSCRIBE a", "MONITOR", "PSYNC ? -1"] {
         let mut client = Client::new();
         assert_eq!(client.say(command), "Raw", "{command}");
         assert_eq!(client.say("GET a"), "Raw");
         assert_eq!(client.say("QUIT"), "Quit");
     }
+}
+
+#[test]
+fn unwanted_answers_are_left_out() {
+    let mut client = Client::new();
+    for (line, plan, quiet) in [
+        ("CLIENT REPLY SKIP", "Nothing", Quiet::Next),
+        ("CLIENT REPLY ON", "+OK", Quiet::No),
+        ("CLIENT REPLY OFF", "Nothing", Quiet::Off),
+        ("CLIENT REPLY SKIP", "Nothing", Quiet::Off),
+        ("CLIENT REPLY ON", "+OK", Quiet::No),
+        ("CLIENT REPLY MAYBE", "PrimaryRead", Quiet::No),
+    ] {
+        assert_eq!((client.say(line).as_str(), client.session.quiet), (plan, quiet), "{line}");
+    }
+    client.say("CLIENT REPLY SKIP");
+    assert!(client.session.takes_no_answer() && !client.session.takes_no_answer());
+    client.say("CLIENT REPLY OFF");
+    assert!(client.session.takes_no_answer() && client.session.takes_no_answer());
+    client.session.reset();
+    assert!(!client.session.takes_no_answer());
 }
 
 #[test]

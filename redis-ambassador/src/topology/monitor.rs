@@ -612,7 +612,7 @@ impl Monitor {
         self.history.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         if let Some(fence) = &self.fence {
             // Offsets start over: every key counts as just written.
-            fence.mark(None::<std::iter::Empty<u32>>);
+            fence.mark_all();
             self.signal.raise();
         }
     }

@@ -156,6 +156,12 @@ pub(crate) struct LinkState {
     pub(crate) waker: Option<Waker>,
     /// Own connections: whose.
     pub(crate) owner: Option<Rc<Client>>,
+    /// A client's that tracks keys: who hears of them.
+    pub(crate) hearer: Option<Rc<Client>>,
+    /// News of which only a part has come.
+    pub(crate) news: Vec<u8>,
+    /// Number of the request that was answered last.
+    pub(crate) answered: u64,
     /// Own connections: the command sent last, and whether it waits for others.
     pub(crate) last: (String, bool),
     /// A stream: nothing is matched to requests.
@@ -212,6 +218,9 @@ impl Link {
                 dirty: false,
                 waker: None,
                 owner,
+                hearer: None,
+                news: Vec::new(),
+                answered: 0,
                 last: (String::new(), false),
                 raw: false,
                 told: Vec::new(),

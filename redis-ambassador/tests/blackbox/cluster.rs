@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 struct Cluster {
     servers: Vec<Server>,
@@ -66,6 +67,18 @@ impl Cluster {
     fn reshard(&self, from: &str, to: &str, slots: &str) {
         let flags = ["--cluster-from", from, "--cluster-to", to, "--cluster-slots", slots];
         cluster_cli(&[&["reshard", &self.servers[0].address()][..], &flags[..]].concat());
+    }
+
+    /// Makes a replica the primary of its shard. An attempt that finds no majority in its five seconds is repeated.
+    fn promote(&self, replica: usize) {
+        let mut tried: Option<Instant> = None;
+        eventually("it is primary", || {
+            if tried.is_none_or(|at| at.elapsed() > Duration::from_secs(6)) {
+                self.servers[replica].client().say("CLUSTER FAILOVER");
+                tried = Some(Instant::now());
+            }
+            ask(self.servers[replica].port, "ROLE").is_some_and(|role| role.starts_with("master"))
+        });
     }
 
     fn id(&self, at: usize) -> String {
@@ -159,8 +172,16 @@ fn a_cluster_looks_like_one_server() {
     assert!(client.say("BLPOP foo bar 1").starts_with("CROSSSLOT"));
     assert_eq!(client.say("WAIT 1 5000"), "1");
     assert_eq!(client.say("WAIT 1 5000"), "1");
-    assert!(client.say("CLIENT REPLY OFF").starts_with("ERR"));
-    assert!(client.say("CLIENT TRACKING ON").starts_with("ERR"));
+    client.send("CLIENT REPLY OFF");
+    (0..20).for_each(|number| client.send(&format!("GET key:{number}")));
+    assert_eq!(client.say("CLIENT REPLY ON"), "OK");
+    client.send("CLIENT REPLY SKIP");
+    client.send("MGET key:1 key:2");
+    assert_eq!(client.say("GET key:3"), "1003");
+    assert_eq!(client.say("CLIENT SETNAME me"), "OK");
+    assert_eq!(client.say("CLIENT GETNAME"), "me");
+    assert!(client.say("CLIENT INFO").contains(" name=me "));
+    assert_eq!(client.say("CLIENT ID"), client.say("CLIENT ID"));
 
     // Scripts run wherever their keys are.
     client.send_words(&[b"SCRIPT", b"LOAD", b"return redis.call('GET', KEYS[1])"]);
@@ -437,6 +458,163 @@ fn a_planned_failover_of_a_shard_goes_unnoticed() {
         }
     });
     assert!(errors.is_empty() && lost == 0, "{lost} lost, {errors:#?}");
+}
+
+/// One key of each shard.
+const SHARDS: [&str; 3] = ["foo", "bar", "hello"];
+
+#[test]
+fn keys_of_every_shard_are_tracked() {
+    let cluster = Cluster::start(&[]);
+    let (mut cache, mut writer) = (cluster.client(), cluster.client());
+    assert!(cache.say("HELLO 3").contains("proto 3"));
+    assert!(cache.say("CLIENT TRACKING ON PREFIX x").starts_with("ERR PREFIX option requires BCAST"));
+    assert!(cache.say("CLIENT TRACKINGINFO").contains("off"));
+    assert!(cache.say("CLIENT TRACKING ON REDIRECT 7").starts_with("ERR CLIENT TRACKING with REDIRECT"));
+    assert_eq!(cache.say("CLIENT TRACKING MAYBE"), "ERR syntax error");
+    assert_eq!(cache.say("CLIENT TRACKING ON"), "OK");
+    assert!(cache.say("CLIENT TRACKINGINFO").contains("on"));
+    assert!(cache.say("SUBSCRIBE c").starts_with("ERR subscriptions"));
+    for key in SHARDS {
+        assert_eq!(cache.say(&format!("GET {key}")), "(nil)");
+        assert_eq!(writer.say(&format!("SET {key} 0")), "OK");
+        assert_eq!(cache.read().text(), format!("invalidate {key}"));
+    }
+
+    // No answer comes behind the news that it is old, however long it had to wait for its turn.
+    cache.send("DEBUG SLEEP 0.5");
+    SHARDS.iter().for_each(|key| cache.send(&format!("GET {key}")));
+    cache.send("MGET foo bar hello");
+    SHARDS.iter().for_each(|key| writer.send(&format!("SET {key} 1")));
+    SHARDS.iter().for_each(|_| assert_eq!(writer.read().text(), "OK"));
+    SHARDS.iter().for_each(|key| cache.send(&format!("GET {key}")));
+    cache.send("ECHO end");
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|text| text != "end") {
+        heard.push(cache.read().text());
+    }
+    let answers: Vec<usize> = (0..heard.len()).filter(|at| !heard[*at].starts_with("invalidate")).collect();
+    assert_eq!(answers.len(), 1 + 3 + 1 + 3 + 1, "{heard:?}");
+    for (nth, key) in SHARDS.iter().enumerate() {
+        let (first, last) = (answers[1 + nth], answers[5 + nth]);
+        assert_eq!(heard[last], "1", "{heard:?}");
+        let told = heard[first..last].contains(&format!("invalidate {key}"));
+        assert!(told || heard[first] == "1", "nobody has said that {key} is old: {heard:?}");
+    }
+
+    // What is read within a transaction is not tracked, so it counts as old when that is over.
+    assert_eq!(cache.say("MULTI"), "OK");
+    assert_eq!(cache.say("GET foo"), "QUEUED");
+    assert_eq!(cache.say("EXEC"), "1");
+    assert_eq!(cache.read().text(), "invalidate (nil)");
+
+    // A server that is no longer asked tells nothing more: everything counts as old.
+    assert_eq!(cache.say("GET foo"), "1");
+    for replica in cluster.with_role("slave") {
+        cluster.promote(replica);
+        assert_eq!(cache.read().text(), "invalidate (nil)");
+    }
+    for key in SHARDS {
+        assert_eq!(cache.say(&format!("GET {key}")), "1");
+        assert_eq!(writer.say(&format!("SET {key} 2")), "OK");
+        assert_eq!(cache.read().text(), format!("invalidate {key}"));
+    }
+    assert_eq!(cache.say("GET foo"), "2");
+    assert_eq!(cache.say("CLIENT TRACKING OFF"), "OK");
+    assert_eq!(writer.say("SET foo 3"), "OK");
+    assert_eq!(cache.say("GET foo"), "3");
+    assert!(cache.say("CLIENT TRACKINGINFO").contains("off"));
+}
+
+#[test]
+fn keys_of_every_shard_are_told_to_those_who_ask_for_all() {
+    let cluster = Cluster::start(&[]);
+    let (mut cache, mut writer) = (cluster.client(), cluster.client());
+    assert!(cache.say("HELLO 3").contains("proto 3"));
+    assert_eq!(cache.say("CLIENT TRACKING ON BCAST PREFIX u: PREFIX v:"), "OK");
+    let mut all_told = |cache: &mut Client| {
+        for number in 0..30 {
+            assert_eq!(writer.say(&format!("SET u:{number} x")), "OK");
+            assert_eq!(cache.read().text(), format!("invalidate u:{number}"));
+            assert_eq!(writer.say(&format!("SET other:{number} x")), "OK");
+        }
+    };
+    all_told(&mut cache);
+    let replica = cluster.with_role("slave")[0];
+    cluster.promote(replica);
+    assert_eq!(cache.read().text(), "invalidate (nil)");
+    // Whoever takes over is listened to without being asked anything.
+    let address = cluster.servers[replica].port;
+    eventually("the new primary is listened to", || {
+        ask(address, "INFO clients").is_some_and(|text| text.contains("tracking_clients:1"))
+    });
+    all_told(&mut cache);
+    assert_eq!(cache.say("PING"), "PONG");
+
+    let mut chooser = cluster.client();
+    assert!(chooser.say("HELLO 3").contains("proto 3"));
+    assert!(chooser.say("CLIENT CACHING YES").starts_with("ERR CLIENT CACHING can be called only when"));
+    assert!(
+        chooser.say("CLIENT TRACKING ON BCAST OPTIN").starts_with("ERR OPTIN and OPTOUT are not compatible")
+    );
+    assert!(chooser.say("CLIENT TRACKING ON OPTIN OPTOUT").starts_with("ERR You can't specify both"));
+    assert_eq!(chooser.say("CLIENT TRACKING ON OPTIN NOLOOP"), "OK");
+    assert!(chooser.say("CLIENT CACHING NO").starts_with("ERR CLIENT CACHING NO is only valid"));
+    assert!(chooser.say("CLIENT TRACKING ON OPTOUT").starts_with("ERR You can't switch OPTIN/OPTOUT"));
+    assert_eq!(chooser.say("CLIENT CACHING YES"), "OK");
+    assert_eq!(chooser.say("GET u:1"), "x");
+    assert_eq!(chooser.say("SET u:1 mine"), "OK");
+    assert_eq!(chooser.say("GET u:1"), "mine");
+    assert_eq!(cache.read().text(), "invalidate u:1");
+    assert_eq!(cluster.client().say("SET u:1 other"), "OK");
+    assert_eq!(chooser.read().text(), "invalidate u:1");
+}
+
+#[test]
+fn cursors_outlive_the_server_that_gave_them() {
+    let cluster = Cluster::start(&[]);
+    let mut client = cluster.client();
+    let tags = ["{foo}", "{bar}", "{hello}"];
+    for tag in tags {
+        for number in 0..1000 {
+            assert_eq!(client.say(&format!("HSET {tag}hash field:{number} x")), "1");
+            assert_eq!(client.say(&format!("SET {tag}key:{number} x")), "OK");
+        }
+    }
+    let mut elements = |line: &str| -> (String, Vec<String>) {
+        let answer = client.say(line);
+        let mut words = answer.split(' ').filter(|word| !word.is_empty()).map(ToOwned::to_owned);
+        (words.next().unwrap(), words.collect())
+    };
+    // A scan of everything and one of each hash, all of them on their way.
+    let mut scans: Vec<(&str, String, BTreeSet<String>)> = vec![("SCAN", "0".to_owned(), BTreeSet::new())];
+    scans.extend(tags.map(|tag| (tag, "0".to_owned(), BTreeSet::new())));
+    let mut go_on = |scans: &mut Vec<(&str, String, BTreeSet<String>)>, steps: usize| {
+        for (what, cursor, found) in scans {
+            for _ in 0..steps {
+                let (next, told) = elements(&match *what {
+                    "SCAN" => format!("SCAN {cursor} COUNT 20"),
+                    tag => format!("HSCAN {tag}hash {cursor} COUNT 20"),
+                });
+                found.extend(told);
+                *cursor = next;
+                if *cursor == "0" {
+                    break;
+                }
+            }
+        }
+    };
+    go_on(&mut scans, 9);
+    assert!(scans.iter().all(|(_, cursor, _)| cursor != "0"));
+    for replica in cluster.with_role("slave") {
+        cluster.promote(replica);
+    }
+    go_on(&mut scans, 1000);
+    for (what, cursor, found) in scans {
+        assert_eq!(cursor, "0", "{what} never ends");
+        let wanted = if what == "SCAN" { 3 * 1000 + 3 } else { 1000 + 1 };
+        assert_eq!(found.len(), wanted, "{what}");
+    }
 }
 
 #[test]

@@ -104,6 +104,95 @@ fn a_client_that_never_reads_is_bounded() {
 }
 
 #[test]
+fn answers_that_wait_for_an_earlier_one_are_bounded() {
+    let trio = Trio::start(&[
+        "--consistency",
+        "eventual",
+        "--max-lag",
+        "0",
+        "--max-latency",
+        "0",
+        "--probe-timeout",
+        "30s",
+    ]);
+    let mut setup = trio.client();
+    setup.send_words(&[b"SET", b"big", &vec![b'x'; 1 << 20]]);
+    assert_eq!(setup.read().text(), "OK");
+    assert_eq!(setup.say("WAIT 2 5000"), "2");
+    let idle = trio.ambassador.memory();
+    // The primary is busy, and the replicas have answered everything long before it answers.
+    let (mut client, mut other) = (trio.client(), trio.client());
+    client.send("DEBUG SLEEP 3");
+    for _ in 0..500 {
+        client.send("GET big");
+    }
+    for _ in 0..200 {
+        assert_eq!(other.say("STRLEN big"), (1 << 20).to_string());
+    }
+    let busy = trio.ambassador.memory();
+    assert!(busy < idle + (24 << 20), "{idle} -> {busy}");
+    println!("memory: {idle} idle, {busy} with 500 MiB of answers behind one that is still to come");
+    assert_eq!(client.read().text(), "OK");
+    for _ in 0..500 {
+        let Value::Bulk(bytes) = client.read() else { panic!("no bulk") };
+        assert_eq!(bytes.len(), 1 << 20);
+    }
+    assert_eq!(client.say("PING"), "PONG");
+}
+
+#[test]
+fn all_clients_together_are_bounded() {
+    let trio = Trio::start(&["--max-buffered", "1MiB", "--max-latency", "0", "--probe-timeout", "30s"]);
+    let mut bystander = trio.client();
+    bystander.send_words(&[b"SET", b"v", &vec![b'v'; 100_000]]);
+    assert_eq!(bystander.read().text(), "OK");
+    let idle = trio.ambassador.memory();
+    let kicked = || trio.ambassador.metric("redis_ambassador_clients_kicked_total");
+    // Each alone is far below any limit of its own.
+    let silent: Vec<_> = (0..12)
+        .map(|_| {
+            let mut client = trio.client();
+            client.stream.get_ref().set_nonblocking(true).unwrap();
+            let _ = client.stream.get_mut().write_all(&encode(&[b"GET", b"v"]).repeat(200));
+            client
+        })
+        .collect();
+    eventually("the largest is closed", || kicked() > 0.0);
+    let answer = bystander.say("GET v");
+    assert_eq!(answer.len(), 100_000, "{answer}");
+    let busy = trio.ambassador.memory();
+    println!("memory: {idle} idle, {busy} with {} clients that do not read", silent.len());
+    assert!(busy < idle + (48 << 20), "{idle} -> {busy}");
+    drop(silent);
+    eventually("nothing is kept for those that are gone", || {
+        trio.ambassador.metric("redis_ambassador_buffered_bytes{side=\"client_output\"}") < 4096.0
+    });
+}
+
+#[test]
+fn a_pipeline_is_bounded_in_bytes() {
+    let trio = Trio::start(&["--max-pipeline-bytes", "64KiB", "--probe-timeout", "30s"]);
+    let idle = trio.ambassador.memory();
+    let mut client = trio.client();
+    client.send("DEBUG SLEEP 2");
+    let writer = client.stream.get_ref().try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let mut writer = writer;
+        let request = encode(&[b"SET", b"k", &vec![b'x'; 8000]]);
+        (0..4000).for_each(|_| writer.write_all(&request).unwrap());
+    });
+    let mut other = trio.client();
+    assert_eq!(other.say("CLIENT GETNAME"), "(nil)");
+    eventually("it is no longer read", || {
+        trio.ambassador.metric("redis_ambassador_buffered_bytes{side=\"server_requests\"}") > 0.0
+    });
+    let busy = trio.ambassador.memory();
+    assert!(busy < idle + (4 << 20), "{idle} -> {busy}");
+    (0..4001).for_each(|_| assert_eq!(client.read().text(), "OK"));
+    sender.join().unwrap();
+}
+
+#[test]
 fn what_is_no_request_closes_its_client_alone() {
     let trio = Trio::start(&[]);
     let mut bystander = trio.client();

@@ -261,6 +261,59 @@ fn client_commands_speak_of_the_client() {
 }
 
 #[test]
+fn answers_that_are_not_wanted_do_not_come() {
+    let trio = Trio::start(&[]);
+    // What a plain server does with the same words is what counts.
+    let script = [
+        "CLIENT REPLY SKIP",
+        "SET a 1",
+        "GET a",
+        "CLIENT REPLY SKIP",
+        "CLIENT REPLY SKIP",
+        "GET a",
+        "GET a",
+        "CLIENT REPLY SKIP",
+        "nonsense",
+        "PING",
+        "CLIENT REPLY MAYBE",
+        "CLIENT REPLY OFF",
+        "SET a 2",
+        "MULTI",
+        "INCR a",
+        "GET a",
+        "EXEC",
+        "CLIENT REPLY SKIP",
+        "GET a",
+        "CLIENT REPLY ON",
+        "GET a",
+        "CLIENT REPLY SKIP",
+        "CLIENT REPLY ON",
+        "GET a",
+        "CLIENT REPLY OFF",
+        "RESET",
+        "GET a",
+        "CLIENT REPLY OFF",
+        "SUBSCRIBE c",
+        "PUBLISH c x",
+        "UNSUBSCRIBE c",
+        "CLIENT REPLY ON",
+        "ECHO end",
+    ];
+    let heard = |mut client: Client| -> Vec<String> {
+        script.iter().for_each(|line| client.send(line));
+        let mut heard = Vec::new();
+        loop {
+            let answer = client.read().text();
+            if answer == "end" {
+                return heard;
+            }
+            heard.push(answer);
+        }
+    };
+    assert_eq!(heard(trio.client()), heard(trio.primary.client()));
+}
+
+#[test]
 fn tracking_invalidates() {
     let trio = Trio::start(&[]);
     let (mut cache, mut writer) = (trio.client(), trio.client());
