@@ -7,7 +7,6 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{Mode as Permissions, OFlags};
@@ -40,16 +39,12 @@ impl Store {
         let Difference { stays, mut wanted, folders, .. } =
             Difference::between(&old, self.objects(), self.objects().commit(commit)?.tree, cancel)?;
         let attributes = self.unchanged_attributes(&old, &stays, &wanted)?;
-        // What a directory of this process is like here, `umask` and set-group-ID considered.
-        let mode = {
-            let new = Unfinished::create(&self.layout().worktrees())?;
-            let meta = fs::metadata(new.path()).map_err(RepoError::io("reading the state of", new.path()))?;
-            Permissions::from_raw_mode(meta.permissions().mode())
-        };
-        let files = Unfinished::adopt(&self.layout().worktrees(), &spare.join("files"))?;
+        let stamps = fs::read(spare.join("folders")).unwrap_or_default();
+        let (files, mode) = Unfinished::adopt(&self.layout().worktrees(), &spare.join("files"))?;
+        let mode = Permissions::from_raw_mode(mode);
         self.drop_spare()?;
         let top = files.path();
-        let good = Survey::of(top, &old, finished, mode)?;
+        let good = Survey::of(top, &old, finished, Directories { mode, stamps: &stamps, next: 0 })?;
         for at in (0..old.len()).filter(|at| !(stays[*at] && good[*at])) {
             let line = old.line(at);
             if stays[at] {
@@ -70,7 +65,8 @@ impl Store {
         });
         let kept = (0..old.len()).filter(|at| stays[*at] && good[*at]).map(|at| old.line(at));
         let (index, count) = merge(kept, new, &folders);
-        self.install_checkout(commit, files, &|out| out.write_all(&index), None)?;
+        let stamps = stamps_of(top, &folders);
+        self.install_noted(commit, files, &|out| out.write_all(&index), &stamps)?;
         Ok(CheckoutStats { files: count, written })
     }
 
@@ -277,13 +273,58 @@ impl Visitor for Difference<'_> {
     }
 }
 
+/// What `fstat` says about a directory: inode and both times. They change with each name in it.
+const STAMP: usize = 40;
+
+fn stamp(stat: &rustix::fs::Stat) -> [u8; STAMP] {
+    let mut stamp = [0; STAMP];
+    // Only compared with what the same process wrote.
+    stamp[..8].copy_from_slice(&stat.st_ino.to_ne_bytes());
+    stamp[8..16].copy_from_slice(&stat.st_ctime.to_ne_bytes());
+    stamp[16..24].copy_from_slice(&stat.st_ctime_nsec.to_ne_bytes());
+    stamp[24..32].copy_from_slice(&stat.st_mtime.to_ne_bytes());
+    stamp[32..40].copy_from_slice(&stat.st_mtime_nsec.to_ne_bytes());
+    stamp
+}
+
+/// The stamps of all directories below the top, in the order of the index; none where one can't be read.
+fn stamps_of(top: &Path, folders: &[Folder]) -> Vec<u8> {
+    let (mut stamps, mut path, mut open) =
+        (Vec::with_capacity(folders.len() * STAMP), Vec::new(), Vec::new());
+    for (nth, folder) in folders.iter().enumerate() {
+        if nth > 0 {
+            while let Some((length, left)) = open.pop() {
+                if left > 0 {
+                    open.push((length, left - 1));
+                    path.truncate(length);
+                    break;
+                }
+            }
+            path.extend_from_slice(&folder.name);
+            let Ok(stat) = rustix::fs::lstat(join(top, &path)) else { return Vec::new() };
+            stamps.extend_from_slice(&stamp(&stat));
+            path.push(b'/');
+        }
+        open.push((path.len(), folder.folders));
+    }
+    stamps
+}
+
+/// What is known about directories, of which the index knows nothing.
+struct Directories<'a> {
+    mode: Permissions,
+    /// Of those below the top, in the order of the index.
+    stamps: &'a [u8],
+    /// How many of them were looked at.
+    next: usize,
+}
+
 /// Finds which files of a private tree are as they were written. Whatever else is in it gets removed.
 struct Survey<'a> {
     top: &'a Path,
     entries: &'a Table,
     finished: Finished,
-    /// Of directories, which the index knows nothing of.
-    mode: Permissions,
+    directories: Directories<'a>,
     good: Vec<bool>,
 }
 
@@ -292,11 +333,11 @@ impl<'a> Survey<'a> {
         top: &'a Path,
         entries: &'a Table,
         finished: Finished,
-        mode: Permissions,
+        directories: Directories<'a>,
     ) -> Result<Vec<bool>, RepoError> {
         let directory =
             rustix::fs::open(top, OPEN, Permissions::empty()).map_err(RepoError::os("opening", top))?;
-        let mut survey = Self { top, entries, finished, mode, good: vec![false; entries.len()] };
+        let mut survey = Self { top, entries, finished, directories, good: vec![false; entries.len()] };
         survey.directory(directory.as_fd(), 0..entries.len(), 0)?;
         Ok(survey.good)
     }
@@ -311,9 +352,10 @@ impl<'a> Survey<'a> {
         let path = entries.clone().next().map_or(&[][..], |at| &self.entries.line(at).path[..prefix]);
         let fail = |what| RepoError::os(what, join(self.top, path));
         let stat = rustix::fs::fstat(directory).map_err(fail("reading the state of"))?;
-        if Permissions::from_raw_mode(stat.st_mode) != self.mode {
-            rustix::fs::fchmod(directory, self.mode).map_err(fail("setting permissions of"))?;
+        if Permissions::from_raw_mode(stat.st_mode) != self.directories.mode {
+            rustix::fs::fchmod(directory, self.directories.mode).map_err(fail("setting permissions of"))?;
         }
+        let is_same = prefix > 0 && self.has_same_names(&stat);
         let (mut at, mut expected, mut whole) = (entries.start, 0, true);
         while at < entries.end {
             expected += 1;
@@ -330,9 +372,16 @@ impl<'a> Survey<'a> {
             let end = self.end_of(at..entries.end, &line.path[..inner]);
             match rustix::fs::openat(directory, &rest[..slash], OPEN, Permissions::empty()) {
                 Ok(opened) => self.directory(opened.as_fd(), at..end, inner)?,
-                Err(_) => whole = false,
+                Err(_) => {
+                    whole = false;
+                    // It isn't known how many there are in it.
+                    self.directories.stamps = &[];
+                }
             }
             at = end;
+        }
+        if whole && is_same {
+            return Ok(());
         }
         let fail = || RepoError::os("listing", join(self.top, path));
         let found = rustix::fs::Dir::read_from(directory).map_err(fail())?;
@@ -355,6 +404,14 @@ impl<'a> Survey<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether no name came to the next directory or left it since it was finished.
+    fn has_same_names(&mut self, stat: &rustix::fs::Stat) -> bool {
+        let at = self.directories.next * STAMP;
+        self.directories.next += 1;
+        self.directories.stamps.get(at..at + STAMP).is_some_and(|noted| *noted == stamp(stat))
+            && !self.finished.is_fresh(checkout::index_stat(stat))
     }
 
     /// The first entry that isn't below the directory with that path.
@@ -399,4 +456,105 @@ fn remove(top: &Path, path: &[u8], there: bool) -> Result<(), RepoError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::index::Stat;
+    use super::*;
+
+    type Files = BTreeMap<Vec<u8>, u8>;
+
+    /// Names of directories and files differ, so that one path is never both; `a-` sorts before `a/`.
+    fn files() -> impl Strategy<Value = Files> {
+        let directory = prop::sample::select(vec!["a", "a-", "a0", "b"]);
+        let file = prop::sample::select(vec!["a.", "f", "g", "zz"]);
+        let path = (prop::collection::vec(directory, 0..4), file)
+            .prop_map(|(directories, file)| [directories, vec![file]].concat().join("/").into_bytes());
+        prop::collection::btree_map(path, 0u8..3, 0..40)
+    }
+
+    fn blob(content: u8) -> ObjectId {
+        ObjectId::from_bytes([content + 1; 20])
+    }
+
+    fn write(odb: &git2::Odb<'_>, files: &Files) -> ObjectId {
+        let (mut items, mut inner) = (Vec::new(), BTreeMap::<&[u8], Files>::new());
+        for (path, content) in files {
+            match memchr::memchr(b'/', path) {
+                Some(at) => {
+                    _ = inner.entry(&path[..at]).or_default().insert(path[at + 1..].to_vec(), *content);
+                }
+                None => {
+                    let item = [b"100644 ", &path[..], b"\0", &blob(*content).as_bytes()[..]].concat();
+                    items.push((path.clone(), item));
+                }
+            }
+        }
+        for (name, files) in inner {
+            let item = [b"40000 ", name, b"\0", &write(odb, &files).as_bytes()[..]].concat();
+            items.push(([name, b"/"].concat(), item));
+        }
+        items.sort();
+        let tree: Vec<u8> = items.into_iter().flat_map(|(_, item)| item).collect();
+        super::super::objects::from_git2(odb.write(git2::ObjectType::Tree, &tree).unwrap())
+    }
+
+    fn entry(path: &[u8], content: u8) -> IndexEntry {
+        let stat = Stat { ino: u32::from(content), ..Stat::default() };
+        IndexEntry { path: path.to_vec(), mode: Mode::File, id: blob(content), stat, skip: false }
+    }
+
+    fn index(files: &Files, folders: &[Folder]) -> Table {
+        let new = files.iter().map(|(path, content)| entry(path, *content));
+        Table::parse(merge(std::iter::empty(), new, folders).0).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn what_stays_and_what_is_wanted_make_the_commit(old in files(), new in files(), known in any::<bool>()) {
+            let directory = tempfile::tempdir().unwrap();
+            let repository = git2::Repository::init_bare(directory.path()).unwrap();
+            let odb = repository.odb().unwrap();
+            let objects = Objects::open(&directory.path().join("objects")).unwrap();
+            // Some of the old directories, so that whole ones stay.
+            let new: Files = new.into_iter().chain(old.iter().filter(|(path, _)| path.starts_with(b"a"))
+                .map(|(path, content)| (path.clone(), *content))).collect();
+            let (old_tree, new_tree) = (write(&odb, &old), write(&odb, &new));
+            let walk = |files: &Files, tree| {
+                let empty = index(&Files::new(), &[]);
+                let mut whole = Difference {
+                    old: &empty, at: 0, stays: Vec::new(), wanted: Vec::new(), folders: Vec::new(), open: Vec::new(),
+                };
+                tree::walk(&objects, tree, &mut whole, &CancellationToken::new()).unwrap();
+                assert_eq!(whole.wanted.len(), files.len());
+                whole.folders
+            };
+            let table = index(&old, &if known { walk(&old, old_tree) } else { Vec::new() });
+            let mut found = Difference {
+                old: &table, at: 0, stays: vec![false; old.len()], wanted: Vec::new(), folders: Vec::new(),
+                open: Vec::new(),
+            };
+            tree::walk(&objects, new_tree, &mut found, &CancellationToken::new()).unwrap();
+            prop_assert_eq!(&found.folders, &walk(&new, new_tree));
+            prop_assert!(found.wanted.iter().all(|entry| old.get(&entry.path).map(|c| blob(*c)) != Some(entry.id)));
+            let kept = (0..table.len()).filter(|at| found.stays[*at]).map(|at| table.line(at));
+            let wanted = found.wanted.iter().map(|entry| {
+                let content = entry.id.as_bytes()[0] - 1;
+                super::tests::entry(&entry.path, content)
+            });
+            let (made, count) = merge(kept, wanted, &found.folders);
+            prop_assert_eq!(count, new.len());
+            let made = Table::parse(made).unwrap();
+            let seen: Files =
+                (0..made.len()).map(|at| (made.line(at).path.to_vec(), made.line(at).id().as_bytes()[0] - 1)).collect();
+            prop_assert!((1..made.len()).all(|at| made.line(at - 1).path < made.line(at).path));
+            prop_assert_eq!(seen, new);
+        }
+    }
 }

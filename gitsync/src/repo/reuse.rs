@@ -101,6 +101,10 @@ impl Store {
         };
         rename(self.layout().worktree(commit), "files")?;
         rename(own_index(self.layout(), commit), "index")?;
+        let folders = self.layout().admin(commit).join(worktree::FOLDERS);
+        if folders.is_file() {
+            rename(folders, "folders")?;
+        }
         place.install(&self.spare())?;
         Ok(Some(self.layout().worktree(commit)))
     }
@@ -322,7 +326,7 @@ impl Finished {
 
     /// Written in the same tick of the clock in which it became visible: somebody's change could
     /// have left the times as they were, so the content has to be looked at.
-    fn is_fresh(self, stat: Stat) -> bool {
+    pub(super) fn is_fresh(self, stat: Stat) -> bool {
         let newest = stat.ctime.max(stat.mtime);
         SystemTime::UNIX_EPOCH + Duration::new(u64::from(newest.0), newest.1) + TICK > self.0
     }

@@ -20,6 +20,8 @@ use crate::protocol::ObjectId;
 /// Our own copy of the index: what we wrote, whatever others do to the real one. Its presence
 /// says that the checkout was finished.
 const OWN_INDEX: &str = "gitsync-index";
+/// What was noted about the directories of a checkout, beside the index.
+pub(super) const FOLDERS: &str = "gitsync-folders";
 /// Prefix of unfinished things.
 pub(super) const UNFINISHED: &str = ".tmp-";
 
@@ -72,6 +74,28 @@ impl Store {
         patterns: Option<&[u8]>,
     ) -> Result<(), RepoError> {
         let admin = self.write_admin(commit, index, patterns)?;
+        self.install_with(commit, files, admin)
+    }
+
+    /// As [`Store::install_checkout`], with notes about the directories of the tree.
+    pub(super) fn install_noted(
+        &self,
+        commit: ObjectId,
+        files: Unfinished,
+        index: IndexText<'_>,
+        folders: &[u8],
+    ) -> Result<(), RepoError> {
+        // Before the index, whose time says when all was finished.
+        let parent = self.layout().admins();
+        fs::create_dir_all(&parent).map_err(RepoError::io("creating", &parent))?;
+        let admin = Unfinished::create(&parent)?;
+        let path = admin.path.join(FOLDERS);
+        fs::write(&path, folders).map_err(RepoError::io("writing", &path))?;
+        self.fill_admin(&admin, commit, index, None)?;
+        self.install_with(commit, files, admin)
+    }
+
+    fn install_with(&self, commit: ObjectId, files: Unfinished, admin: Unfinished) -> Result<(), RepoError> {
         write_plain(&files.path.join(".git"), &format!("gitdir: ../../.git/worktrees/{commit}\n"))?;
         admin.install(&self.layout().admin(commit))?;
         files.install(&self.layout().worktree(commit))
@@ -111,6 +135,17 @@ impl Store {
         let parent = self.layout().admins();
         fs::create_dir_all(&parent).map_err(RepoError::io("creating", &parent))?;
         let admin = Unfinished::create(&parent)?;
+        self.fill_admin(&admin, commit, index, patterns)?;
+        Ok(admin)
+    }
+
+    fn fill_admin(
+        &self,
+        admin: &Unfinished,
+        commit: ObjectId,
+        index: IndexText<'_>,
+        patterns: Option<&[u8]>,
+    ) -> Result<(), RepoError> {
         write_plain(&admin.path.join("HEAD"), &format!("{commit}\n"))?;
         write_plain(&admin.path.join("commondir"), "../..\n")?;
         let pointer = self.layout().worktree(commit).join(".git");
@@ -121,8 +156,7 @@ impl Store {
             let path = info.join("sparse-checkout");
             fs::write(&path, patterns).map_err(RepoError::io("writing", &path))?;
         }
-        put_index(&admin.path, index)?;
-        Ok(admin)
+        put_index(&admin.path, index)
     }
 
     /// Whether the checkout of `commit` was finished and still says that it is this commit.
@@ -329,12 +363,14 @@ impl Unfinished {
         &self.path
     }
 
-    /// Takes over a directory that is there, under a new name in `parent`.
-    pub(crate) fn adopt(parent: &Path, directory: &Path) -> Result<Self, RepoError> {
+    /// Takes over a directory that is there, under a new name in `parent`. Gives also the mode that a new
+    /// directory there has, `umask` and set-group-ID considered.
+    pub(crate) fn adopt(parent: &Path, directory: &Path) -> Result<(Self, u32), RepoError> {
         let place = Self::create(parent)?;
+        let new = fs::metadata(&place.path).map_err(RepoError::io("reading the state of", &place.path))?;
         // An empty directory gives way to another one.
         fs::rename(directory, &place.path).map_err(RepoError::io("moving", directory))?;
-        Ok(place)
+        Ok((place, std::os::unix::fs::PermissionsExt::mode(&new.permissions())))
     }
 
     pub(crate) fn create(parent: &Path) -> Result<Self, RepoError> {

@@ -90,10 +90,14 @@ pub fn answer(stream: &mut TcpStream) -> Option<(u16, String)> {
 }
 
 pub fn many(site: &Site, count: usize) -> String {
+    many_of(site, count, |at| format!("{at}\n").repeat(50))
+}
+
+pub fn many_of(site: &Site, count: usize, text: impl Fn(usize) -> String) -> String {
     for at in 0..count {
         let directory = site.work().join(format!("d{}", at % 20));
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join(format!("f{at}")), format!("{at}\n").repeat(50)).unwrap();
+        fs::write(directory.join(format!("f{at}")), text(at)).unwrap();
     }
     fs::write(site.work().join("run"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(site.work().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
