@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use crate::exposition::{Format, page};
 use crate::family::store::{Index, Limits, Store, StoreWalk};
 use crate::ingest::{Ingest, Options};
 use crate::mapping::{Action, Mapping, Problem};
 use crate::statsd::{Event, Notice, Observer, Parser, Tags, Type};
+use crate::yaml::At;
 
 /// The way of a line from its bytes to its samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,7 +163,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct FileCase {
     name: Option<String>,
-    lines: Spanned<Vec<String>>,
+    lines: At<Vec<String>>,
     #[serde(default)]
     expect: Vec<String>,
 }
@@ -173,14 +173,10 @@ struct FileCase {
 /// # Errors
 /// What is wrong, and in which line.
 pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let file = serde_saphyr::from_str_with_options::<File>(text, options).map_err(|error| {
-        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-        Problem { line: error.location().map(|at| at.line()), reason }
-    })?;
+    let file = crate::yaml::from_str::<File>(text, crate::yaml::Options::default())?;
     let case = |(index, case): (usize, FileCase)| Case {
         name: case.name.unwrap_or_else(|| format!("case {}", index + 1)),
-        line: case.lines.referenced.line(),
+        line: case.lines.line,
         lines: case.lines.value,
         expect: case.expect,
     };

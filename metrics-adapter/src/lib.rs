@@ -36,6 +36,7 @@ pub mod rule;
 pub mod source;
 pub mod statsd;
 pub mod web;
+mod yaml;
 
 pub use common::config::Layers;
 pub use common::shutdown::Shutdown;

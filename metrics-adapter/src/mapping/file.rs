@@ -6,8 +6,6 @@ use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use serde::Deserialize;
-use serde::de::Deserializer;
-use serde_saphyr::Spanned;
 
 use super::config::{Action, Defaults, Matcher, ObserverKind, Rule};
 use super::options::{
@@ -17,6 +15,7 @@ use super::options::{
 use super::template::Template;
 use super::{glob, pattern};
 use crate::family::store::{HistogramOptions, SummaryOptions};
+use crate::yaml::At;
 
 /// What is wrong with a mapping, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +25,12 @@ pub struct Problem {
     pub line: Option<u64>,
     /// What is wrong, naming the key.
     pub reason: String,
+}
+
+impl From<crate::yaml::Error> for Problem {
+    fn from(error: crate::yaml::Error) -> Self {
+        Self { line: error.line, reason: error.reason }
+    }
 }
 
 /// A mapping file that could not be loaded.
@@ -96,61 +101,31 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileDefaults {
-    observer_type: Option<Spanned<Text>>,
-    match_type: Option<Spanned<Text>>,
+    observer_type: Option<At<Text>>,
+    match_type: Option<At<Text>>,
     glob_disable_ordering: Option<bool>,
-    ttl: Option<Spanned<Span>>,
-    summary_options: Option<Spanned<FileSummary>>,
-    histogram_options: Option<Spanned<FileHistogram>>,
+    ttl: Option<At<Span>>,
+    summary_options: Option<At<FileSummary>>,
+    histogram_options: Option<At<FileHistogram>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileRule {
     #[serde(rename = "match")]
-    text: Option<Spanned<Text>>,
-    name: Option<Spanned<Text>>,
-    labels: Option<BTreeMap<Spanned2, Text>>,
-    match_type: Option<Spanned<Text>>,
-    match_metric_type: Option<Spanned<Text>>,
-    action: Option<Spanned<Text>>,
+    text: Option<At<Text>>,
+    name: Option<At<Text>>,
+    labels: Option<BTreeMap<At<Text>, Text>>,
+    match_type: Option<At<Text>>,
+    match_metric_type: Option<At<Text>>,
+    action: Option<At<Text>>,
     help: Option<Text>,
-    observer_type: Option<Spanned<Text>>,
-    summary_options: Option<Spanned<FileSummary>>,
-    histogram_options: Option<Spanned<FileHistogram>>,
-    ttl: Option<Spanned<Span>>,
+    observer_type: Option<At<Text>>,
+    summary_options: Option<At<FileSummary>>,
+    histogram_options: Option<At<FileHistogram>>,
+    ttl: Option<At<Span>>,
     scale: Option<f64>,
     honor_labels: Option<bool>,
-}
-
-/// A map key that remembers its line.
-#[derive(Debug)]
-struct Spanned2(Spanned<Text>);
-
-impl<'de> Deserialize<'de> for Spanned2 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Spanned::deserialize(deserializer).map(Self)
-    }
-}
-
-impl PartialEq for Spanned2 {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.value == other.0.value
-    }
-}
-
-impl Eq for Spanned2 {}
-
-impl PartialOrd for Spanned2 {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Spanned2 {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.value.cmp(&other.0.value)
-    }
 }
 
 static NAME: LazyLock<Regex> = LazyLock::new(|| {
@@ -161,11 +136,7 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Reads and checks a mapping file's text.
 pub(super) fn read(text: &str) -> Result<(Defaults, Vec<Rule>), Problem> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let file = serde_saphyr::from_str_with_options::<Option<File>>(text, options).map_err(|error| {
-        let reason = unknown_key(&error).unwrap_or_else(|| plain(&error.to_string()));
-        Problem { line: error.location().map(|at| at.line()), reason }
-    })?;
+    let file = crate::yaml::from_str::<Option<File>>(text, crate::yaml::Options::default())?;
     let file = file.unwrap_or_default();
     let raw = file.defaults.unwrap_or_default();
     let (defaults, fallbacks) = defaults(&raw)?;
@@ -173,33 +144,6 @@ pub(super) fn read(text: &str) -> Result<(Defaults, Vec<Rule>), Problem> {
     let rules =
         rules.map(|(index, raw)| rule(index, raw, &fallbacks, &defaults)).collect::<Result<_, _>>()?;
     Ok((defaults, rules))
-}
-
-/// What the parser says, in words for whoever wrote the file rather than for programmers.
-fn plain(said: &str) -> String {
-    let first = said.lines().next().unwrap_or_default();
-    if first.starts_with("budget breached") {
-        "too many values, or aliases that repeat too many".to_owned()
-    } else if first.starts_with("recursive references") {
-        "an alias stands for something that contains the alias".to_owned()
-    } else if first.starts_with("recursion limit") {
-        "nested too deeply".to_owned()
-    } else if first.starts_with("multiple YAML documents") {
-        "a second YAML document starts; one file holds one mapping".to_owned()
-    } else if let Some(rest) = first.strip_prefix("duplicate mapping key: ") {
-        format!("the key `{}` is given twice", rest.split(',').next().unwrap_or(rest))
-    } else {
-        first.to_owned()
-    }
-}
-
-fn unknown_key(error: &serde_saphyr::Error) -> Option<String> {
-    let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = error.without_snippet() else {
-        return None;
-    };
-    let nearest = common::config::nearest(field, expected.iter().copied());
-    let hint = nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
-    Some(format!("unknown key `{field}`{hint}"))
 }
 
 /// Defaults that only matter while reading rules.
@@ -231,7 +175,7 @@ fn defaults(raw: &FileDefaults) -> Result<(Defaults, Fallbacks), Problem> {
 }
 
 fn rule(index: usize, raw: FileRule, fallbacks: &Fallbacks, defaults: &Defaults) -> Result<Rule, Problem> {
-    let line = raw.text.as_ref().or(raw.name.as_ref()).map(|text| text.referenced.line());
+    let line = raw.text.as_ref().or(raw.name.as_ref()).map(|text| text.line);
     let fail = |line: Option<u64>, reason: String| Problem { line, reason };
     let Some(text) = raw.text else {
         return Err(fail(line, format!("mapping {} has no `match`", index + 1)));
@@ -244,7 +188,7 @@ fn rule(index: usize, raw: FileRule, fallbacks: &Fallbacks, defaults: &Defaults)
             "name: `{}` is no metric name (letters, digits, `_`, references such as $1)",
             name.value.0
         );
-        return Err(fail(Some(name.referenced.line()), reason));
+        return Err(fail(Some(name.line), reason));
     }
     let is_pattern =
         raw.match_type.as_ref().map(match_type).transpose()?.flatten().unwrap_or(fallbacks.pattern);
@@ -253,21 +197,19 @@ fn rule(index: usize, raw: FileRule, fallbacks: &Fallbacks, defaults: &Defaults)
         Matcher::Glob(glob) => glob.split('.').filter(|component| *component == "*").count(),
         Matcher::Pattern(_) => 0,
     };
-    let labels = raw.labels.unwrap_or_default().into_iter().map(|(label, value)| {
-        let label = label.0;
-        match is_label(&label.value.0) {
+    let labels =
+        raw.labels.unwrap_or_default().into_iter().map(|(label, value)| match is_label(&label.value.0) {
             true => Ok((label.value.0.as_str().into(), Template::new(&value.0, stars))),
             false => {
                 let reason =
                     format!("labels: `{}` is no label name of two or more characters", label.value.0);
-                Err(fail(Some(label.referenced.line()), reason))
+                Err(fail(Some(label.line), reason))
             }
-        }
-    });
+        });
     let chosen = raw.observer_type.as_ref().map(observer).transpose()?.flatten().or(fallbacks.observer);
     refuse_contradiction(chosen, raw.summary_options.as_ref(), raw.histogram_options.as_ref())?;
     Ok(Rule {
-        line: text.referenced.line(),
+        line: text.line,
         name: Template::new(&name.value.0, stars),
         labels: labels.collect::<Result<_, _>>()?,
         metric_type: raw.match_metric_type.as_ref().map(metric_type).transpose()?.flatten(),
@@ -290,8 +232,8 @@ fn rule(index: usize, raw: FileRule, fallbacks: &Fallbacks, defaults: &Defaults)
     })
 }
 
-fn matcher(text: &Spanned<Text>, is_pattern: bool) -> Result<Matcher, Problem> {
-    let fail = |reason: String| Problem { line: Some(text.referenced.line()), reason };
+fn matcher(text: &At<Text>, is_pattern: bool) -> Result<Matcher, Problem> {
+    let fail = |reason: String| Problem { line: Some(text.line), reason };
     if is_pattern {
         let compiled = pattern::compile(&text.value.0).map_err(|reason| fail(format!("match: {reason}")))?;
         return Ok(Matcher::Pattern(Box::new(compiled)));

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
-use serde_saphyr::Spanned;
 
 use super::MetricType;
 use super::config::{Action, ObserverKind};
 use super::file::Problem;
 use crate::family::store::{HistogramOptions, SummaryOptions};
+use crate::yaml::At;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileSummary {
     quantiles: Option<Vec<FileQuantile>>,
-    max_age: Option<Spanned<Span>>,
+    max_age: Option<At<Span>>,
     age_buckets: Option<u32>,
     buf_cap: Option<u32>,
 }
@@ -24,7 +24,7 @@ pub(super) struct FileSummary {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileQuantile {
-    quantile: Spanned<f64>,
+    quantile: At<f64>,
     #[serde(default)]
     error: f64,
 }
@@ -83,41 +83,37 @@ impl Span {
 
 pub(super) fn refuse_contradiction(
     chosen: Option<ObserverKind>,
-    summary: Option<&Spanned<FileSummary>>,
-    histogram: Option<&Spanned<FileHistogram>>,
+    summary: Option<&At<FileSummary>>,
+    histogram: Option<&At<FileHistogram>>,
 ) -> Result<(), Problem> {
     let (line, what, options) = match (chosen, summary, histogram) {
-        (Some(ObserverKind::Histogram), Some(options), _) => {
-            (options.referenced.line(), "histogram", "summary_options")
-        }
-        (Some(ObserverKind::Summary), _, Some(options)) => {
-            (options.referenced.line(), "summary", "histogram_options")
-        }
+        (Some(ObserverKind::Histogram), Some(options), _) => (options.line, "histogram", "summary_options"),
+        (Some(ObserverKind::Summary), _, Some(options)) => (options.line, "summary", "histogram_options"),
         _ => return Ok(()),
     };
     Err(Problem { line: Some(line), reason: format!("{options}: the observer type is {what}") })
 }
 
-fn one_of<T: Copy>(key: &str, text: &Spanned<Text>, known: &[(&str, T)]) -> Result<T, Problem> {
+fn one_of<T: Copy>(key: &str, text: &At<Text>, known: &[(&str, T)]) -> Result<T, Problem> {
     let found = known.iter().find(|(word, _)| *word == text.value.0).map(|(_, value)| *value);
     found.ok_or_else(|| {
         let words: Vec<&str> = known.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
         let reason = format!("{key}: `{}` is none of {}", text.value.0, words.join(", "));
-        Problem { line: Some(text.referenced.line()), reason }
+        Problem { line: Some(text.line), reason }
     })
 }
 
-pub(super) fn observer(text: &Spanned<Text>) -> Result<Option<ObserverKind>, Problem> {
+pub(super) fn observer(text: &At<Text>) -> Result<Option<ObserverKind>, Problem> {
     let known =
         [("", None), ("summary", Some(ObserverKind::Summary)), ("histogram", Some(ObserverKind::Histogram))];
     one_of("observer_type", text, &known)
 }
 
-pub(super) fn match_type(text: &Spanned<Text>) -> Result<Option<bool>, Problem> {
+pub(super) fn match_type(text: &At<Text>) -> Result<Option<bool>, Problem> {
     one_of("match_type", text, &[("", None), ("glob", Some(false)), ("regex", Some(true))])
 }
 
-pub(super) fn metric_type(text: &Spanned<Text>) -> Result<Option<MetricType>, Problem> {
+pub(super) fn metric_type(text: &At<Text>) -> Result<Option<MetricType>, Problem> {
     let known = [
         ("", None),
         ("counter", Some(MetricType::Counter)),
@@ -129,14 +125,11 @@ pub(super) fn metric_type(text: &Spanned<Text>) -> Result<Option<MetricType>, Pr
     one_of("match_metric_type", text, &known)
 }
 
-pub(super) fn action(text: &Spanned<Text>) -> Result<Action, Problem> {
+pub(super) fn action(text: &At<Text>) -> Result<Action, Problem> {
     one_of("action", text, &[("", Action::Map), ("map", Action::Map), ("drop", Action::Drop)])
 }
 
-pub(super) fn summary(
-    raw: &Spanned<FileSummary>,
-    fallback: &SummaryOptions,
-) -> Result<SummaryOptions, Problem> {
+pub(super) fn summary(raw: &At<FileSummary>, fallback: &SummaryOptions) -> Result<SummaryOptions, Problem> {
     let mut options = fallback.clone();
     if let Some(quantiles) = raw.value.quantiles.as_ref().filter(|quantiles| !quantiles.is_empty()) {
         options.quantiles.clear();
@@ -145,7 +138,7 @@ pub(super) fn summary(
             if !(0.0..=1.0).contains(&value) || !(0.0..=1.0).contains(&quantile.error) {
                 let reason =
                     format!("quantiles: {value} with error {} is not within 0 and 1", quantile.error);
-                return Err(Problem { line: Some(quantile.quantile.referenced.line()), reason });
+                return Err(Problem { line: Some(quantile.quantile.line), reason });
             }
             options.quantiles.retain(|(known, _)| *known != value);
             options.quantiles.push((value, quantile.error));
@@ -161,7 +154,7 @@ pub(super) fn summary(
     if options.age_buckets > MAX_AGE_BUCKETS || options.buffer > MAX_BUFFER {
         let reason =
             format!("summary_options: at most {MAX_AGE_BUCKETS} age_buckets and a buf_cap of {MAX_BUFFER}");
-        return Err(Problem { line: Some(raw.referenced.line()), reason });
+        return Err(Problem { line: Some(raw.line), reason });
     }
     Ok(options)
 }
@@ -172,14 +165,12 @@ const MAX_BUFFER: usize = 1_000_000;
 const MAX_BUCKETS: usize = 10_000;
 
 pub(super) fn histogram(
-    raw: &Spanned<FileHistogram>,
+    raw: &At<FileHistogram>,
     fallback: &HistogramOptions,
 ) -> Result<HistogramOptions, Problem> {
     let mut options = fallback.clone();
-    let fail = |reason: &str| Problem {
-        line: Some(raw.referenced.line()),
-        reason: format!("histogram_options: {reason}"),
-    };
+    let fail =
+        |reason: &str| Problem { line: Some(raw.line), reason: format!("histogram_options: {reason}") };
     if let Some(buckets) = raw.value.buckets.as_ref().filter(|buckets| !buckets.is_empty()) {
         options.buckets.clone_from(buckets);
         if options.buckets.last() == Some(&f64::INFINITY) {

@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
 use super::clients;
+use crate::yaml;
 
 /// A web configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +77,8 @@ pub(super) struct Security {
 pub(super) fn load(path: &Path) -> Result<Security, WebConfigError> {
     let fail = |line, reason: String| WebConfigError { path: path.to_owned(), line, reason };
     let text = std::fs::read_to_string(path).map_err(|error| fail(None, error.to_string()))?;
-    let options = serde_saphyr::options! { with_snippet: false };
-    let file = serde_saphyr::from_str_with_options::<Option<File>>(&text, options).map_err(|error| {
-        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-        fail(error.location().map(|at| at.line()), reason)
-    })?;
+    let file = yaml::from_str::<Option<File>>(&text, yaml::Options::default())
+        .map_err(|error| fail(error.line, error.reason))?;
     let file = file.unwrap_or_default();
     let mut files = vec![path.to_owned()];
     let tls = match &file.tls_server_config {

@@ -5,7 +5,7 @@ use crate::jmx::value::Value;
 use crate::rule::leaf::walk;
 
 fn rules(yaml: &str) -> Vec<RuleConfig> {
-    serde_saphyr::from_str(yaml).unwrap()
+    crate::yaml::from_str(yaml, crate::yaml::Options::default()).unwrap()
 }
 
 fn apply_to(set: &RuleSet, bean: &str, value: &Value) -> Vec<Result<Outcome, ApplyError>> {

@@ -13,7 +13,11 @@ use crate::family::normal::{Normal, is_label};
 use crate::family::relabel::{Action, Relabel, anchored};
 use crate::push::Target;
 use crate::reader::template::Template;
+<<<<<<< HEAD
 use crate::rule::config::Text;
+=======
+use crate::yaml;
+>>>>>>> ef047d4 (metrics-adapter: YAML becomes a tree before serde sees it, which keeps a megabyte out of the binary)
 
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,9 +148,9 @@ impl Config {
 
 fn read(text: &str, path: &Path, options: &Options) -> Result<(Vec<Source>, Vec<Target>), Problem> {
     // `n` and `y` are names.
-    let yaml = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    let file = serde_saphyr::from_str_with_options::<Option<File>>(text, yaml);
-    let file = file.map_err(|error| unreadable(text, &error))?.unwrap_or_default();
+    let as_named = yaml::Options { strict_booleans: true, ..yaml::Options::default() };
+    let file = yaml::from_str::<Option<File>>(text, as_named);
+    let file = file.map_err(|error| unreadable(text, error))?.unwrap_or_default();
     let defaults = Arc::new(Defaults {
         labels: labels(file.labels.as_ref()).map_err(|(line, reason)| Problem::at(line, reason))?,
         interval: file.interval.as_ref().map(|text| span("interval", text)).transpose()?,
@@ -181,38 +185,11 @@ fn read(text: &str, path: &Path, options: &Options) -> Result<(Vec<Source>, Vec<
     Ok((sources, push))
 }
 
-/// What the parser says, with the source and the key it is about.
-fn unreadable(text: &str, error: &serde_saphyr::Error) -> Problem {
-    let place = error.location();
-    let line = place.map(|at| at.line());
-    let reason = unknown_key(error).unwrap_or_else(|| {
-        let said = error.to_string();
-        let said = said.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default();
-        let said = PLAINLY.iter().find(|(words, _)| said.starts_with(words)).map_or(said, |(_, plain)| plain);
-        let key = place.and_then(|at| key_before(text, at.line(), at.column()));
-        key.map(|key| format!("{key}: ")).unwrap_or_default() + said
-    });
-    let source = line.and_then(|line| source_at(text, line));
+/// What the reader says, with the source it is about.
+fn unreadable(text: &str, error: yaml::Error) -> Problem {
+    let source = error.line.and_then(|line| source_at(text, line));
     let source = source.map(|name| format!("source `{name}`: ")).unwrap_or_default();
-    Problem { line, reason: source + &reason }
-}
-
-/// What the parser says about a value of another type, in the words of a configuration.
-const PLAINLY: [(&str, &str); 5] = [
-    ("invalid u64", "a whole number is expected"),
-    ("invalid f64", "a number is expected"),
-    ("invalid boolean", "true or false is expected"),
-    ("expected mapping", "keys with values are expected"),
-    ("expected sequence", "a list is expected"),
-];
-
-/// The key in front of a place of the text, both counted from 1.
-fn key_before(text: &str, line: u64, column: u64) -> Option<&str> {
-    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
-    let before = line.char_indices().nth(usize::try_from(column).ok()?).map_or(line, |(at, _)| &line[..at]);
-    let (before, _) = before.rsplit_once(':')?;
-    let start = before.rfind(|c: char| !(c.is_alphanumeric() || "_.-".contains(c))).map_or(0, |at| at + 1);
-    Some(before[start..].trim_start_matches('-')).filter(|key| !key.is_empty())
+    Problem { line: error.line, reason: source + &error.reason }
 }
 
 /// The name of the source that a line belongs to, in a text that is wrong somewhere.
@@ -228,7 +205,7 @@ fn source_at(text: &str, line: u64) -> Option<String> {
         #[serde(rename = "type")]
         kind: Option<Text>,
     }
-    let outline = |text: &str| serde_saphyr::from_str::<Outline>(text).ok();
+    let outline = |text: &str| yaml::from_str::<Outline>(text, yaml::Options::default()).ok();
     let wrong = usize::try_from(line).ok()?;
     // What is no YAML at all may be up to there.
     let sound = || text.lines().take(wrong - 1).collect::<Vec<_>>().join("\n");
@@ -239,15 +216,6 @@ fn source_at(text: &str, line: u64) -> Option<String> {
     let left = between.clone().any(|line| line.starts_with(|c: char| c.is_alphabetic()));
     let name = source.value.name.or(source.value.kind)?.0;
     (!left).then_some(name)
-}
-
-fn unknown_key(error: &serde_saphyr::Error) -> Option<String> {
-    let serde_saphyr::Error::SerdeUnknownField { field, expected, .. } = error.without_snippet() else {
-        return None;
-    };
-    let nearest = common::config::nearest(field, expected.iter().copied());
-    let hint = nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
-    Some(format!("unknown key `{field}`{hint}"))
 }
 
 fn source(

@@ -11,6 +11,7 @@ use super::{GatherError, Reading};
 use crate::exposition::{Format, page};
 use crate::family::normal::UNITS;
 use crate::family::{Families, Family};
+use crate::yaml;
 
 /// What gathering the sources once gives, as text; false when one of them is down or has skipped values. With a
 /// document nothing is gathered: it stands in for the answer of the peer.
@@ -139,9 +140,8 @@ struct Case {
 pub fn test(config: &Config, path: &Path) -> Result<Vec<String>, String> {
     let fail = |reason: String| format!("{}: {reason}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    let cases: Cases = serde_saphyr::from_str_with_options(&text, options)
-        .map_err(|error| fail(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+    let options = yaml::Options { strict_booleans: true, ..yaml::Options::default() };
+    let cases: Cases = yaml::from_str(&text, options).map_err(|error| fail(error.to_string()))?;
     let mut failures = Vec::new();
     for (at, case) in cases.tests.iter().enumerate() {
         let label = case.name.clone().unwrap_or_else(|| format!("test {}", at + 1));

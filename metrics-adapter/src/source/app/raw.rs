@@ -3,30 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::Deserializer;
-use serde_saphyr::Spanned;
 
 use crate::rule::config::Text;
-
-/// A value that remembers its line. Two are equal when their values are.
-#[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) line: u64,
-}
-
-impl<T: PartialEq> PartialEq for At<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<T>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
-    }
-}
+pub(super) use crate::yaml::At;
 
 /// A scalar and its line.
 pub(super) type Scalar = At<Text>;

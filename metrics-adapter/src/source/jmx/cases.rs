@@ -2,7 +2,6 @@
 //! they are to give. No JVM is needed.
 
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
 use super::Config;
 use super::settings::{Settings, TargetSettings};
@@ -14,6 +13,7 @@ use crate::mapping::Problem;
 use crate::rule::leaf::{Leaf, LeafValue};
 use crate::rule::page::{Page, SharedFamily};
 use crate::rule::set::{Outcome, write_input};
+use crate::yaml::At;
 
 /// Values and the samples they are to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct FileCase {
     name: Option<String>,
-    values: Spanned<Vec<String>>,
+    values: At<Vec<String>>,
     #[serde(default)]
     expect: Vec<String>,
 }
@@ -48,13 +48,9 @@ struct FileCase {
 /// # Errors
 /// What is wrong, and in which line.
 pub fn read_cases(text: &str) -> Result<Vec<Case>, Problem> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let file = serde_saphyr::from_str_with_options::<File>(text, options).map_err(|error| {
-        let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-        Problem { line: error.location().map(|at| at.line()), reason }
-    })?;
+    let file = crate::yaml::from_str::<File>(text, crate::yaml::Options::default())?;
     let case = |(index, case): (usize, FileCase)| {
-        let line = case.values.referenced.line();
+        let line = case.values.line;
         let broken = case.values.value.iter().find(|value| Given::parse(value).is_none());
         if let Some(broken) = broken {
             let form = "domain<key=value, …><item, …>attribute: value";

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::otlp::OpenTelemetryFile;
 use super::settings::Settings;
 use crate::rule::config::{RuleConfig, Text, flag, optional_flag};
+use crate::yaml;
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
@@ -367,15 +368,8 @@ fn read(path: &Path) -> Result<File, ConfigError> {
 }
 
 pub(super) fn parse(text: &str) -> Result<File, (Option<u64>, String)> {
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        // `n` and `y` are names to SnakeYAML; where a switch is meant, `flag` takes its other spellings.
-        strict_booleans: true,
-        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
-    };
-    let file = serde_saphyr::from_str_with_options::<Option<File>>(text, options);
-    match file {
-        Ok(file) => Ok(file.unwrap_or_default()),
-        Err(error) => Err((error.location().map(|at| at.line()), error.to_string())),
-    }
+    // `n` and `y` are names to SnakeYAML; where a switch is meant, `flag` takes its other spellings.
+    let options = yaml::Options { strict_booleans: true, last_wins: true };
+    let file = yaml::from_str::<Option<File>>(text, options).map_err(|error| (error.line, error.reason))?;
+    Ok(file.unwrap_or_default())
 }

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(yaml: &str, variables: &[(&str, &str)]) -> Result<OpenTelemetry, String> {
-        let file = serde_saphyr::from_str::<OpenTelemetryFile>(yaml).unwrap();
+        let file = crate::yaml::from_str::<OpenTelemetryFile>(yaml, crate::yaml::Options::default()).unwrap();
         let find = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };

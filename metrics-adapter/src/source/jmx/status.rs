@@ -216,12 +216,14 @@ mod tests {
         let (input, attributes) = seen.uncovered.iter().next().unwrap();
         assert_eq!(attributes, &["<>One", "<>Two$"]);
         let text = rule(input, attributes);
-        let rules: Vec<crate::rule::config::RuleConfig> = serde_saphyr::from_str(&text).unwrap();
+        let rules: Vec<crate::rule::config::RuleConfig> =
+            crate::yaml::from_str(&text, crate::yaml::Options::default()).unwrap();
         let rules = RuleSet::new(&rules, Naming::default()).unwrap();
         let Ok(Outcome::Sample(0, matched)) = rules.apply(&leaf(&[], "Two$"), &[]) else { panic!("{text}") };
         assert_eq!(matched.name, "a_b_x_Two_");
         let text = rule(input, &["<Use, a>used".to_owned()]);
-        let rules: Vec<crate::rule::config::RuleConfig> = serde_saphyr::from_str(&text).unwrap();
+        let rules: Vec<crate::rule::config::RuleConfig> =
+            crate::yaml::from_str(&text, crate::yaml::Options::default()).unwrap();
         let rules = RuleSet::new(&rules, Naming::default()).unwrap();
         assert!(matches!(rules.apply(&leaf(&["Use", "a"], "used"), &[]), Ok(Outcome::Sample(..))), "{text}");
         drop(seen);
