@@ -113,7 +113,7 @@ macro_rules! integers {
                         "{value} is not within {} and {}", <$kind>::MIN, <$kind>::MAX
                     ))),
                 },
-                Some(None) | None => Err(wrong("a whole number")),
+                Some(None) | None => Err(wrong("a whole number is expected")),
             })
         }
     )*};
@@ -131,7 +131,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
             let strict = reader.budget.options.strict_booleans;
             match reader.trimmed().and_then(|text| number::boolean(text, strict)) {
                 Some(value) => visitor.visit_bool(value),
-                None => Err(wrong("true or false")),
+                None => Err(wrong("true or false is expected")),
             }
         })
     }
@@ -154,14 +154,14 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_f64<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match reader.trimmed().map(number::float) {
             Some(Some(value)) => visitor.visit_f64(value),
-            Some(None) | None => Err(wrong("a number")),
+            Some(None) | None => Err(wrong("a number is expected")),
         })
     }
 
     fn deserialize_str<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match reader.scalar() {
             Some(scalar) if !scalar.is_nothing() => visitor.visit_borrowed_str(&scalar.text),
-            Some(_) | None => Err(wrong("a text")),
+            Some(_) | None => Err(wrong("a text is expected")),
         })
     }
 
@@ -176,7 +176,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_identifier<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match reader.scalar() {
             Some(scalar) => visitor.visit_borrowed_str(&scalar.text),
-            None => Err(wrong("a key")),
+            None => Err(wrong("a key is expected")),
         })
     }
 
@@ -187,7 +187,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_unit<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match reader.is_nothing() {
             true => visitor.visit_unit(),
-            false => Err(wrong("nothing")),
+            false => Err(wrong("nothing is expected")),
         })
     }
 
@@ -206,7 +206,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_seq<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match &*reader.node.content {
             Content::List(items) => reader.list(items, visitor),
-            Content::Scalar(_) | Content::Map(_) => Err(wrong("a list")),
+            Content::Scalar(_) | Content::Map(_) => Err(wrong("a list is expected")),
         })
     }
 
@@ -230,7 +230,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_map<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| match &*reader.node.content {
             Content::Map(entries) => reader.map(entries, visitor),
-            Content::Scalar(_) | Content::List(_) => Err(wrong("a map, keys with values,")),
+            Content::Scalar(_) | Content::List(_) => Err(wrong("keys with values are expected")),
         })
     }
 
@@ -265,8 +265,8 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     }
 }
 
-fn wrong(expected: &'static str) -> Error {
-    serde::de::Error::invalid_type(Unexpected::Other("another value"), &expected)
+fn wrong(reason: &str) -> Error {
+    serde::de::Error::custom(reason)
 }
 
 /// Line and value, for [`super::At`].
@@ -346,7 +346,7 @@ impl<'a> EnumAccess<'a> for Reader<'a> {
     fn variant_seed<S: DeserializeSeed<'a>>(self, seed: S) -> Result<(S::Value, Self), Error> {
         match self.scalar() {
             Some(_) => Ok((seed.deserialize(self)?, self)),
-            None => Err(wrong("one word")),
+            None => Err(wrong("one word is expected")),
         }
     }
 }
@@ -359,7 +359,7 @@ impl<'a> VariantAccess<'a> for Reader<'a> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'a>>(self, _: S) -> Result<S::Value, Error> {
-        Err(wrong("a map"))
+        Err(wrong("a map is expected"))
     }
 
     fn tuple_variant<V: Visitor<'a>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {

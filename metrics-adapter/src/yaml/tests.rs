@@ -110,7 +110,7 @@ fn what_is_wrong_has_its_line() {
         ("name: !!binary aGk=\n", 1, "has no meaning here"),
         ("name: x\n  y: z\n", 2, ""),
         ("name: \"x\n", 1, "unclosed quote"),
-        ("[a]", 1, "a map, keys with values, is expected"),
+        ("[a]", 1, "keys with values are expected"),
     ] {
         let error = read::<Some>(text).unwrap_err();
         assert_eq!(error.line, std::option::Option::Some(line), "{text:?}: {error}");

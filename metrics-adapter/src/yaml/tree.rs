@@ -167,8 +167,8 @@ impl<'a> Builder<'a> {
             let Content::Scalar(name) = &*key.content else {
                 return Err(Error::at(line, "a key is one plain word"));
             };
-            let (event, at) = self.next()?;
-            let value = self.node(event, at, depth + 1)?;
+            let value = self.next().and_then(|(event, at)| self.node(event, at, depth + 1));
+            let value = value.map_err(|error| error.or_of(&name.text))?;
             if name.plain && name.text == "<<" {
                 merged.push(value);
                 continue;
@@ -176,7 +176,8 @@ impl<'a> Builder<'a> {
             match known.get(&name.text) {
                 Some(&at) if self.options.last_wins => entries[at] = (key, value),
                 Some(_) => {
-                    return Err(Error::at(line, format!("the key `{}` is given twice", name.text)));
+                    let reason = format!("the key `{}` is given twice", name.text);
+                    return Err(Error { line: Some(line), reason, is_keyed: true });
                 }
                 None => {
                     known.insert(name.text.clone(), entries.len());

@@ -13,11 +13,8 @@ use crate::family::normal::{Normal, is_label};
 use crate::family::relabel::{Action, Relabel, anchored};
 use crate::push::Target;
 use crate::reader::template::Template;
-<<<<<<< HEAD
 use crate::rule::config::Text;
-=======
 use crate::yaml;
->>>>>>> ef047d4 (metrics-adapter: YAML becomes a tree before serde sees it, which keeps a megabyte out of the binary)
 
 /// Why a configuration cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
