@@ -205,7 +205,7 @@ fn source_at(text: &str, line: u64) -> Option<String> {
     let outline = |text: &str| yaml::from_str::<Outline>(text, yaml::Options::default()).ok();
     let wrong = usize::try_from(line).ok()?;
     // What is no YAML at all may be up to there.
-    let sound = || text.lines().take(wrong - 1).collect::<Vec<_>>().join("\n");
+    let sound = || text.lines().take(wrong.saturating_sub(1)).collect::<Vec<_>>().join("\n");
     let sources = outline(text).or_else(|| outline(&sound()))?.sources;
     let source = sources.into_iter().rev().find(|source| source.line <= line)?;
     let first = usize::try_from(source.line).ok()?;
