@@ -202,7 +202,11 @@ impl Store {
         for path in list(&self.layout().admins())? {
             let Some(name) = path.file_name() else { continue };
             let commit = name.to_str().and_then(|name| name.parse().ok());
-            let lost = commit.is_some_and(|commit: ObjectId| !self.objects().has(commit));
+            let is_missing = |commit: ObjectId| !self.objects().has(commit);
+            // Another look: a git may have packed the store meanwhile.
+            let lost = commit.is_some_and(|commit| {
+                is_missing(commit) && self.objects().refresh().is_ok() && is_missing(commit)
+            });
             if lost || !self.layout().worktrees().join(name).exists() {
                 remove_any(&path).map_err(RepoError::io("removing", &path))?;
             }
