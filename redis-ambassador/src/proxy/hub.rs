@@ -339,6 +339,7 @@ impl Hub {
             *self.table.borrow_mut() = self.settings.restrict(table);
         }
         self.retire_links();
+        self.give_up_links(self.now());
         for (server, (now, before)) in topology.servers.iter().zip(&before.servers).enumerate() {
             if !Arc::ptr_eq(now, before) {
                 self.metrics.rename_server(server, &now.to_string());

@@ -9,7 +9,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::resp::RequestLimits;
 use crate::route::{Fence, Policy, ReadRules};
 use crate::topology::{Topology, WriteSignal};
-use crate::upstream::{Access, Socket, TlsSocket};
+use crate::upstream::{Access, Link, Socket, TlsSocket};
 use crate::users::ClientUsers;
 use common::shutdown::Shutdown;
 use std::future::poll_fn;
@@ -280,13 +280,21 @@ impl Hub {
     fn expire_links(self: &Rc<Self>) {
         let now = self.now();
         self.expire_spares(now);
+        self.give_up_links(now);
+    }
+
+    /// Lets go of connections to servers that are out of use and have not answered for too long. Where another server
+    /// is primary, that is at once: what the old one answers when it comes back counts no more.
+    pub(super) fn give_up_links(self: &Rc<Self>, now: u64) {
         let wait = self.live.get().failover_wait.as_micros() as u64;
         let given_up: Vec<_> = {
             let detached = self.detached.borrow();
             let old = |since: Option<u64>| since.is_some_and(|since| now.saturating_sub(since) > wait);
+            let primary = self.primary().filter(|_| !self.clustered.get());
+            let replaced = |link: &Link| primary.is_some_and(|primary| primary != link.server.get());
             detached
                 .iter()
-                .filter(|link| old(link.detached.get()) && self.is_out_of_use(link))
+                .filter(|link| self.is_out_of_use(link) && (replaced(link) || old(link.detached.get())))
                 .cloned()
                 .collect()
         };
@@ -325,7 +333,7 @@ impl Hub {
         }
     }
 
-    fn is_out_of_use(&self, link: &crate::upstream::Link) -> bool {
+    fn is_out_of_use(&self, link: &Link) -> bool {
         let view = self.view.borrow();
         !view.servers.get(link.server.get()).copied().unwrap_or_default().reachable
     }

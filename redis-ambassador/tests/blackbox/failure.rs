@@ -155,3 +155,19 @@ fn a_write_is_never_sent_twice() {
     }
     trio.replicas[1].kill();
 }
+
+#[test]
+fn a_write_that_hangs_at_a_replaced_primary_is_given_up() {
+    let trio = Trio::start(&["--failover-wait", "60s"]);
+    let (mut hung, mut other) = (trio.client(), trio.client());
+    assert_eq!(hung.say("SET k 1"), "OK");
+    assert_eq!(hung.say("SET k 2"), "OK");
+    trio.primary.signal("-STOP");
+    hung.send("SET k 3");
+    assert_eq!(trio.replicas[0].client().say("REPLICAOF NO ONE"), "OK");
+    // What the old primary says when it wakes up is of no use to anybody.
+    assert!(hung.read().text().starts_with("LOSTREPLY"));
+    assert_eq!(other.say("SET k 4"), "OK");
+    trio.primary.signal("-CONT");
+    assert_eq!(other.say("GET k"), "4");
+}
