@@ -141,9 +141,27 @@ pub(super) fn read(text: &str) -> Result<(Defaults, Vec<Rule>), Problem> {
     let raw = file.defaults.unwrap_or_default();
     let (defaults, fallbacks) = defaults(&raw)?;
     let rules = file.mappings.unwrap_or_default().into_iter().enumerate();
-    let rules =
+    let rules: Vec<Rule> =
         rules.map(|(index, raw)| rule(index, raw, &fallbacks, &defaults)).collect::<Result<_, _>>()?;
+    refuse_many_components(&rules)?;
     Ok((defaults, rules))
+}
+
+/// Components of all globs together. Each becomes a node of the tree of every type, of some hundred bytes.
+const MAX_COMPONENTS: usize = 300_000;
+
+fn refuse_many_components(rules: &[Rule]) -> Result<(), Problem> {
+    let mut components = 0;
+    for rule in rules {
+        if let Matcher::Glob(glob) = &rule.matcher {
+            components += glob.split('.').count();
+        }
+        if components > MAX_COMPONENTS {
+            let reason = format!("match: more than {MAX_COMPONENTS} components in all globs together");
+            return Err(Problem { line: Some(rule.line), reason });
+        }
+    }
+    Ok(())
 }
 
 /// Defaults that only matter while reading rules.

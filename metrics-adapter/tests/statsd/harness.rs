@@ -149,8 +149,18 @@ impl Adapter {
     }
 
     pub(crate) fn resident_bytes(&self) -> usize {
+        self.pages()[1] * 4096
+    }
+
+    /// Resident memory without the pages of files, the program's own above all.
+    pub(crate) fn private_bytes(&self) -> usize {
+        let pages = self.pages();
+        (pages[1] - pages[2]) * 4096
+    }
+
+    fn pages(&self) -> Vec<usize> {
         let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
-        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        text.split_ascii_whitespace().map(|number| number.parse().unwrap()).collect()
     }
 }
 

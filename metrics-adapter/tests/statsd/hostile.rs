@@ -54,7 +54,8 @@ fn millions_of_names_stay_within_the_memory_limit() {
     for batch in 0..100 * millions {
         let lines: String = (0..10_000).map(|n| format!("n{batch}.x{n}:1|c|#tag:value{n}\n")).collect();
         stream.write_all(lines.as_bytes()).unwrap();
-        assert!(adapter.resident_bytes() < 80 << 20, "{} after {batch}", adapter.resident_bytes());
+        // The limit is for all of it; a debug build's program alone may be resident with more than the rest of it.
+        assert!(adapter.private_bytes() < 44 << 20, "{} after {batch}", adapter.private_bytes());
     }
     let sent = f64::from(millions) * 1e6;
     eventually("every line", || adapter.value("statsd_exporter_lines_total").filter(|n| *n >= sent));
@@ -135,6 +136,11 @@ fn hostile_mapping_files_end_at_once_with_a_line() {
             "mappings:\n- match: (x{1000}){1000}\n  match_type: regex\n  name: x\n".to_owned(),
             ":2: ",
             "needs more than",
+        ),
+        (
+            format!("mappings:\n- match: a{}\n  name: x\n", ".*".repeat(400_000)),
+            ":2: ",
+            "more than 300000 components",
         ),
         ("mappings: []\nmappings: []\n".to_owned(), ":2: ", "the key `mappings` is given twice"),
         ("mappings: []\n---\nmappings: []\n".to_owned(), ":3: ", "a second YAML document"),

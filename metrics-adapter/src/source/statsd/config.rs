@@ -224,7 +224,7 @@ impl Config {
             mapping: settings.optional("statsd.mapping-config")?,
             dump_fsm: settings.optional("debug.dump-fsm")?,
             ingest: ingest_options(settings)?,
-            limits: Limits { series: settings.value("max-series")?, bytes: memory_limit / 10 * 8 },
+            limits: Limits { series: settings.value("max-series")?, bytes: series_bytes(memory_limit) },
             memory_limit,
             relay: relay(settings)?,
             idle_settings: IDLE.into_iter().filter(|(name, _)| settings.is_set(name)).collect(),
@@ -236,6 +236,13 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// The estimated bytes that series may take of the whole process's limit: it needs some by itself, and the allocator,
+/// the index of a scrape and a page that is being written take a quarter of the rest.
+fn series_bytes(memory_limit: usize) -> usize {
+    const ITSELF: usize = 16 << 20;
+    memory_limit.saturating_sub(ITSELF).max(memory_limit / 4) / 4 * 3
 }
 
 fn ingest_options(settings: &Settings) -> Result<ingest::Options, ConfigError> {
