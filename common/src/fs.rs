@@ -58,6 +58,17 @@ pub fn is_temporary_name(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(SUFFIX)
 }
 
+/// Whether it is one of those for this path, and not for another one in the same directory.
+#[must_use]
+pub fn is_temporary_name_of(path: &Path, name: &str) -> bool {
+    let own = path.file_name().and_then(|own| own.to_str());
+    let rest =
+        name.strip_prefix(PREFIX).zip(own).and_then(|(rest, own)| rest.strip_prefix(own)?.strip_prefix('.'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    rest.and_then(|rest| rest.strip_suffix(SUFFIX)?.split_once('-'))
+        .is_some_and(|(process, count)| is_number(process) && is_number(count))
+}
+
 const PREFIX: &str = ".";
 const SUFFIX: &str = ".swap~";
 
@@ -86,6 +97,16 @@ fn name_beside(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn temporary_names_say_what_for() {
+        let name = name_beside(Path::new("/x/a"));
+        let name = name.file_name().unwrap().to_str().unwrap();
+        assert!(is_temporary_name(name) && is_temporary_name_of(Path::new("a"), name), "{name}");
+        let longer = name_beside(Path::new("/x/a.b"));
+        let longer = longer.file_name().unwrap().to_str().unwrap();
+        assert!(is_temporary_name(longer) && !is_temporary_name_of(Path::new("a"), longer), "{longer}");
+    }
 
     #[test]
     fn files_and_links_are_replaced_and_leave_nothing_behind() {

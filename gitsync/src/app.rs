@@ -1,35 +1,58 @@
 //! The loop: attempts, pauses, the end.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use common::metrics::registry;
+use common::metrics::{Registry, registry};
 use common::shutdown::Shutdown;
 use common::trace::Span;
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::board::Board;
+use crate::config::{Config, Http};
 use crate::engine::Engine;
 use crate::error::{Error, SyncError};
 use crate::hook::Hooks;
+use crate::hub::{Hub, Interest};
 use crate::metrics::{Metrics, Status};
 use crate::orders::Orders;
 use crate::repo::{Layout, RepoError};
-use crate::sync::{Next, Outcome, Policy, Schedule, spread};
-use crate::trigger::{Api, Control, Progress};
-use crate::view::{ErrorFile, View};
+use crate::sync::{Next, Outcome, Policy, Schedule};
+use crate::trigger::{Api, Progress, Target, Targets, Triggers};
+use crate::view::{ErrorFile, Feed, View};
 use crate::{BUILD, endpoint, redact};
 
 /// Starts a sync at once, from wherever: a signal handler, a request. One call is remembered while
 /// a sync runs. Clones share.
 #[derive(Debug, Clone, Default)]
-pub struct Trigger(Arc<Notify>);
+pub struct Trigger(Arc<Fired>);
+
+#[derive(Debug, Default)]
+struct Fired {
+    notify: Notify,
+    /// What the remote says from then on is new enough.
+    since: Mutex<Option<Instant>>,
+}
 
 impl Trigger {
     /// Ends the pause between two attempts.
     pub fn fire(&self) {
-        self.0.notify_one();
+        self.fire_since(Instant::now());
+    }
+
+    /// The same for what happened at `then`.
+    pub(crate) fn fire_since(&self, then: Instant) {
+        let mut since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = (*since).max(Some(then));
+        self.0.notify.notify_one();
+    }
+
+    /// Waits until somebody fires; gives the time of what happened.
+    pub(crate) async fn fired(&self) -> Instant {
+        self.0.notify.notified().await;
+        let since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner).take();
+        since.unwrap_or_else(Instant::now)
     }
 }
 
@@ -47,65 +70,112 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 /// # Errors
 /// As [`run`].
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
-    let mut config = config;
+    let config = prepare(config)?;
+    let layout = open_root(&config).map_err(Error::Root)?;
+    let registry = registry(&BUILD);
+    let metrics = Metrics::register(&registry);
+    let hub = Hub::alone(&config).map_err(Error::Remote)?;
+    let (feed, targets) = (Arc::<Feed>::default(), Targets::default());
+    let seat = Seat { config, layout, hub, metrics, feed: Arc::clone(&feed), trigger };
+    let workers = shutdown.child();
+    let (mut looping, target) = seat.take(&workers)?;
+    targets.add("", target);
+    let board = Board::alone(&looping.view, &feed);
+    let config = Arc::clone(&looping.config);
+    let public = Public { http: config.http.as_ref(), triggers: &config.triggers };
+    public.serve(registry, &board, &looping.metrics, &targets, &workers).await?;
+    let result = looping.run(Instant::now(), &shutdown).await;
+    workers.trigger();
+    workers.drain(DRAIN).await;
+    result
+}
+
+/// Time for workers to end.
+pub(crate) const DRAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Takes git's settings in and tells what can't be taken.
+pub(crate) fn prepare(mut config: Config) -> Result<Arc<Config>, Error> {
     for reason in &config.passed_over {
         tracing::warn!(reason, "a setting is left out of account");
     }
     for key in config.apply_git_settings().map_err(Error::Setup)? {
         tracing::warn!(key, "this git setting means nothing here; it is ignored");
     }
-    let config = Arc::new(config);
-    let layout = open_root(&config).map_err(Error::Root)?;
-    let registry = registry(&BUILD);
-    let metrics = Metrics::register(&registry);
-    let link = layout.root().join(&config.link);
-    let view = View::new(&config.repo, &config.reference, &link);
-    let workers = shutdown.child();
-    let hooks = Hooks::start(&config, &layout, &metrics, &workers).map_err(Error::Setup)?;
-    let orders = Orders::load(&layout);
-    let view = view.with_orders(orders.clone());
-    let engine = Engine::new(Arc::clone(&config), layout.clone(), hooks, orders.clone(), metrics.clone())
-        .map_err(Error::Remote)?;
-    if let Some(commit) = engine.serving() {
-        tracing::info!(hash = %commit, "an earlier run's tree is published");
-        view.found(commit);
-    }
-    let (progress, control) = Progress::new(&trigger);
-    serve(&config, registry, &view, &metrics, (control, orders), &workers).await?;
-    let errors = ErrorFile::new(layout.root(), config.error_file.as_deref());
-    let schedule = Schedule::new(policy(&config));
-    let mut looping = Loop { schedule, config, engine, metrics, view, errors, trigger, progress };
-    let result = looping.run(&shutdown).await;
-    workers.trigger();
-    workers.drain(std::time::Duration::from_millis(500)).await;
-    result
+    Ok(Arc::new(config))
 }
 
-async fn serve(
-    config: &Config,
-    registry: common::metrics::Registry,
-    view: &View,
-    metrics: &Metrics,
-    (control, orders): (Control, Orders),
-    workers: &Shutdown,
-) -> Result<(), Error> {
-    let api = config.triggers.is_on().then(|| {
-        Api::new(config, config.sync_timeout + config.sync_timeout, control, orders, metrics.clone())
-    });
-    let apart = config.triggers.listen.as_ref();
-    if config.triggers.token_file.is_some() && apart.is_none() {
-        view.allow_steering();
-    }
-    if let Some(http) = &config.http {
-        endpoint::start(http, registry, view, api.as_ref().filter(|_| apart.is_none()), workers).await?;
-    }
-    if let (Some(address), Some(api)) = (apart, &api) {
-        endpoint::start_triggers(address, api, workers).await?;
-    }
-    Ok(())
+/// What the process serves.
+pub(crate) struct Public<'a> {
+    pub(crate) http: Option<&'a Http>,
+    pub(crate) triggers: &'a Triggers,
 }
 
-fn policy(config: &Config) -> Policy {
+impl Public<'_> {
+    pub(crate) async fn serve(
+        &self,
+        registry: Registry,
+        board: &Board,
+        metrics: &Metrics,
+        targets: &Targets,
+        workers: &Shutdown,
+    ) -> Result<(), Error> {
+        let api = self.triggers.is_on().then(|| Api::new(self.triggers, targets, metrics.clone()));
+        let apart = self.triggers.listen.as_ref();
+        if self.triggers.token_file.is_some() && apart.is_none() {
+            board.allow_steering();
+        }
+        if let Some(http) = self.http {
+            let api = api.as_ref().filter(|_| apart.is_none());
+            endpoint::start(http, registry, board, api, workers).await?;
+        }
+        if let (Some(address), Some(api)) = (apart, &api) {
+            endpoint::start_triggers(address, api, workers).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What one loop needs.
+pub(crate) struct Seat {
+    pub(crate) config: Arc<Config>,
+    pub(crate) layout: Layout,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Metrics,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) trigger: Trigger,
+}
+
+impl Seat {
+    /// Sets the loop up, and how it is reached from outside.
+    ///
+    /// # Errors
+    /// When a hook or an address can't be used.
+    pub(crate) fn take(self, workers: &Shutdown) -> Result<(Loop, Target), Error> {
+        let Self { config, layout, hub, metrics, feed, trigger } = self;
+        let orders = Orders::load(&layout);
+        let interest = Interest::One(config.follow());
+        let link = layout.root().join(&config.link);
+        let view = View::new(&config.repo, &config.follow().to_string(), &link, &feed);
+        let view = view.with_orders(orders.clone());
+        hub.follow(config.name.as_deref().unwrap_or_default(), interest.clone());
+        let hooks = Hooks::start(&config, &layout, &metrics, workers).map_err(Error::Setup)?;
+        let errors = ErrorFile::new(layout.root(), config.error_file.as_deref());
+        let engine = Engine::new(Arc::clone(&config), layout, hooks, orders.clone(), metrics.clone(), hub)
+            .map_err(Error::Remote)?;
+        if let Some(commit) = engine.serving() {
+            tracing::info!(hash = %commit, source = config.name, "an earlier run's tree is published");
+            view.found(commit);
+        }
+        let (progress, control) = Progress::new(&trigger);
+        let target = Target::new(&config, interest, control, Some(orders));
+        let schedule = Schedule::new(policy(&config));
+        let looping =
+            Loop { config, engine, schedule, metrics, view, errors, trigger, progress, timer: true };
+        Ok((looping, target))
+    }
+}
+
+pub(crate) fn policy(config: &Config) -> Policy {
     let max_failures = config.max_failures.unwrap_or(0);
     Policy {
         period: config.period,
@@ -118,7 +188,7 @@ fn policy(config: &Config) -> Policy {
     }
 }
 
-fn open_root(config: &Config) -> Result<Layout, RepoError> {
+pub(crate) fn open_root(config: &Config) -> Result<Layout, RepoError> {
     let root = &config.root;
     fs::create_dir_all(root).map_err(RepoError::io("creating", root))?;
     let root = root.canonicalize().map_err(RepoError::io("resolving", root))?;
@@ -126,51 +196,63 @@ fn open_root(config: &Config) -> Result<Layout, RepoError> {
     Ok(if config.publish == crate::publish::Mode::Symlink { layout } else { layout.sparing(&config.link) })
 }
 
-/// A number from 0 to 1; nothing depends on its quality.
-fn random() -> f64 {
-    use std::hash::BuildHasher as _;
-    let bits = std::hash::RandomState::new().hash_one(Instant::now());
-    f64::from((bits >> 32) as u32) / f64::from(u32::MAX)
-}
-
-struct Loop {
+pub(crate) struct Loop {
     config: Arc<Config>,
     engine: Engine,
     schedule: Schedule,
     metrics: Metrics,
-    view: View,
+    pub(crate) view: View,
     errors: ErrorFile,
     trigger: Trigger,
     progress: Progress,
+    /// Whether pauses end by themselves after a success, too, and not only when somebody fires the trigger.
+    timer: bool,
 }
 
 impl Loop {
-    async fn run(&mut self, shutdown: &Shutdown) -> Result<(), Error> {
+    /// Leaves it to somebody else to say when to look again, while all is well.
+    #[must_use]
+    pub(crate) fn without_timer(self) -> Self {
+        Self { timer: false, ..self }
+    }
+
+    /// The first attempt takes what the remote said from `since` on.
+    pub(crate) async fn run(&mut self, since: Instant, shutdown: &Shutdown) -> Result<(), Error> {
+        let mut since = since;
         loop {
             let started = Instant::now();
             self.progress.begin();
             self.view.pausing(None);
-            let result = self.attempt(shutdown).await;
+            let result = self.attempt(since, shutdown).await;
             if shutdown.is_triggered() {
                 return Ok(());
             }
             let next = self.account(&result, started);
-            let told = result.as_ref().map(Clone::clone).map_err(ToString::to_string);
+            let told = result.as_ref().map(|report| Some(report.clone())).map_err(ToString::to_string);
             self.progress.end(told, started.elapsed());
             match (next, result) {
-                (Next::Wait(pause), _) => {
-                    let pause = spread(pause, self.config.jitter, random());
-                    self.view.pausing(Some(pause));
+                (Next::Wait(pause), result) => {
+                    let plan = self.engine.hub().plan(pause);
+                    let timed = self.timer || result.is_err();
+                    self.view.pausing(timed.then_some(plan.pause));
                     tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.trigger.0.notified() => tracing::debug!("woken up"),
+                        () = tokio::time::sleep(plan.pause), if timed => {
+                            since = plan.since.unwrap_or_else(Instant::now);
+                        }
+                        then = self.trigger.fired() => {
+                            tracing::debug!(source = self.config.name, "woken up");
+                            since = then;
+                        }
                         () = shutdown.triggered() => return Ok(()),
                     }
                 }
                 (Next::Rest, _) => {
-                    tracing::info!("the ref is a fixed commit; nothing more to look for");
+                    tracing::info!(
+                        source = self.config.name,
+                        "the ref is a fixed commit; nothing more to look for"
+                    );
                     tokio::select! {
-                        () = self.trigger.0.notified(), if self.config.triggers.is_on() => {}
+                        then = self.trigger.fired(), if self.config.triggers.is_on() => since = then,
                         () = shutdown.triggered() => return Ok(()),
                     }
                 }
@@ -190,7 +272,11 @@ impl Loop {
     }
 
     /// One attempt under its time limit. The limit cancels; it doesn't leave work behind.
-    async fn attempt(&mut self, shutdown: &Shutdown) -> Result<crate::engine::Report, SyncError> {
+    async fn attempt(
+        &mut self,
+        since: Instant,
+        shutdown: &Shutdown,
+    ) -> Result<crate::engine::Report, SyncError> {
         let limit = self.config.sync_timeout;
         let cancel = shutdown.token().child_token();
         let timer = {
@@ -200,7 +286,7 @@ impl Loop {
                 cancel.cancel();
             }
         };
-        let attempt = self.engine.attempt(&cancel);
+        let attempt = self.engine.attempt(since, &cancel);
         tokio::pin!(attempt, timer);
         let result = tokio::select! {
             result = &mut attempt => result,
@@ -216,7 +302,10 @@ impl Loop {
         let took = started.elapsed();
         let phases = self.engine.take_phases();
         Span::record("sync", took, |span| {
-            span.set("git.ref", self.config.reference.as_str());
+            span.set("git.ref", self.config.follow().to_string());
+            if let Some(source) = &self.config.name {
+                span.set("git.source", source.as_str());
+            }
             for (phase, spent) in &phases {
                 span.set(phase, spent.as_secs_f64());
             }
@@ -241,9 +330,11 @@ impl Loop {
                 }
                 self.errors.clear();
                 match status {
-                    Status::Noop => tracing::debug!(hash = %report.commit, "nothing new"),
+                    Status::Noop => {
+                        tracing::debug!(hash = %report.commit, source = self.config.name, "nothing new");
+                    }
                     _ => {
-                        tracing::info!(hash = %report.commit, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "updated successfully");
+                        tracing::info!(hash = %report.commit, source = self.config.name, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "updated successfully");
                     }
                 }
                 next
@@ -268,7 +359,13 @@ impl Loop {
                     tracing::debug!(error = %text, "nothing new");
                     return next;
                 }
-                tracing::error!(error = %text, repo = redact::url(&self.config.repo), failures, "{message}");
+                tracing::error!(
+                    error = %text,
+                    repo = redact::url(&self.config.repo),
+                    source = self.config.name,
+                    failures,
+                    "{message}"
+                );
                 next
             }
         }

@@ -8,15 +8,20 @@ use common::config::ListenAddr;
 use crate::auth::git_config::GitConfig;
 use crate::auth::github_app::App;
 use crate::auth::store::Credential;
+use crate::protocol::Follow;
 
 /// What to sync, where to and when. Made by [`Config::new`] and changed field by field.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
+    /// What it is called among several sources; `None`: it is the only one.
+    pub name: Option<String>,
     /// Remote address, without user and password for http and https.
     pub repo: String,
     /// Branch, tag, full hash, full ref name, or `HEAD`.
     pub reference: String,
+    /// Follow the tag of the newest version in this range, and not `reference`.
+    pub versions: Option<semver::VersionReq>,
     /// Commits of history; 0 for all of it.
     pub depth: u32,
     /// What to do about submodules.
@@ -207,8 +212,10 @@ impl Config {
         let repo = repo.into();
         Self {
             link: PathBuf::from(last_part(&repo)),
+            name: None,
             repo,
             reference: "HEAD".to_owned(),
+            versions: None,
             depth: 1,
             submodules: Submodules::Recursive,
             lfs: false,
@@ -243,6 +250,17 @@ impl Config {
             transport: crate::transport::HttpOptions::default(),
             ssh: crate::ssh::Options::default(),
             passed_over: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Which ref is followed.
+    #[must_use]
+    pub fn follow(&self) -> Follow {
+        match &self.versions {
+            Some(range) => Follow::Newest(range.clone()),
+            None => Follow::Name(self.reference.clone()),
         }
     }
 }

@@ -10,10 +10,10 @@ use common::shutdown::Shutdown;
 use hyper::StatusCode;
 
 use crate::BUILD;
+use crate::board::Board;
 use crate::config::Http;
 use crate::error::Error;
 use crate::trigger::{self, Api, Events};
-use crate::view::View;
 
 /// Starts serving.
 ///
@@ -22,7 +22,7 @@ use crate::view::View;
 pub(crate) async fn start(
     http: &Http,
     registry: Registry,
-    view: &View,
+    board: &Board,
     triggers: Option<&Arc<Api>>,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
@@ -30,9 +30,9 @@ pub(crate) async fn start(
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving HTTP");
     }
-    let mut router = router(http, registry, view);
+    let mut router = router(http, registry, board);
     if http.events {
-        let events = Events::new(view.listen());
+        let events = Events::new(board.listen());
         router = router.route("/events", move |request: Request| {
             let answer = events.answer(&request);
             async move { answer }
@@ -63,12 +63,12 @@ pub(crate) async fn start_triggers(
     Ok(())
 }
 
-fn router(http: &Http, registry: Registry, view: &View) -> Router {
-    let for_status = view.clone();
+fn router(http: &Http, registry: Registry, board: &Board) -> Router {
+    let for_status = board.clone();
     let mut router = routes(BUILD, registry, Readiness::new(), move || for_status.status());
-    let for_page = view.clone();
+    let for_page = board.clone();
     let page = StatusPage::new(BUILD, move || for_page.status());
-    let (top, ready, rest) = (view.clone(), view.clone(), view.clone());
+    let (top, ready, rest) = (board.clone(), board.clone(), board.clone());
     router = router
         // Probes of kubernetes/git-sync's users ask for this path.
         .route("/", move |request: Request| {
@@ -79,8 +79,12 @@ fn router(http: &Http, registry: Registry, view: &View) -> Router {
             async move { answer }
         })
         .route("/readyz", move |_: Request| {
-            let answer = match (ready.is_serving(), ready.stale()) {
-                (false, _) => not_ready(),
+            let missing = ready.missing();
+            let answer = match (missing.is_empty(), ready.stale()) {
+                (false, _) if missing.iter().any(String::is_empty) => not_ready(),
+                (false, _) => {
+                    text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
+                }
                 (true, None) => text(StatusCode::OK, "ready\n"),
                 (true, Some(reason)) => text(StatusCode::OK, format!("ready, but {reason}\n")),
             };

@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::SyncError;
-use crate::fetcher::{Fetcher, Source, Want, blocking};
+use crate::fetcher::blocking;
 use crate::hook::Hooks;
-use crate::keyring::Keyring;
+use crate::hub::{Hub, Using};
+use crate::keyring::Keys;
 use crate::metrics::Metrics;
 use crate::news::News;
 use crate::orders::Orders;
 use crate::probe::Probe;
-use crate::protocol::{ObjectId, ref_prefixes, resolve};
+use crate::protocol::{Follow, ObjectId};
 use crate::publish::Link;
 use crate::repo::{
     CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
@@ -46,16 +47,16 @@ pub(crate) struct Engine {
     config: Arc<Config>,
     layout: Layout,
     link: Link,
-    source: Source,
-    /// Of the TLS files that `source` was made with.
-    tls: Option<u64>,
-    fetcher: Fetcher,
-    keyring: Keyring,
+    hub: Arc<Hub>,
+    /// What to log in with, in the running attempt.
+    keys: Arc<Keys>,
     hooks: Hooks,
     orders: Orders,
     probe: Option<Probe>,
     /// What the ref means, in the running attempt.
     followed: ObjectId,
+    /// Its name: that of the newest tag, where a range of versions is followed.
+    reference: String,
     /// The annotated tag that names that commit, where its signature is asked for.
     tag: Option<(ObjectId, ObjectId)>,
     metrics: Metrics,
@@ -87,10 +88,8 @@ impl Engine {
         hooks: Hooks,
         orders: Orders,
         metrics: Metrics,
+        hub: Arc<Hub>,
     ) -> Result<Self, SyncError> {
-        let fetcher = Fetcher::new(Arc::clone(&config), metrics.clone());
-        let tls = fetcher.tls_state(&config.repo);
-        let source = fetcher.source(&config.repo)?;
         let link = Link::new(&layout, &config.link).shaped(
             config.publish,
             config.subpath.clone(),
@@ -98,19 +97,18 @@ impl Engine {
         );
         let link = link.for_web(config.web.clone());
         let probe = config.probe.clone().map(Probe::new).transpose().map_err(SyncError::Internal)?;
-        let keyring = Keyring::new(&config, &metrics)?;
+        let reference = config.reference.clone();
         let engine = Self {
             config,
             layout,
             link,
-            source,
-            tls,
-            fetcher,
-            keyring,
+            hub,
+            keys: Arc::default(),
             hooks,
             orders,
             probe,
             followed: ObjectId::ZERO,
+            reference,
             tag: None,
             metrics,
             lock: None,
@@ -145,11 +143,20 @@ impl Engine {
         self.hooks.finish().await
     }
 
-    /// Brings the link up to date.
+    /// The remote.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Brings the link up to date with what the remote had at some time from `since` on.
     ///
     /// # Errors
     /// Whatever failed; what was published before still is.
-    pub(crate) async fn attempt(&mut self, cancel: &CancellationToken) -> Result<Report, SyncError> {
+    pub(crate) async fn attempt(
+        &mut self,
+        since: Instant,
+        cancel: &CancellationToken,
+    ) -> Result<Report, SyncError> {
         if self.lock.is_none() {
             self.lock = Some(RootLock::take(&self.layout)?);
         }
@@ -158,11 +165,9 @@ impl Engine {
         {
             return Ok(Report { commit, news: None, changed: false, settled: true });
         }
-        self.keyring.refresh(cancel).await?;
-        self.trust_anew();
-        self.source.log_in(&self.keyring, &self.config.repo);
+        self.keys = self.hub.enter(since, &self.metrics, cancel).await?;
         let asked = Instant::now();
-        self.followed = self.resolve(cancel).await?;
+        self.followed = self.resolve(since, cancel).await?;
         self.spent("ask", asked);
         let (wanted, held) = self.orders.decide(self.followed);
         self.metrics.not_followed(self.orders.reason().is_some());
@@ -175,13 +180,20 @@ impl Engine {
             held()?;
             return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
+        let state = self.hub.state(&self.layout);
         let mut result = Box::pin(self.update(wanted, false, cancel)).await;
-        if result.as_ref().is_err_and(SyncError::is_damage) && !cancel.is_cancelled() {
-            if let Err(error) = &result {
+        if let Err(error) = &result
+            && error.is_damage()
+            && !cancel.is_cancelled()
+        {
+            let alone = !self.hub.lends();
+            if alone {
                 tracing::warn!(%error, "the object store is damaged; fetching everything afresh");
+                self.metrics.rebuilt();
+            } else {
+                self.hub.rebuild(state, error, &self.metrics, cancel).await?;
             }
-            self.metrics.rebuilt();
-            result = Box::pin(self.update(wanted, true, cancel)).await;
+            result = Box::pin(self.update(wanted, alone, cancel)).await;
         }
         if let Err(SyncError::Repo(error)) = &result
             && error.is_disk_full()
@@ -194,31 +206,13 @@ impl Engine {
         Ok(self.report(&updated))
     }
 
-    /// Takes in certificates and keys that changed. While new ones can't be read, the old ones count.
-    fn trust_anew(&mut self) {
-        let now = self.fetcher.tls_state(&self.config.repo);
-        if now == self.tls {
-            return;
-        }
-        match self.fetcher.source(&self.config.repo) {
-            Ok(source) => {
-                tracing::info!("certificates changed on disk; using the new ones");
-                self.source = source;
-                self.tls = now;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "changed certificates can't be used; the old ones count until they can");
-            }
-        }
-    }
-
     fn report(&self, updated: &Updated) -> Report {
         let settled = self.config.reference == updated.commit.to_string();
         Report { commit: updated.commit, changed: updated.changed, news: updated.news.clone(), settled }
     }
 
     /// Which object the configured ref means now.
-    async fn resolve(&mut self, cancel: &CancellationToken) -> Result<ObjectId, SyncError> {
+    async fn resolve(&mut self, since: Instant, cancel: &CancellationToken) -> Result<ObjectId, SyncError> {
         if let Some(known) = self.orders.pinned() {
             return Ok(known);
         }
@@ -226,12 +220,17 @@ impl Engine {
             self.metrics.rolled_back("call");
             return Ok(known);
         }
-        let name = self.config.reference.clone();
-        if let Ok(hash) = name.parse() {
+        let follow = self.config.follow();
+        if let Follow::Name(name) = &follow
+            && let Ok(hash) = name.parse()
+        {
             return Ok(hash);
         }
-        let refs = self.source.refs(ref_prefixes(&name), cancel).await?;
-        let found = resolve(&name, &refs).ok_or(SyncError::UnknownRef { name })?;
+        let refs = self.hub.refs(since, cancel).await?;
+        let found = follow.choose(&refs).ok_or_else(|| SyncError::UnknownRef { name: follow.to_string() })?;
+        if matches!(follow, Follow::Newest(_)) {
+            self.reference.clone_from(&found.name);
+        }
         let is_asked = self.config.verification.mode != crate::verify::Verify::Off;
         self.tag = found.peeled.filter(|_| is_asked).map(|commit| (commit, found.id));
         Ok(found.target())
@@ -248,9 +247,10 @@ impl Engine {
         let layout = self.layout.clone();
         let timeout = self.config.stale_worktree_timeout;
         let keep = self.orders.kept(self.config.keep, wanted);
+        let hub = Arc::clone(&self.hub);
         let (patrol, sighting, packs, stale) = blocking(move || {
             let sighting = patrol.step(PATROL_FILES);
-            Ok((patrol, sighting, layout.pack_state(), has_stale(&layout, wanted, timeout, &keep)))
+            Ok((patrol, sighting, hub.state(&layout), has_stale(&layout, wanted, timeout, &keep)))
         })
         .await?;
         if sighting.lost || packs != self.packs {
@@ -322,16 +322,12 @@ impl Engine {
         let old = self.link.current();
         let begun = Instant::now();
         let store = self.prepare(afresh, cancel).await?;
-        let (source, keyring) = (&mut self.source, &self.keyring);
         // A tag brings its commit along.
         let object = self.tag.filter(|(commit, _)| *commit == wanted).map_or(wanted, |(_, tag)| tag);
         // Afresh because what a filter leaves out didn't come, it may be.
         let filter = self.config.filter.as_deref().filter(|_| !afresh);
-        let store = self
-            .fetcher
-            .fetch(source, store, Want { id: object, filter }, keyring, &self.config.repo, cancel)
-            .await?;
-        let store = self.fetcher.complete(source, store, wanted, keyring, cancel).await?;
+        let asked = (object, wanted, filter);
+        let (store, using) = self.hub.fetch(store, asked, &self.keys, &self.metrics, cancel).await?;
         // What a roll-back leads to was looked at when it was published.
         self.spent("fetch", begun);
         let known = wanted != self.followed && self.orders.was_published(wanted);
@@ -374,11 +370,11 @@ impl Engine {
         self.spent("publish", begun);
         let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
-        self.tidy(made.store, commit, cancel).await;
+        self.tidy(made.store, using, commit, cancel).await;
         let link = self.link.clone();
         self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
-        self.packs = self.layout.pack_state();
+        self.packs = self.hub.state(&self.layout);
         self.spent("tidy", begun);
         Ok(Updated { commit, changed, news: Some(news) })
     }
@@ -402,8 +398,8 @@ impl Engine {
             ))
         })
         .await?;
-        let (config, keyring, metrics) = (&self.config, &self.keyring, &self.metrics);
-        let update = crate::lfs::Update { config, keyring, metrics, cancel };
+        let (config, keys, metrics) = (&self.config, &*self.keys, &self.metrics);
+        let update = crate::lfs::Update { config, keys, metrics, cancel };
         let options = CheckoutOptions { sparse: config.sparse_checkout_file.clone() };
         let (store, extent) = update.run(store, &config.repo, commit, options).await?;
         self.extent = extent;
@@ -474,6 +470,7 @@ impl Engine {
         new: ObjectId,
     ) -> Result<(Store, Arc<News>), SyncError> {
         let (config, layout) = (Arc::clone(&self.config), self.layout.clone());
+        let reference = self.reference.clone();
         let old = old.filter(|old| *old != new);
         blocking(move || {
             let news = News {
@@ -482,7 +479,8 @@ impl Engine {
                 changes: old.and_then(|old| between(&layout, old, new)),
                 commit: store.describe(new).ok(),
                 repository: crate::redact::url(&config.repo),
-                reference: config.reference.clone(),
+                reference,
+                source: config.name.clone(),
                 at: SystemTime::now(),
             };
             Ok((store, Arc::new(news)))
@@ -492,7 +490,7 @@ impl Engine {
 
     async fn prepare(&self, afresh: bool, cancel: &CancellationToken) -> Result<Store, SyncError> {
         let (layout, link, config) = (self.layout.clone(), self.link.clone(), Arc::clone(&self.config));
-        let first = self.first;
+        let (first, lends) = (self.first, self.hub.lends());
         let cancel = cancel.clone();
         let store = blocking(move || {
             let keep = link.current();
@@ -511,7 +509,7 @@ impl Engine {
             let mut store = store;
             if afresh || store.is_half_copied() {
                 store = store.rebuild()?;
-            } else {
+            } else if !lends {
                 store.verify_packs(&cancel)?;
             }
             Ok(store)
@@ -531,10 +529,10 @@ impl Engine {
     ) -> Result<Store, SyncError> {
         let (config, metrics) = (&self.config, &self.metrics);
         let update = submodule::Update {
-            lfs: &crate::lfs::Update { config, keyring: &self.keyring, metrics, cancel },
+            lfs: &crate::lfs::Update { config, keys: &self.keys, metrics, cancel },
             layout: &self.layout,
-            fetcher: &self.fetcher,
-            keyring: &self.keyring,
+            fetcher: self.hub.fetcher(),
+            keys: &self.keys,
             mode: self.config.submodules,
             allow_local: self.config.allows_local_submodules(),
             cancel,
@@ -625,8 +623,8 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&self, store: Store, commit: ObjectId, cancel: &CancellationToken) {
-        let (mode, cancel) = (self.config.tidy, cancel.clone());
+    async fn tidy(&self, store: Store, using: Using, commit: ObjectId, cancel: &CancellationToken) {
+        let (mode, token, lends) = (self.config.tidy, cancel.clone(), self.hub.lends());
         let timeout = self.config.stale_worktree_timeout;
         let (how, made) = (self.config.reuse, self.made.clone());
         let keep = self.orders.kept(self.config.keep, commit);
@@ -636,16 +634,28 @@ impl Engine {
             if lfs {
                 store.tidy_lfs(commit)?;
             }
-            if store.tidy(commit, &removed, mode, &cancel)? {
-                tracing::debug!("rewrote the packs as one");
+            if !lends {
+                if store.tidy(&[commit], &removed, mode, &token)? {
+                    tracing::debug!("rewrote the packs as one");
+                }
+                store.note_packs()?;
             }
-            store.note_packs()?;
-            Ok(removed.len())
+            Ok(removed)
         });
-        match tidied.await {
-            Ok(0) => {}
-            Ok(removed) => tracing::debug!(removed, "removed replaced checkouts"),
-            Err(error) => tracing::warn!(%error, "can't tidy up"),
+        let tidied = tidied.await;
+        // Nothing is removed from a shared store while somebody uses it, which we no longer do.
+        drop(using);
+        let tidied = match tidied {
+            Ok(removed) => {
+                if !removed.is_empty() {
+                    tracing::debug!(removed = removed.len(), "removed replaced checkouts");
+                }
+                self.hub.tidy(removed, mode, cancel).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "can't tidy up");
         }
     }
 
@@ -653,8 +663,8 @@ impl Engine {
     async fn remove_stale(&mut self, commit: ObjectId, cancel: &CancellationToken) -> Result<(), SyncError> {
         let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
         let store = blocking(move || Ok(Store::open(layout, &config.repo, Some(commit))?.0)).await?;
-        self.tidy(store, commit, cancel).await;
-        self.packs = self.layout.pack_state();
+        self.tidy(store, None, commit, cancel).await;
+        self.packs = self.hub.state(&self.layout);
         Ok(())
     }
 

@@ -86,6 +86,21 @@ pub enum SyncError {
     /// What the ref means failed before; nothing was tried.
     #[error("{0}")]
     Held(String),
+    /// What was asked of the remote for several sources at once.
+    #[error(transparent)]
+    Shared(std::sync::Arc<SyncError>),
+    /// More refs fit a source's patterns than it may follow.
+    #[error("{found} refs fit {patterns}, but max is {max}: {left} of them are not followed")]
+    TooManyRefs {
+        /// The patterns.
+        patterns: String,
+        /// How many fit.
+        found: usize,
+        /// The bound.
+        max: usize,
+        /// How many are left out.
+        left: usize,
+    },
     /// The time limit of an attempt passed.
     #[error("the attempt took longer than {}", common::config::format_duration(*.0))]
     TimedOut(Duration),
@@ -109,6 +124,7 @@ impl SyncError {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Repo(error) => error.is_damage() || matches!(error, RepoError::BadPack(_)),
+            Self::Shared(error) => error.is_damage(),
             _ => false,
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::SyncError;
-use crate::keyring::Keyring;
+use crate::keyring::Keys;
 use crate::metrics::Metrics;
 use crate::protocol::{FetchEvent, FetchRequest, INFINITE_DEPTH, ObjectId, RemoteRef};
 use crate::repo::{CheckoutOptions, Lacking, LocalSource, RepoError, Store};
@@ -59,29 +59,42 @@ impl Source {
         found
     }
 
-    /// Logs in with what the keyring has for the address.
-    pub(crate) fn log_in(&mut self, keyring: &Keyring, url: &str) {
+    /// Logs in with the keys for the address.
+    pub(crate) fn log_in(&mut self, keys: &Keys, url: &str) {
         if let Self::Network(Remote::Http(remote)) = self {
-            remote.set_credentials(keyring.for_url(url));
-            remote.set_cookie(keyring.cookie(url).as_ref());
+            remote.set_credentials(keys.for_url(url));
+            remote.set_cookie(keys.cookie(url).as_ref());
         }
+    }
+}
+
+/// What a fetch is to bring.
+#[derive(Debug, Clone)]
+pub(crate) struct Goal {
+    /// Without these it failed.
+    pub(crate) wanted: ObjectId,
+    /// To come along, where the store is one that several share: what others of them will want.
+    pub(crate) others: Vec<ObjectId>,
+    /// Commits that are here besides the store's own.
+    pub(crate) tips: Vec<ObjectId>,
+    /// History may go further back than asked for: somebody else may want it.
+    pub(crate) shared: bool,
+    /// What a network remote may leave out; see [`Fetcher::complete`].
+    pub(crate) filter: Option<String>,
+}
+
+impl Goal {
+    /// One object, and no more history than asked for.
+    pub(crate) fn one(wanted: ObjectId) -> Self {
+        Self { wanted, others: Vec::new(), tips: Vec::new(), shared: false, filter: None }
     }
 }
 
 /// Opens remotes and fetches from them.
 pub(crate) struct Fetcher {
     config: Arc<Config>,
-    metrics: Metrics,
     /// Whether it was said that the remote knows no filters.
     unfiltered: AtomicBool,
-}
-
-/// What to fetch.
-#[derive(Clone, Copy)]
-pub(crate) struct Want<'a> {
-    pub(crate) id: ObjectId,
-    /// What a network remote may leave out; see [`Fetcher::complete`].
-    pub(crate) filter: Option<&'a str>,
 }
 
 /// What is noted about a fetch.
@@ -99,8 +112,8 @@ const MOST_WANTS: usize = 50_000;
 const MOST_ROUNDS: usize = 3;
 
 impl Fetcher {
-    pub(crate) fn new(config: Arc<Config>, metrics: Metrics) -> Self {
-        Self { config, metrics, unfiltered: AtomicBool::new(false) }
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self { config, unfiltered: AtomicBool::new(false) }
     }
 
     /// The remote behind an address.
@@ -140,7 +153,7 @@ impl Fetcher {
         any.then(|| hasher.finish())
     }
 
-    /// Makes sure that an object is in the store, as deep as configured. Asks the remote only if it
+    /// Makes sure that what is wanted is in the store, as deep as configured. Asks the remote only if it
     /// isn't.
     ///
     /// # Errors
@@ -149,21 +162,21 @@ impl Fetcher {
         &self,
         source: &mut Source,
         store: Store,
-        Want { id: wanted, filter }: Want<'_>,
-        keyring: &Keyring,
-        url: &str,
+        goal: Goal,
+        (keys, url): (&Keys, &str),
+        metrics: &Metrics,
         cancel: &CancellationToken,
     ) -> Result<Store, SyncError> {
-        let depth = self.config.depth;
+        let (depth, wanted, filter) = (self.config.depth, goal.wanted, goal.filter.clone());
         let (store, request) = blocking(move || {
-            let request = request(&store, depth, wanted)?;
+            let request = request(&store, depth, &goal)?;
             Ok((store, request))
         })
         .await?;
         let Some(mut request) = request else { return Ok(store) };
-        request.filter = filter.map(str::to_owned);
         request.whole |= filter.is_some();
-        source.log_in(keyring, url);
+        request.filter = filter;
+        source.log_in(keys, url);
         match source {
             Source::Local(path) => {
                 let (path, cancel) = (path.clone(), cancel.clone());
@@ -172,7 +185,7 @@ impl Fetcher {
                     let limit = (depth > 0).then_some(depth);
                     // A local source looks at what is here to know what isn't.
                     let store = if store.is_partial() { store.rebuild()? } else { store };
-                    LocalSource::open(&path)?.fetch(&store, wanted, limit, &cancel)?;
+                    LocalSource::open(&path)?.fetch(&store, &request.wants, limit, &cancel)?;
                     store.set_fetched_depth(depth)?;
                     Ok(store)
                 })
@@ -180,7 +193,7 @@ impl Fetcher {
             }
             Source::Network(remote) => {
                 let intake = Intake { depth: Some(depth), filter: request.filter.clone() };
-                self.over_network(remote, store, &request, intake, cancel).await
+                self.over_network(remote, store, &request, intake, metrics, cancel).await
             }
         }
     }
@@ -195,7 +208,8 @@ impl Fetcher {
         source: &mut Source,
         mut store: Store,
         wanted: ObjectId,
-        keyring: &Keyring,
+        keys: &Keys,
+        metrics: &Metrics,
         cancel: &CancellationToken,
     ) -> Result<Store, SyncError> {
         let url = &self.config.repo;
@@ -218,11 +232,10 @@ impl Fetcher {
                 Lacking::Blobs(blobs) => (blobs, None),
             };
             tracing::debug!(objects = wants.len(), "fetching what the checkout lacks");
-            source.log_in(keyring, url);
+            source.log_in(keys, url);
             let Source::Network(remote) = source else {
                 store = blocking(move || store.rebuild()).await?;
-                let want = Want { id: wanted, filter: None };
-                store = self.fetch(source, store, want, keyring, url, cancel).await?;
+                store = self.fetch(source, store, Goal::one(wanted), (keys, url), metrics, cancel).await?;
                 continue;
             };
             for wants in wants.chunks(MOST_WANTS) {
@@ -233,7 +246,7 @@ impl Fetcher {
                     ..FetchRequest::default()
                 };
                 let intake = Intake { depth: None, filter: None };
-                store = match self.over_network(remote, store, &request, intake, cancel).await {
+                store = match self.over_network(remote, store, &request, intake, metrics, cancel).await {
                     Err(SyncError::Transport(error @ TransportError::Protocol { .. })) => {
                         return Err(lacks(wants, &common::error::chain(&error)));
                     }
@@ -250,6 +263,7 @@ impl Fetcher {
         store: Store,
         request: &FetchRequest,
         intake: Intake,
+        metrics: &Metrics,
         cancel: &CancellationToken,
     ) -> Result<Store, SyncError> {
         tracing::debug!(
@@ -276,7 +290,7 @@ impl Fetcher {
             (Err(SyncError::Transport(TransportError::SinkClosed)), Err(error)) => Err(error),
             (Err(error), _) | (Ok(()), Err(error)) => Err(error),
             (Ok(()), Ok((store, bytes, filtered))) => {
-                self.metrics.fetched(bytes);
+                metrics.fetched(bytes);
                 if request.filter.is_some() && !filtered && !self.unfiltered.swap(true, Ordering::Relaxed) {
                     tracing::info!("the remote knows no filters; --filter leaves nothing out");
                 }
@@ -287,10 +301,20 @@ impl Fetcher {
 }
 
 /// What has to be fetched, if anything.
-fn request(store: &Store, depth: u32, wanted: ObjectId) -> Result<Option<FetchRequest>, RepoError> {
-    let here = store.commit_behind(wanted)?.is_some();
-    if here && store.fetched_depth() == Some(depth) && store.ends_at_depth(wanted, depth)? {
+fn request(store: &Store, depth: u32, goal: &Goal) -> Result<Option<FetchRequest>, RepoError> {
+    let is_here = |id: ObjectId| -> Result<bool, RepoError> {
+        let here = store.commit_behind(id)?.is_some() && store.fetched_depth() == Some(depth);
+        Ok(here && store.ends_at_depth(id, depth, goal.shared)?)
+    };
+    if is_here(goal.wanted)? {
         return Ok(None);
+    }
+    let mut wants = vec![goal.wanted];
+    for other in &goal.others {
+        // With a depth the server counts from all that is named: what is here must not be cut shorter.
+        if !wants.contains(other) && (depth > 0 || !is_here(*other)?) {
+            wants.push(*other);
+        }
     }
     let shallow = store.shallow()?;
     let depth = match depth {
@@ -298,9 +322,9 @@ fn request(store: &Store, depth: u32, wanted: ObjectId) -> Result<Option<FetchRe
         0 => Some(INFINITE_DEPTH),
         depth => Some(depth),
     };
-    let haves = store.haves()?;
+    let haves = store.haves(&goal.tips)?;
     let whole = store.is_partial();
-    Ok(Some(FetchRequest { wants: vec![wanted], haves, shallow, depth, filter: None, whole }))
+    Ok(Some(FetchRequest { wants, haves, shallow, depth, filter: None, whole }))
 }
 
 /// Damage, so that everything is fetched afresh and without a filter.

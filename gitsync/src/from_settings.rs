@@ -341,7 +341,7 @@ fn failures(settings: &Settings, config: &mut Config) -> Result<(), ConfigError>
     Ok(())
 }
 
-fn signal(settings: &Settings) -> Result<Option<i32>, ConfigError> {
+pub(crate) fn signal(settings: &Settings) -> Result<Option<i32>, ConfigError> {
     const NAMES: &[(&str, i32)] = &[
         ("HUP", 1),
         ("INT", 2),
@@ -530,7 +530,7 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, Co
     Ok(Some(App { base_url, issuer, installation_id: installation, private_key }))
 }
 
-fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
+pub(crate) fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
     let (metrics, pprof) = (settings.value("http-metrics")?, settings.value("http-pprof")?);
     let events = settings.value("http-events")?;
     let bind = settings.optional::<ListenAddr>("http-bind").map_err(|error| match error {

@@ -18,21 +18,26 @@ use crate::repo::RepoError;
 /// Time for GitHub to give a token.
 const TOKEN_LIMIT: Duration = Duration::from_secs(10);
 
+/// User names, passwords and cookies as they were when an attempt began.
+#[derive(Default)]
+pub(crate) struct Keys {
+    store: Store,
+    cookies: cookie::Jar,
+}
+
 /// Who logs in where.
 pub(crate) struct Keyring {
     config: Arc<Config>,
-    metrics: Metrics,
     /// Only where a service has to be asked.
     client: Option<Client>,
     token: Option<Token>,
-    current: Store,
-    cookies: cookie::Jar,
+    keys: Arc<Keys>,
 }
 
 impl Keyring {
     /// # Errors
     /// When the TLS settings for credential services or the cookie file can't be used.
-    pub(crate) fn new(config: &Arc<Config>, metrics: &Metrics) -> Result<Self, SyncError> {
+    pub(crate) fn new(config: &Arc<Config>) -> Result<Self, SyncError> {
         let credentials = &config.credentials;
         let asks = credentials.askpass_url.is_some() || credentials.github_app.is_some();
         let client = match asks {
@@ -44,11 +49,9 @@ impl Keyring {
         };
         let keyring = Self {
             config: Arc::clone(config),
-            metrics: metrics.clone(),
             client,
             token: None,
-            current: Store::default(),
-            cookies: cookies(config)?,
+            keys: Arc::new(Keys { store: Store::default(), cookies: cookies(config)? }),
         };
         Ok(keyring)
     }
@@ -57,36 +60,50 @@ impl Keyring {
     ///
     /// # Errors
     /// When one of them can't be had.
-    pub(crate) async fn refresh(&mut self, cancel: &CancellationToken) -> Result<(), SyncError> {
+    pub(crate) async fn refresh(
+        &mut self,
+        metrics: &Metrics,
+        cancel: &CancellationToken,
+    ) -> Result<Arc<Keys>, SyncError> {
         tokio::select! {
-            refreshed = self.refresh_all() => refreshed,
+            refreshed = self.refresh_all(metrics) => refreshed,
             () = cancel.cancelled() => Err(RepoError::Cancelled.into()),
         }
     }
 
-    async fn refresh_all(&mut self) -> Result<(), SyncError> {
+    async fn refresh_all(&mut self, metrics: &Metrics) -> Result<Arc<Keys>, SyncError> {
         let credentials = &self.config.credentials;
         let files = credentials.cookie_file.is_some() || !credentials.stores.is_empty();
-        if !credentials.by_url.is_empty() || files {
-            let config = Arc::clone(&self.config);
-            let read = move || Ok::<_, SyncError>((read_all(&config)?, cookies(&config)?));
-            let read = tokio::task::spawn_blocking(read).await;
-            (self.current, self.cookies) = read.map_err(|e| SyncError::Internal(e.to_string()))??;
-        }
-        if let Some((username, password)) = self.ask_service().await? {
+        let read = !credentials.by_url.is_empty() || files;
+        let mut keys = match read {
+            true => {
+                let config = Arc::clone(&self.config);
+                let read = move || {
+                    Ok::<_, SyncError>(Keys { store: read_all(&config)?, cookies: cookies(&config)? })
+                };
+                let read = tokio::task::spawn_blocking(read).await;
+                Some(read.map_err(|e| SyncError::Internal(e.to_string()))??)
+            }
+            false => None,
+        };
+        if let Some((username, password)) = self.ask_service(metrics).await? {
             let url = self.config.repo.clone();
-            self.current.insert(Credential { url, username, password: Password::Value(password) });
+            let one = Credential { url, username, password: Password::Value(password) };
+            keys.get_or_insert_default().store.insert(one);
         }
-        Ok(())
+        if let Some(keys) = keys {
+            self.keys = Arc::new(keys);
+        }
+        Ok(Arc::clone(&self.keys))
     }
 
     /// What the askpass service or GitHub gives for `--repo`.
-    async fn ask_service(&mut self) -> Result<Option<(String, SecretString)>, SyncError> {
+    async fn ask_service(&mut self, metrics: &Metrics) -> Result<Option<(String, SecretString)>, SyncError> {
         let Some(client) = &self.client else { return Ok(None) };
         let status = |good: bool| if good { Status::Success } else { Status::Error };
         if let Some(url) = &self.config.credentials.askpass_url {
             let answer = askpass::ask(client, url, askpass::TIMEOUT).await;
-            self.metrics.askpass(status(answer.is_ok()));
+            metrics.askpass(status(answer.is_ok()));
             let answer = answer.map_err(|e| failure(&e))?;
             return Ok(Some((answer.username, answer.password)));
         }
@@ -94,15 +111,17 @@ impl Keyring {
         let now = unix_now();
         if self.token.as_ref().is_none_or(|token| token.needs_refresh(now)) {
             let token = app.fetch(client, now, TOKEN_LIMIT).await;
-            self.metrics.app_token(status(token.is_ok()));
+            metrics.app_token(status(token.is_ok()));
             self.token = Some(token.map_err(|e| failure(&e))?);
         }
         Ok(self.token.as_ref().map(|token| (github_app::USERNAME.to_owned(), token.secret.clone())))
     }
+}
 
+impl Keys {
     /// User and password for an address.
     pub(crate) fn for_url(&self, url: &str) -> Option<(&str, &SecretString)> {
-        let found = self.current.find(url)?;
+        let found = self.store.find(url)?;
         match &found.password {
             Password::Value(password) => Some((&found.username, password)),
             // Files were read when the attempt began.

@@ -26,10 +26,12 @@
 //! ```
 //!
 //! The rooms: [`protocol`] and [`sync`] are pure; [`transport`], [`repo`], [`publish`] and the
-//! hooks are drivers; `engine` is one attempt, `app` the loop around it.
+//! hooks are drivers; `engine` is one attempt, `app` the loop around it, `hub` the remote that several
+//! loops share, `many` several sources in one process.
 
 mod app;
 pub mod auth;
+mod board;
 mod config;
 mod endpoint;
 mod engine;
@@ -40,8 +42,10 @@ mod from_settings;
 pub mod fuzz;
 mod git_options;
 mod hook;
+mod hub;
 mod keyring;
 mod lfs;
+mod many;
 mod metrics;
 mod news;
 mod orders;
@@ -65,6 +69,7 @@ pub use app::{Trigger, run, run_triggered};
 pub use config::{Config, Credentials, ExecHook, Hooks, Http, Probe, Submodules, Tidy, WebHook};
 pub use error::{Error, SyncError};
 pub use hook::HookError;
+pub use many::{Sources, run_sources};
 pub use redact::url as redact_url;
 pub use settings::{APP, DEPRECATED};
 pub use trigger::Triggers;

@@ -9,7 +9,7 @@ use common::cli::{Invocation, Parsed, Shared, parse, refuse_config};
 use common::config::{ConfigError, Origin, Settings};
 use common::runtime::{Options, run};
 use common::telemetry::{self, JsonKeys, LogLevel};
-use gitsync::{APP, BUILD, Config, DEPRECATED, Trigger};
+use gitsync::{APP, BUILD, Config, DEPRECATED, Shutdown, Sources, Trigger};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// kubernetes/git-sync ignores words that are no flags; more than this many are a mistake.
@@ -36,15 +36,58 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     warn_of_old_names(&invocation.settings);
-    let config = match Config::from_settings(&invocation.settings) {
-        Ok(config) => config,
+    let work = match Work::read(&invocation.settings) {
+        Ok(work) => work,
         Err(error) => return refuse(&invocation.settings, &error),
     };
     if invocation.check_config {
         println!("gitsync: the configuration is good");
         return ExitCode::SUCCESS;
     }
-    start(&invocation, config)
+    start(&invocation, work)
+}
+
+/// What there is to do.
+enum Work {
+    One(Box<Config>),
+    Many(Box<Sources>),
+}
+
+impl Work {
+    fn read(settings: &Settings) -> Result<Self, ConfigError> {
+        match settings.text("sources").filter(|path| !path.is_empty()) {
+            Some(path) => Sources::read(path, settings.clone()).map(|sources| Self::Many(Box::new(sources))),
+            None => Config::from_settings(settings).map(|config| Self::One(Box::new(config))),
+        }
+    }
+
+    /// Takes in what git reads from the environment. What was set for this program in particular comes later,
+    /// and so wins.
+    fn with_git_settings(self, git: Vec<(String, String)>) -> Self {
+        match self {
+            Self::One(mut config) => {
+                let own = std::mem::take(&mut config.git);
+                config.git.add(git);
+                config.git.add(own.pairs().to_vec());
+                Self::One(config)
+            }
+            Self::Many(sources) => Self::Many(Box::new(sources.with_git_settings(git))),
+        }
+    }
+
+    fn sync_on_signal(&self) -> Option<i32> {
+        match self {
+            Self::One(config) => config.sync_on_signal,
+            Self::Many(sources) => sources.sync_on_signal(),
+        }
+    }
+
+    async fn run(self, trigger: Trigger, shutdown: Shutdown) -> Result<(), gitsync::Error> {
+        match self {
+            Self::One(config) => gitsync::run_triggered(*config, trigger, shutdown).await,
+            Self::Many(sources) => gitsync::run_sources(*sources, trigger, shutdown).await,
+        }
+    }
 }
 
 /// Without these, glibc keeps what an update needed, a few megabytes, for the next one: most of what an
@@ -78,13 +121,13 @@ fn git_environment() -> Vec<(String, String)> {
     pairs
 }
 
-fn start(invocation: &Invocation, mut config: Config) -> ExitCode {
-    let settings = &invocation.settings;
-    // What was set for this program in particular comes later, and so wins.
-    let own = std::mem::take(&mut config.git);
-    config.git.add(git_environment());
-    config.git.add(own.pairs().to_vec());
-    telemetry::start_as(invocation.log_format, &log_level(invocation), JsonKeys::Logr);
+fn start(invocation: &Invocation, work: Work) -> ExitCode {
+    let settings = match &work {
+        Work::One(_) => invocation.settings.clone(),
+        Work::Many(sources) => sources.settings().clone(),
+    };
+    let work = work.with_git_settings(git_environment());
+    telemetry::start_as(invocation.log_format, &log_level(invocation, &settings), JsonKeys::Logr);
     telemetry::start_traces(&BUILD);
     // For everything this process and its hooks write.
     let mask = if settings.value("group-write").unwrap_or(false) { 0o002 } else { 0o022 };
@@ -115,7 +158,7 @@ fn start(invocation: &Invocation, mut config: Config) -> ExitCode {
     let options = Options { threads: 1, deadline: Duration::from_millis(900) };
     run(options, |shutdown| async move {
         let trigger = Trigger::default();
-        if let Some(number) = config.sync_on_signal {
+        if let Some(number) = work.sync_on_signal() {
             let mut stream =
                 signal(SignalKind::from_raw(number)).map_err(|e| gitsync::Error::Setup(e.to_string()))?;
             let trigger = trigger.clone();
@@ -126,7 +169,7 @@ fn start(invocation: &Invocation, mut config: Config) -> ExitCode {
                 }
             });
         }
-        gitsync::run_triggered(config, trigger, shutdown).await
+        work.run(trigger, shutdown).await
     })
 }
 
@@ -174,9 +217,8 @@ fn warn_of_old_names(settings: &Settings) {
 
 /// `--verbose` raises the level, unless `--log-level` says more: steps from 1, what is asked of others (a
 /// remote, a program) from 5, what they answer from 6, the libraries for HTTP and SSH from 7.
-fn log_level(invocation: &Invocation) -> LogLevel {
+fn log_level(invocation: &Invocation, settings: &Settings) -> LogLevel {
     use common::config::FromSetting as _;
-    let settings = &invocation.settings;
     let number = |name| settings.value::<i64>(name).unwrap_or(-1);
     let wanted = match number("verbose").max(number("v")) {
         ..=0 => return invocation.log_level.clone(),

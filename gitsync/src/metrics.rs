@@ -129,20 +129,47 @@ struct Value {
 
 /// The counters of one sync loop. A labelled series appears with its first event.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Metrics(Arc<Mutex<BTreeMap<(Family, Labels), Value>>>);
+pub(crate) struct Metrics {
+    all: Arc<Mutex<BTreeMap<(Family, Labels), Value>>>,
+    /// One of several loops, whose series have its name.
+    source: Option<String>,
+}
 
 impl Metrics {
     /// Counters that begin at zero, registered.
     pub(crate) fn register(registry: &Registry) -> Self {
+        let metrics = Self::for_several(registry);
+        metrics.begin();
+        metrics
+    }
+
+    /// Those of several loops, registered; each has [`Metrics::of`].
+    pub(crate) fn for_several(registry: &Registry) -> Self {
         let metrics = Self::default();
-        for family in
-            [Family::Fetches, Family::FetchedBytes, Family::Restored, Family::Rebuilds, Family::Failures]
-        {
-            metrics.add(family, vec![], 0.0);
-        }
         let shared = metrics.clone();
         register(registry, FromFn::new(move || shared.gather()));
         metrics
+    }
+
+    /// Those of one source among several.
+    pub(crate) fn of(&self, source: &str) -> Self {
+        let metrics = Self { all: Arc::clone(&self.all), source: Some(source.to_owned()) };
+        metrics.begin();
+        metrics
+    }
+
+    /// Removes the series of a source that is gone.
+    pub(crate) fn forget(&self) {
+        let own = self.labels(vec![]);
+        self.lock().retain(|(_, labels), _| !labels.starts_with(&own));
+    }
+
+    fn begin(&self) {
+        for family in
+            [Family::Fetches, Family::FetchedBytes, Family::Restored, Family::Rebuilds, Family::Failures]
+        {
+            self.add(family, vec![], 0.0);
+        }
     }
 
     pub(crate) fn sync(&self, status: Status, took: Duration, failures: u32) {
@@ -191,7 +218,8 @@ impl Metrics {
     }
 
     pub(crate) fn published(&self, commit: ObjectId) {
-        self.lock().retain(|(family, _), _| *family != Family::Published);
+        let own = self.labels(vec![]);
+        self.lock().retain(|(family, labels), _| *family != Family::Published || !labels.starts_with(&own));
         self.set(Family::Published, vec![("hash", commit.to_string())], 1.0);
     }
 
@@ -231,7 +259,13 @@ impl Metrics {
         self.add(Family::WrittenFiles, vec![], counts.1);
     }
 
+    fn labels(&self, others: Labels) -> Labels {
+        let source = self.source.iter().map(|source| ("source", source.clone()));
+        source.chain(others).collect()
+    }
+
     fn add(&self, family: Family, labels: Labels, amount: f64) {
+        let labels = self.labels(labels);
         let mut all = self.lock();
         let value = all.entry((family, labels)).or_default();
         value.sum += amount;
@@ -239,11 +273,12 @@ impl Metrics {
     }
 
     fn set(&self, family: Family, labels: Labels, amount: f64) {
+        let labels = self.labels(labels);
         self.lock().insert((family, labels), Value { sum: amount, count: 1 });
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Family, Labels), Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn gather(&self) -> Vec<MetricFamily> {
@@ -322,5 +357,20 @@ mod tests {
             assert!(page.lines().any(|found| found == line), "{line} in {page}");
         }
         assert_eq!(page.matches("git_sync_published_info{").count(), 1);
+    }
+
+    #[test]
+    fn sources_have_series_of_their_own() {
+        let registry = Registry::new();
+        let metrics = Metrics::for_several(&registry);
+        let (a, b) = (metrics.of("a"), metrics.of("b"));
+        a.published("1".repeat(40).parse().unwrap());
+        b.published("2".repeat(40).parse().unwrap());
+        b.sync(Status::Error, Duration::from_millis(1), 1);
+        let page = || String::from_utf8(common::metrics::text(&registry)).unwrap();
+        assert_eq!(page().matches("git_sync_published_info{").count(), 2);
+        assert!(page().contains("git_sync_count_total{source=\"b\",status=\"error\"} 1"));
+        b.forget();
+        assert!(!page().contains("source=\"b\"") && page().contains("git_fetch_count_total{source=\"a\"} 0"));
     }
 }

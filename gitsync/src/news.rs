@@ -24,8 +24,10 @@ pub(crate) struct News {
     pub(crate) commit: Option<CommitInfo>,
     /// Address without secrets.
     pub(crate) repository: String,
-    /// As configured.
+    /// As configured, or the tag of the newest version.
     pub(crate) reference: String,
+    /// Which of several sources it is.
+    pub(crate) source: Option<String>,
     /// When the link moved.
     pub(crate) at: SystemTime,
 }
@@ -46,6 +48,9 @@ impl News {
             "repository": { "clone_url": self.repository },
             "published": seconds(self.at),
         });
+        if let Some(source) = &self.source {
+            value["source"] = source.clone().into();
+        }
         if let Some(commit) = &self.commit {
             value["commit"] = json!({
                 "author": { "name": cut(&commit.author), "email": cut(&commit.email) },
@@ -69,6 +74,7 @@ impl News {
         let clean = |text: &str| cut(text).replace('\0', "");
         let mut variables =
             vec![("GITSYNC_OLD_HASH", self.old.map(|hash| hash.to_string()).unwrap_or_default())];
+        variables.extend(self.source.clone().map(|source| ("GITSYNC_SOURCE", source)));
         if let Some(commit) = &self.commit {
             variables
                 .push(("GITSYNC_COMMIT_AUTHOR", clean(&format!("{} <{}>", commit.author, commit.email))));

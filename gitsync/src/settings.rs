@@ -40,6 +40,13 @@ const SETTINGS: &[Setting] = &[
         .extra_env(&["GIT_SYNC_REPO"])
         .group(WHAT),
     text("ref", "REF", "Branch, tag, full commit hash or full ref name").default("HEAD").group(WHAT),
+    text(
+        "sources",
+        "FILE",
+        "Sync all repositories and refs that this YAML file lists, and read it when it changes",
+    )
+    .default("")
+    .group(WHAT),
     text("depth", "N", "Commits of history; 0 is all of it")
         .default("1")
         .extra_env(&["GIT_SYNC_DEPTH"])

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Submodules;
 use crate::error::SyncError;
-use crate::fetcher::{Fetcher, Want, blocking};
-use crate::keyring::Keyring;
+use crate::fetcher::{Fetcher, Goal, blocking};
+use crate::keyring::Keys;
 use crate::protocol::ObjectId;
 use crate::repo::{CheckoutOptions, Layout, RepoError, Store, Wanted, submodule_place};
 use crate::transport::RemoteUrl;
@@ -21,7 +21,7 @@ const MAX_NESTING: usize = 16;
 pub(crate) struct Update<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) fetcher: &'a Fetcher,
-    pub(crate) keyring: &'a Keyring,
+    pub(crate) keys: &'a Keys,
     pub(crate) lfs: &'a crate::lfs::Update<'a>,
     pub(crate) mode: Submodules,
     /// Whether a repository from elsewhere may ask for paths on this machine.
@@ -93,9 +93,9 @@ impl Update<'_> {
             .fetch(
                 &mut source,
                 open.await?,
-                Want { id: wanted.commit, filter: None },
-                self.keyring,
-                &url,
+                Goal::one(wanted.commit),
+                (self.keys, &url),
+                self.lfs.metrics,
                 self.cancel,
             )
             .await?;

@@ -17,9 +17,16 @@ use crate::redact;
 /// Attempts shown on the status page.
 const SHOWN: usize = 60;
 
+/// The newest publication of each source, with a number that grows.
+pub(crate) type Feed = watch::Sender<Vec<(u64, Arc<News>)>>;
+
 /// Shared state of one sync loop.
 #[derive(Debug, Clone)]
-pub(crate) struct View(Arc<Mutex<State>>, Arc<watch::Sender<Option<Arc<News>>>>);
+pub(crate) struct View {
+    state: Arc<Mutex<State>>,
+    /// Where publications are told.
+    feed: Arc<Feed>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -38,8 +45,10 @@ struct State {
     next: Option<SystemTime>,
     /// What of the published commit is kept with LFS.
     lfs: Option<crate::lfs::Extent>,
-    /// Whether the page itself can be used to give orders.
-    steers: bool,
+    /// The newest publication of this process.
+    news: Option<Arc<News>>,
+    /// For a source of many refs: how many are followed.
+    followed: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -58,9 +67,9 @@ pub(crate) type Phases = Vec<(&'static str, Duration)>;
 const PHASES: &[&str] = &["ask", "fetch", "lfs", "check out", "publish", "tidy"];
 
 impl View {
-    pub(crate) fn new(repo: &str, reference: &str, link: &Path) -> Self {
-        Self(
-            Arc::new(Mutex::new(State {
+    pub(crate) fn new(repo: &str, reference: &str, link: &Path, feed: &Arc<Feed>) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
                 repo: redact::url(repo),
                 reference: reference.to_owned(),
                 link: link.to_owned(),
@@ -74,21 +83,17 @@ impl View {
                 orders: None,
                 next: None,
                 lfs: None,
-                steers: false,
+                news: None,
+                followed: None,
             })),
-            Arc::default(),
-        )
+            feed: Arc::clone(feed),
+        }
     }
 
     /// Shows also what overrules the ref.
     pub(crate) fn with_orders(self, orders: Orders) -> Self {
         self.lock().orders = Some(orders);
         self
-    }
-
-    /// The page gets buttons.
-    pub(crate) fn allow_steering(&self) {
-        self.lock().steers = true;
     }
 
     /// The next attempt begins after `pause`, unless somebody asks for one before.
@@ -101,14 +106,31 @@ impl View {
         self.lock().lfs = extent;
     }
 
-    /// Publications as they come.
-    pub(crate) fn listen(&self) -> watch::Receiver<Option<Arc<News>>> {
-        self.1.subscribe()
-    }
-
     /// Something was published.
     pub(crate) fn tell(&self, news: &Arc<News>) {
-        self.1.send_replace(Some(Arc::clone(news)));
+        self.lock().news = Some(Arc::clone(news));
+        self.feed.send_modify(|all| {
+            let number = all.last().map_or(1, |(number, _)| number + 1);
+            all.retain(|(_, other)| other.source != news.source);
+            all.push((number, Arc::clone(news)));
+        });
+    }
+
+    /// A source of many refs follows so many of them.
+    pub(crate) fn follows(&self, count: usize, took: Duration) {
+        let mut state = self.lock();
+        let now = SystemTime::now();
+        state.followed = Some(count);
+        state.last_success = Some(now);
+        (state.failures, state.error) = (0, None);
+        (state.succeeded, state.serving) = (true, true);
+        let text = format!("{count} refs");
+        state.note(Attempt { ended: now, took, status: Status::Noop, text, phases: Phases::new() });
+    }
+
+    /// Whether an attempt has ended, well or not.
+    pub(crate) fn was_tried(&self) -> bool {
+        !self.lock().attempts.is_empty()
     }
 
     /// A good tree was found on disk at start.
@@ -159,17 +181,65 @@ impl View {
         })
     }
 
-    /// The page.
-    pub(crate) fn status(&self) -> common::status::Status {
+    /// How it is, in a word and in a sentence.
+    pub(crate) fn headline(&self) -> (Health, String) {
         let state = self.lock();
-        let (health, headline) = match (&state.published, &state.error) {
+        match (&state.published, &state.error) {
             (Some((commit, _)), None) => (Health::Good, format!("{} is published", short(*commit))),
             (Some((commit, _)), Some(_)) => {
                 (Health::Warning, format!("{} is published, but may be old", short(*commit)))
             }
-            (None, None) => (Health::Neutral, "the first sync is under way".to_owned()),
+            (None, None) => match state.followed {
+                Some(count) => (Health::Good, format!("{count} refs are followed")),
+                None => (Health::Neutral, "the first sync is under way".to_owned()),
+            },
+            (None, Some(_)) if state.followed.is_some() => {
+                (Health::Warning, "what is followed may be old".to_owned())
+            }
             (None, Some(_)) => (Health::Bad, "nothing is published".to_owned()),
-        };
+        }
+    }
+
+    /// For machines: the newest publication.
+    pub(crate) fn details(&self) -> serde_json::Value {
+        self.lock().news.as_ref().map_or(serde_json::Value::Null, |news| news.to_json())
+    }
+
+    /// For machines that look at several sources.
+    pub(crate) fn summary(&self) -> serde_json::Value {
+        let state = self.lock();
+        serde_json::json!({
+            "repository": state.repo,
+            "ref": state.reference,
+            "link": state.link.display().to_string(),
+            "published": state.published.map(|(commit, _)| commit.to_string()),
+            "followed": state.followed,
+            "failures": state.failures,
+            "error": state.error,
+            "not_followed": state.orders.as_ref().and_then(Orders::reason),
+            "newest": state.news.as_ref().map(|news| news.to_json()),
+        })
+    }
+
+    /// One line of a table of several sources: repository, ref, what is published, since when, subject, error.
+    pub(crate) fn row(&self) -> Vec<Cell> {
+        let (health, headline) = self.headline();
+        let state = self.lock();
+        let subject = state.news.as_ref().and_then(|news| Some(news.commit.as_ref()?.subject.clone()));
+        let text = |text: Option<String>| Cell::from(text.unwrap_or_default());
+        vec![
+            state.repo.clone().into(),
+            state.reference.clone().into(),
+            Cell::new(health, headline),
+            text(state.published.as_ref().map(|(_, since)| ago(*since))),
+            text(subject),
+            Cell::new(Health::Bad, state.error.clone().unwrap_or_default()),
+        ]
+    }
+
+    /// What there is to know, as facts and charts.
+    pub(crate) fn sections(&self) -> [Section; 3] {
+        let state = self.lock();
         let mut facts: Vec<(&str, Cell)> = vec![
             ("Repository", state.repo.clone().into()),
             ("Ref", state.reference.clone().into()),
@@ -182,7 +252,7 @@ impl View {
         if let Some(lfs) = &state.lfs {
             facts.push(("Git LFS", lfs.to_string().into()));
         }
-        let news = self.1.borrow().clone();
+        let news = state.news.clone();
         if let Some(news) = &news {
             if let Some(commit) = &news.commit {
                 facts.push(("Author", commit.author.clone().into()));
@@ -230,22 +300,15 @@ impl View {
                 charts.push(Chart { title: (*name).to_owned(), unit: "ms".to_owned(), values });
             }
         }
-        let mut page = common::status::Status::new(health, headline);
-        if state.steers {
-            page = page
-                .call("Sync now", "/sync?wait")
-                .call("Roll back", "/rollback")
-                .call("Pin", "/pin")
-                .call("Unpin", "/unpin");
-        }
-        page.details(news.map_or(serde_json::Value::Null, |news| news.to_json()))
-            .section(Section::facts("Source", facts))
-            .section(Section::charts("Attempts", charts))
-            .section(Section::table("Last attempts", &["When", "Outcome", "Took", "What"], rows.collect()))
+        [
+            Section::facts("Source", facts),
+            Section::charts("Attempts", charts),
+            Section::table("Last attempts", &["When", "Outcome", "Took", "What"], rows.collect()),
+        ]
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -35,8 +35,10 @@ BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("gitsync", "redis-ambassador", "metrics-adapter")
 # What begins a command of ours that ends by itself.
 ENDING = re.compile(r"--one-time|--check-config|--help|--version| (check|explain|lint|test|probe)\b")
+# gitsync's list; metrics-adapter has one, too.
+SOURCES = "config/sources.yaml"
 OPTIONAL = re.compile(r" \[[A-Z]+\]")
-FOLDERS = ("/srv", "/volume", "/secrets", "/etc/redis")
+FOLDERS = ("/srv", "/volume", "/secrets", "/config", "/etc/redis")
 
 
 class Failure(Exception):
@@ -72,7 +74,10 @@ class Guide:
         """Files of configurations: commands before them speak of them."""
         for block in BLOCK.finditer(text):
             if block[1].strip() == "yaml" and (name := file_of(yaml.safe_load(block[2]))):
-                (self.work / name).write_text(block[2])
+                self.write(name, block[2])
+
+    def write(self, name, content):
+        (self.work / name).write_text(self.place(content) if name == SOURCES else content)
 
     def block(self, language, content):
         match language:
@@ -168,7 +173,7 @@ class Guide:
         value = yaml.safe_load(content)
         name = file_of(value)
         if name:
-            (self.work / name).write_text(content)
+            self.write(name, content)
         if isinstance(value, list) and all("image" in container for container in value):
             for container in value:
                 self.container(container)
@@ -180,6 +185,8 @@ class Guide:
         elif name == "push.yaml":
             (self.work / name).write_text("sources: [{type: file, path: stats.json}]\n" + content)
             self.ends(f"metrics-adapter run --check-config {name}", [], self.work)
+        elif name == SOURCES:
+            self.ends(f"gitsync --sources {name} --check-config", [], self.work)
         elif name == "adapter.yaml":
             self.ends(f"metrics-adapter run --check-config {name}", [], self.work)
         elif name == "config.yaml":
@@ -198,6 +205,8 @@ class Guide:
 
 def file_of(value):
     """The name under which a guide's commands know a configuration."""
+    if isinstance(value, dict) and any("repo" in source for source in value.get("sources", [])):
+        return SOURCES
     names = {"sources": "adapter.yaml", "push": "push.yaml", "tests": "cases.yaml", "hostPort": "config.yaml", "rules": "config.yaml"}
     return next((name for key, name in names.items() if isinstance(value, dict) and key in value), None)
 

@@ -15,6 +15,8 @@ import threading
 import time
 import urllib.request
 
+import yaml
+
 ADDRESSES = [f"10.0.{net}.{host}" for net in (0, 1) for host in (1, 2, 3)]
 GIT_HOSTS = ("example.com", "example.org", "git.example.com", "git.example.org")
 HOSTS = {"127.0.0.1": ("localhost", socket.gethostname(), "prometheus", *GIT_HOSTS),
@@ -163,6 +165,7 @@ class Stage:
         run("git", *identity, "init", "--quiet", "--bare", bare)
         run("git", *identity, "clone", "--quiet", bare, self.clone)
         self.push()
+        run(*self.git_words, "push", "--quiet", "origin", "HEAD:refs/heads/preview/new-menu", "HEAD:refs/tags/v1.2.3")
         GitServer.repository = str(bare)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
@@ -255,6 +258,8 @@ class Stage:
             match program:
                 case "gitsync":
                     settings = dict(pairs(words))
+                    if "--sources" in settings:
+                        return are_served(yaml.safe_load(pathlib.Path(settings["--sources"]).read_text()))
                     root = pathlib.Path(settings["--root"])
                     link = root / settings.get("--link", pathlib.PurePath(settings["--repo"]).name)
                     return (link / "index.html").exists()
@@ -269,6 +274,12 @@ class Stage:
                         page = answer.read().decode()
                     return not jmx or "jmx_scrape_error 0.0" in page
         return False
+
+
+def are_served(listed):
+    """Whether each source of a list has its link, or links in its folder."""
+    places = [pathlib.Path(listed["root"], source.get("link", source["name"])) for source in listed["sources"]]
+    return all((place / "index.html").exists() or any(place.glob("*/index.html")) for place in places)
 
 
 def pairs(words):

@@ -12,21 +12,25 @@ const MAX_BYTES: u64 = 1 << 20;
 const MAX_DEPTH: usize = 16;
 
 /// One key of the file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileValue {
     pub(super) key: String,
     pub(super) line: u64,
     pub(super) texts: Vec<String>,
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<FileValue>, ConfigError> {
+/// A list of maps of settings under one key, each map with the line where it begins.
+pub(super) type Items = Vec<(u64, Vec<FileValue>)>;
+
+/// `list`: the key that holds [`Items`], if there is to be one.
+pub(super) fn read(path: &Path, list: Option<&str>) -> Result<(Vec<FileValue>, Items), ConfigError> {
     let fail = |reason: String| ConfigError::File { path: path.display().to_string(), line: None, reason };
     let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
     if size > MAX_BYTES {
         return Err(fail(format!("{size} bytes; a configuration file has at most {MAX_BYTES}")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    parse(&text).map_err(|(line, reason)| ConfigError::File {
+    parse(&text, list).map_err(|(line, reason)| ConfigError::File {
         path: path.display().to_string(),
         line,
         reason,
@@ -36,10 +40,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<FileValue>, ConfigError> {
 /// The line, if it is known, and what is wrong there.
 type Broken = (Option<u64>, String);
 
-pub(super) fn parse(text: &str) -> Result<Vec<FileValue>, Broken> {
-    let mut reader = Reader { events: Parser::new_from_str(text), anchored: Vec::new(), values: Vec::new() };
+pub(super) fn parse(text: &str, list: Option<&str>) -> Result<(Vec<FileValue>, Items), Broken> {
+    let (events, items_key) = (Parser::new_from_str(text), list);
+    let mut reader =
+        Reader { events, items_key, anchored: Vec::new(), values: Vec::new(), items: Vec::new() };
     reader.document()?;
-    Ok(reader.values)
+    Ok((reader.values, reader.items))
 }
 
 /// Reads the parser's events. Values stay the text that they are: what `1.50`, `017` or `no` means is the setting's
@@ -49,6 +55,8 @@ struct Reader<'a> {
     /// Values that have a name (`&name`), by the parser's number for it.
     anchored: Vec<(usize, String)>,
     values: Vec<FileValue>,
+    items_key: Option<&'a str>,
+    items: Items,
 }
 
 impl<'a> Reader<'a> {
@@ -98,6 +106,10 @@ impl<'a> Reader<'a> {
             }
             let full = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             seen.push(key);
+            if depth == 1 && self.items_key == Some(full.as_str()) {
+                self.items(depth)?;
+                continue;
+            }
             let texts = match self.next()? {
                 (Event::MappingStart(..), at) => {
                     within(depth, at)?;
@@ -109,6 +121,26 @@ impl<'a> Reader<'a> {
             };
             self.values.push(FileValue { key: full, line, texts });
         }
+    }
+
+    fn items(&mut self, depth: usize) -> Result<(), Broken> {
+        match self.next()? {
+            (Event::SequenceStart(..), _) => {}
+            (_, line) => return Err((Some(line), "expected a list of maps, `- key: value`".to_owned())),
+        }
+        let above = std::mem::take(&mut self.values);
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => break,
+                (Event::MappingStart(..), line) => {
+                    self.map("", depth + 1)?;
+                    self.items.push((line, std::mem::take(&mut self.values)));
+                }
+                (_, line) => return Err((Some(line), "expected a map of settings, `key: value`".to_owned())),
+            }
+        }
+        self.values = above;
+        Ok(())
     }
 
     fn list(&mut self) -> Result<Vec<String>, Broken> {

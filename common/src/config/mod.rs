@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use file::{FileValue, Items};
 pub use value::{ByteSize, FromSetting, ListenAddr, duration, format_duration};
 
 /// How a setting is written on the command line and how often it may be given.
@@ -319,6 +320,40 @@ struct Entry {
     origin: Origin,
 }
 
+/// A YAML file of settings that holds, under one key, a list of maps of settings.
+#[derive(Debug)]
+pub struct Document {
+    path: PathBuf,
+    settings: Vec<FileValue>,
+    items: Items,
+}
+
+impl Document {
+    /// Reads the file; `list` is that key.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not such a map, or is over 1 MiB. Names are looked at when its values are
+    /// added to [`Layers`].
+    pub fn read(path: &Path, list: &str) -> Result<Self, ConfigError> {
+        let (settings, items) = file::read(path, Some(list))?;
+        Ok(Self { path: path.to_owned(), settings, items })
+    }
+
+    /// The line of each map of the list.
+    pub fn lines(&self) -> impl Iterator<Item = u64> + '_ {
+        self.items.iter().map(|(line, _)| *line)
+    }
+
+    /// The keys of one map of the list and their lines.
+    pub fn keys(&self, at: usize) -> impl Iterator<Item = (&str, u64)> + '_ {
+        self.items
+            .get(at)
+            .into_iter()
+            .flat_map(|(_, values)| values)
+            .map(|value| (&value.key[..], value.line))
+    }
+}
+
 /// Collects the layers, lowest first; see the module's example.
 #[derive(Debug)]
 pub struct Layers {
@@ -342,7 +377,51 @@ impl Layers {
     /// # Errors
     /// The file cannot be read, is not such a map, is over 1 MiB, or names an unknown key.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        for value in file::read(path)? {
+        self.values(path, file::read(path, None)?.0)
+    }
+
+    /// Starts with the values of other settings, as far as `app` has them, over its defaults.
+    #[must_use]
+    pub fn above(app: &'static App, below: &Settings) -> Self {
+        let mut layers = Self::new(app);
+        for setting in app.settings {
+            if let Some(entry) = below.entries.get(setting.name) {
+                layers.entries.insert(setting.name, entry.clone());
+            }
+        }
+        layers
+    }
+
+    /// Adds the settings of a document that lie outside of its list.
+    ///
+    /// # Errors
+    /// As [`Layers::file`].
+    pub fn document(&mut self, document: &Document) -> Result<(), ConfigError> {
+        self.values(&document.path, document.settings.clone())
+    }
+
+    /// Adds one map of a document's list.
+    ///
+    /// # Errors
+    /// As [`Layers::file`].
+    pub fn item(&mut self, document: &Document, at: usize) -> Result<(), ConfigError> {
+        let values = document.items.get(at).map(|(_, values)| values.clone()).unwrap_or_default();
+        self.values(&document.path, values)
+    }
+
+    /// Adds those of other settings that come from variables and flags.
+    pub fn stronger(&mut self, settings: &Settings) {
+        for setting in self.app.settings {
+            if let Some(entry) = settings.entries.get(setting.name)
+                && matches!(entry.origin, Origin::Environment(_) | Origin::Flag)
+            {
+                self.entries.insert(setting.name, entry.clone());
+            }
+        }
+    }
+
+    fn values(&mut self, path: &Path, values: Vec<FileValue>) -> Result<(), ConfigError> {
+        for value in values {
             let Some(setting) = self.app.setting(&value.key) else {
                 return Err(ConfigError::UnknownKey {
                     place: format!("{}:{}", path.display(), value.line),
@@ -482,6 +561,15 @@ impl Settings {
     #[must_use]
     pub fn is_set(&self, name: &str) -> bool {
         self.origin(name).is_some_and(|origin| *origin != Origin::Default)
+    }
+
+    /// Whether all values are those of `other`, wherever they were read.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let texts = |of: &Self| {
+            of.entries.iter().map(|(name, entry)| (*name, entry.texts.clone())).collect::<Vec<_>>()
+        };
+        texts(self) == texts(other)
     }
 
     /// Names and values that differ from the defaults, for a start-up log line; secrets are masked.

@@ -64,8 +64,9 @@ fn broken_yaml_names_the_line() {
 
 #[test]
 fn values_are_the_text_that_is_written() {
-    let all =
-        |text: &str| file::parse(text).unwrap().into_iter().flat_map(|value| value.texts).collect::<Vec<_>>();
+    let all = |text: &str| {
+        file::parse(text, None).unwrap().0.into_iter().flat_map(|value| value.texts).collect::<Vec<_>>()
+    };
     assert_eq!(
         all("a: 1.50\nb: 017\nc: no\nd: \"~\"\ne: ~\nf:\ng: 'x: y'\n"),
         ["1.50", "017", "no", "~", "", "", "x: y"]
@@ -86,7 +87,7 @@ fn yaml_that_is_no_map_of_settings_names_the_line() {
         ("a: &x [1]\nb: *x\n", 2, "alias"),
         ("? [a]\n: b\n", 1, "plain word"),
     ] {
-        let (at, why) = file::parse(text).unwrap_err();
+        let (at, why) = file::parse(text, None).unwrap_err();
         assert_eq!(at, Some(line), "{text}: {why}");
         assert!(why.contains(reason), "{text}: {why}");
     }
@@ -159,12 +160,12 @@ proptest! {
         let _ = i64::from_setting(&text);
         let _ = ByteSize::from_setting(&text);
         let _ = ListenAddr::from_setting(&text);
-        let _ = file::parse(&text);
+        let _ = file::parse(&text, Some("a"));
     }
 
     #[test]
     fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = file::parse(&String::from_utf8_lossy(&bytes));
+        let _ = file::parse(&String::from_utf8_lossy(&bytes), None);
     }
 
     #[test]
@@ -175,8 +176,8 @@ proptest! {
 
     #[test]
     fn nesting_is_bounded(depth in 1usize..5000) {
-        let _ = file::parse(&"a: {".repeat(depth));
-        let _ = file::parse(&"[".repeat(depth));
+        let _ = file::parse(&"a: {".repeat(depth), None);
+        let _ = file::parse(&"[".repeat(depth), None);
     }
 }
 
@@ -205,4 +206,41 @@ fn misspelt_variables_are_noticed() {
     ] {
         assert_eq!(meant(name), None, "{name}");
     }
+}
+
+#[test]
+fn a_document_holds_settings_and_a_list_of_maps() {
+    let file = write("period: 5s\nthings:\n- name: one\n  nest:\n    deep: 1\n- {name: two}\nlast: x\n");
+    let document = Document::read(file.path(), "things").unwrap();
+    let shown: Vec<_> = document.settings.iter().map(|value| (&value.key[..], value.line)).collect();
+    assert_eq!(shown, [("period", 1), ("last", 7)]);
+    let items: Vec<_> =
+        document.items.iter().map(|(line, values)| (*line, &values[0].texts[0][..])).collect();
+    assert_eq!(items, [(3, "one"), (6, "two")]);
+    assert_eq!(document.items[0].1[1].key, "nest.deep");
+    for (text, line) in [("things: x\n", 1), ("a: 1\nthings:\n- x\n", 3), ("things:\n  a: 1\n", 2)] {
+        let error = Document::read(write(text).path(), "things").unwrap_err();
+        assert!(error.to_string().contains(&format!(":{line}: expected a ")), "{error}");
+    }
+}
+
+#[test]
+fn layers_begin_with_other_settings_and_take_the_stronger_ones_again() {
+    let file = write("period: 5s\nreplica: [x]\nthings:\n- {period: 7s}\n");
+    let mut below = Layers::new(&APP);
+    below.environment([("DEMO_PERIOD", "3s")]);
+    let below = below.finish();
+    let document = Document::read(file.path(), "things").unwrap();
+    let mut top = Layers::above(&APP, &below);
+    top.document(&document).unwrap();
+    top.stronger(&below);
+    let top = top.finish();
+    assert_eq!(top.value::<Duration>("period").unwrap(), Duration::from_secs(3));
+    assert_eq!(top.list::<String>("replica").unwrap(), ["x"]);
+    let mut item = Layers::above(&APP, &top);
+    item.item(&document, 0).unwrap();
+    let item = item.finish();
+    assert_eq!(item.value::<Duration>("period").unwrap(), Duration::from_secs(7));
+    assert!(!item.says_the_same(&top));
+    assert!(item.says_the_same(&item.clone()));
 }

@@ -169,6 +169,7 @@ mod tests {
             commit: None,
             repository: String::new(),
             reference: String::new(),
+            source: None,
             at: SystemTime::now(),
         })
     }

@@ -14,7 +14,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
 
 use crate::config::Config;
-use crate::keyring::Keyring;
+use crate::keyring::Keys;
 use crate::transport::{CONNECT, HttpOptions, STALL, USER_AGENT, same_site};
 
 const MAX_REDIRECTS: usize = 5;
@@ -78,18 +78,18 @@ struct Peer {
     proxies: Proxies,
 }
 
-/// Sends requests with what the keyring has for each host.
+/// Sends requests with the keys for each host.
 pub(super) struct Caller<'a> {
     config: &'a Config,
-    keyring: &'a Keyring,
+    keys: &'a Keys,
     /// The git remote, whose further headers its own host gets, too.
     remote: Option<Url>,
     peers: Mutex<HashMap<String, Arc<Peer>>>,
 }
 
 impl<'a> Caller<'a> {
-    pub(super) fn new(config: &'a Config, keyring: &'a Keyring, remote: Option<Url>) -> Self {
-        Self { config, keyring, remote, peers: Mutex::default() }
+    pub(super) fn new(config: &'a Config, keys: &'a Keys, remote: Option<Url>) -> Self {
+        Self { config, keys, remote, peers: Mutex::default() }
     }
 
     fn peer(&self, url: &Url) -> Result<Arc<Peer>, Fault> {
@@ -116,10 +116,10 @@ impl<'a> Caller<'a> {
     /// What logs in at an address, by the user's own settings.
     pub(super) fn own_headers(&self, url: &Url) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if let Some((user, password)) = self.keyring.for_url(url.as_str()) {
+        if let Some((user, password)) = self.keys.for_url(url.as_str()) {
             headers.insert(header::AUTHORIZATION, crate::auth::basic(user, password.expose_secret()));
         }
-        if let Some(cookie) = self.keyring.cookie(url.as_str()) {
+        if let Some(cookie) = self.keys.cookie(url.as_str()) {
             headers.extend(secret(&cookie).map(|value| (header::COOKIE, value)));
         }
         if self.remote.as_ref().is_some_and(|remote| same_site(remote, url))

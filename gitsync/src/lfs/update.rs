@@ -15,10 +15,10 @@ use super::{Extent, LfsError, batch};
 use crate::config::Config;
 use crate::error::SyncError;
 use crate::fetcher::blocking;
-use crate::keyring::Keyring;
+use crate::keyring::Keys;
 use crate::keyring::unix_now;
 use crate::metrics::Metrics;
-use crate::protocol::ObjectId;
+use crate::protocol::{Follow, ObjectId};
 use crate::repo::lfs::Objects;
 use crate::repo::{CheckoutOptions, RepoError, Store};
 use crate::ssh::Target;
@@ -36,7 +36,7 @@ const MAX_OUTPUT: u64 = 64 << 10;
 /// What an update needs to know.
 pub(crate) struct Update<'a> {
     pub(crate) config: &'a Arc<Config>,
-    pub(crate) keyring: &'a Keyring,
+    pub(crate) keys: &'a Keys,
     pub(crate) metrics: &'a Metrics,
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -91,7 +91,7 @@ impl Update<'_> {
             Ok(RemoteUrl::Http(url)) => Some(url),
             _ => None,
         };
-        let caller = Caller::new(self.config, self.keyring, site);
+        let caller = Caller::new(self.config, self.keys, site);
         let (server, login) = match found {
             Endpoint::Local(path) => return copy(objects, path, missing).await,
             Endpoint::Ssh(target) => self.over_ssh(&target, &caller).await?,
@@ -108,7 +108,7 @@ impl Update<'_> {
             caller,
             server,
             login,
-            reference: full_name(&self.config.reference),
+            reference: full_name(&self.config.follow()),
             objects,
             metrics: self.metrics.clone(),
             at_once: at_once.unwrap_or(AT_ONCE).clamp(1, MAX_AT_ONCE),
@@ -168,11 +168,14 @@ async fn copy(objects: Objects, path: std::path::PathBuf, missing: Vec<Wanted>) 
 }
 
 /// The ref as servers want it; empty where it isn't known.
-fn full_name(reference: &str) -> String {
-    match reference {
-        "HEAD" => String::new(),
-        name if name.starts_with("refs/") => name.to_owned(),
-        name if name.parse::<ObjectId>().is_ok() => String::new(),
-        name => format!("refs/heads/{name}"),
+fn full_name(follow: &Follow) -> String {
+    match follow {
+        Follow::Newest(_) => String::new(),
+        Follow::Name(name) => match &name[..] {
+            "HEAD" => String::new(),
+            name if name.starts_with("refs/") => name.to_owned(),
+            name if name.parse::<ObjectId>().is_ok() => String::new(),
+            name => format!("refs/heads/{name}"),
+        },
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::refs::{MAX_REFS, RemoteRef};
+use super::refs::{MAX_REFS, RemoteRef, is_wanted};
 use super::{ObjectId, Packet, ProtocolError, chomp, excerpt};
 
 /// Bound on capability lines of version 2.
@@ -87,7 +87,7 @@ enum State {
 
 impl AdvertReader {
     /// `service_header`: smart HTTP puts `# service=…` and a flush in front.
-    /// `wanted`: full ref names worth keeping from a version 0 list.
+    /// `wanted`: full ref names, or beginnings with a `*` behind, worth keeping from a version 0 list.
     pub fn new(service_header: bool, wanted: Vec<String>) -> Self {
         Self {
             state: State::Start,
@@ -172,7 +172,7 @@ impl AdvertReader {
                     entry.peeled = Some(id);
                 }
             }
-            None if self.wanted.iter().any(|wanted| *wanted == name) => {
+            None if is_wanted(&self.wanted, &name) => {
                 if self.refs.len() >= MAX_REFS {
                     return Err(ProtocolError::TooMuch { what: "refs", limit: MAX_REFS });
                 }

@@ -40,7 +40,16 @@ pub fn resolve<'a>(name: &str, refs: &'a [RemoteRef]) -> Option<&'a RemoteRef> {
     ref_prefixes(name).iter().find_map(|full| refs.iter().find(|r| r.name == *full))
 }
 
-/// Writes an `ls-refs` request for the given full names.
+/// Whether a ref is among those asked for: full names, and beginnings of names that end in `*`, which no name
+/// can hold.
+pub(super) fn is_wanted(wanted: &[String], name: &str) -> bool {
+    wanted.iter().any(|one| match one.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => one == name,
+    })
+}
+
+/// Writes an `ls-refs` request for the given full names, or beginnings of names with a `*` behind.
 pub fn encode_ls_refs(out: &mut Vec<u8>, agent: &str, names: &[String]) {
     encode_data(out, b"command=ls-refs\n");
     encode_data(out, format!("agent={agent}\n").as_bytes());
@@ -49,7 +58,7 @@ pub fn encode_ls_refs(out: &mut Vec<u8>, agent: &str, names: &[String]) {
     encode_data(out, b"peel\n");
     encode_data(out, b"symrefs\n");
     for name in names {
-        encode_data(out, format!("ref-prefix {name}\n").as_bytes());
+        encode_data(out, format!("ref-prefix {}\n", name.trim_end_matches('*')).as_bytes());
     }
     encode_flush(out);
 }
@@ -62,7 +71,7 @@ pub struct RefsReader {
 }
 
 impl RefsReader {
-    /// `wanted`: the full names that were asked for.
+    /// `wanted`: what was asked for.
     pub fn new(wanted: Vec<String>) -> Self {
         Self { wanted, refs: Vec::new() }
     }
@@ -93,7 +102,7 @@ impl RefsReader {
             return Ok(());
         }
         let id = id.parse().map_err(|()| bad())?;
-        if !self.wanted.iter().any(|wanted| wanted == name) {
+        if !is_wanted(&self.wanted, name) {
             return Ok(());
         }
         if self.refs.len() >= MAX_REFS {
@@ -145,6 +154,16 @@ mod tests {
         assert_eq!(refs.len(), 1);
         assert_eq!(refs[0].symref_target.as_deref(), Some("refs/heads/main"));
         assert_eq!(refs[0].target().to_string(), "2".repeat(40));
+    }
+
+    #[test]
+    fn beginnings_of_names() {
+        let wanted = ["HEAD".to_owned(), "refs/heads/preview/*".to_owned()];
+        assert!(is_wanted(&wanted, "HEAD") && is_wanted(&wanted, "refs/heads/preview/a/b"));
+        assert!(!is_wanted(&wanted, "HEADS") && !is_wanted(&wanted, "refs/heads/main"));
+        let mut request = Vec::new();
+        encode_ls_refs(&mut request, "a", &wanted);
+        assert!(String::from_utf8(request).unwrap().contains("ref-prefix refs/heads/preview/\n"));
     }
 
     proptest! {

@@ -29,6 +29,11 @@ use crate::repo::{
 /// Prefix of copies that have no place yet, or none any more.
 const UNFINISHED: &str = ".tmp-gitsync-copy-";
 
+/// That of the copies for one path, which may have others of ours beside it. What follows has no dash.
+fn unfinished(target: &Path) -> String {
+    format!("{UNFINISHED}{}-", target.file_name().unwrap_or_default().display())
+}
+
 fn notes(layout: &Layout) -> PathBuf {
     layout.git_dir().join("gitsync-copies")
 }
@@ -89,7 +94,7 @@ pub(super) fn publish(
     let top = layout.worktree(commit);
     let from = link.subpath.as_ref().map_or(Ok(top.clone()), |sub| folder(&top, sub))?;
     let copy = tempfile::Builder::new()
-        .prefix(UNFINISHED)
+        .prefix(&unfinished(target))
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
         .tempdir_in(parent)
         .map_err(RepoError::io("creating a directory in", parent))?;
@@ -178,8 +183,10 @@ fn retire(layout: &Layout, link: &Link, replaced: &Path) -> io::Result<()> {
 /// Removes what a killed process left beside the published path.
 pub(super) fn heal(link: &Path) -> Result<usize, RepoError> {
     let Some(parent) = link.parent() else { return Ok(0) };
+    let prefix = unfinished(link);
     let is_ours = |path: &PathBuf| {
-        path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(UNFINISHED))
+        let name = path.file_name().and_then(OsStr::to_str);
+        name.and_then(|name| name.strip_prefix(&prefix)).is_some_and(|rest| !rest.contains('-'))
     };
     let left: Vec<_> = list(parent)?.into_iter().filter(is_ours).collect();
     for path in &left {

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 pub use web::{Codec, Strip, Web};
 
 use crate::protocol::ObjectId;
-use crate::repo::{Layout, Patrol, RepoError, folder, relative};
+use crate::repo::{Layout, Patrol, RepoError, folder, relative, remove_any};
 
 /// What is at the published path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -158,6 +158,27 @@ impl Link {
         common::fs::replace_symlink(&self.path, &target).map_err(fail)
     }
 
+    /// Removes what is published, if it is ours: a link into the root, or a directory that was put there.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn remove(&self) -> Result<(), RepoError> {
+        let Ok(meta) = fs::symlink_metadata(&self.path) else { return Ok(()) };
+        let directory = self.path.parent().and_then(|path| path.canonicalize().ok());
+        let leads_here = |directory: PathBuf| {
+            let target = fs::read_link(&self.path).ok()?;
+            Some(normalise(&directory.join(target)).starts_with(self.layout.root()))
+        };
+        let ours = match meta.is_symlink() {
+            true => directory.and_then(leads_here).unwrap_or(false),
+            false => meta.is_dir() && exchange::current(&self.layout, &self.path).is_some(),
+        };
+        if ours {
+            remove_any(&self.path).map_err(RepoError::io("removing", &self.path))?;
+        }
+        Ok(())
+    }
+
     /// Removes temporary links that a killed process (ours, or kubernetes/git-sync with its fixed
     /// name) left beside the link.
     ///
@@ -178,7 +199,8 @@ impl Link {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let temporary = name == "tmp-link" || common::fs::is_temporary_name(name);
+            // Those of another link may be in use: sources publish side by side.
+            let temporary = name == "tmp-link" || common::fs::is_temporary_name_of(&self.path, name);
             let leads_to_a_commit = fs::read_link(entry.path()).is_ok_and(|t| commit_in(&t).is_some());
             if temporary && leads_to_a_commit {
                 tracing::info!(path = %entry.path().display(), "removing a left-over link of an earlier run");

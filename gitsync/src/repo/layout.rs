@@ -13,12 +13,14 @@ pub struct Layout {
     root: PathBuf,
     /// Left alone when the root is emptied.
     spared: Option<PathBuf>,
+    /// The root of the repository that has the objects, if it is another one.
+    lender: Option<PathBuf>,
 }
 
 impl Layout {
     /// `root`: absolute, symlinks resolved.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), spared: None }
+        Self { root: root.into(), spared: None, lender: None }
     }
 
     /// Leaves the published directory alone, absolute or relative to the root, when a wrong root is
@@ -27,6 +29,23 @@ impl Layout {
     pub fn sparing(mut self, path: &Path) -> Self {
         self.spared = Some(self.root.join(path));
         self
+    }
+
+    /// Keeps no objects here: they are in the repository under another root, which several share.
+    #[must_use]
+    pub fn borrowing(mut self, lender: &Path) -> Self {
+        self.lender = Some(lender.to_owned());
+        self
+    }
+
+    /// Whether the objects are another repository's.
+    pub fn is_borrowing(&self) -> bool {
+        self.lender.is_some()
+    }
+
+    /// Where objects and all that is known of them are kept.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.lender.as_ref().map_or_else(|| self.git_dir(), |root| root.join(".git"))
     }
 
     /// Whether something at `path` or below is to stay.
@@ -46,7 +65,7 @@ impl Layout {
 
     /// Its objects.
     pub fn objects(&self) -> PathBuf {
-        self.git_dir().join("objects")
+        self.store().join("objects")
     }
 
     /// Its packs.
@@ -72,6 +91,24 @@ impl Layout {
     /// One checkout.
     pub fn worktree(&self, hash: ObjectId) -> PathBuf {
         self.worktrees().join(hash.to_string())
+    }
+
+    /// What the repository's own branch points to.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn head(&self) -> Result<Option<ObjectId>, super::RepoError> {
+        let path = self.git_dir().join(super::store::BRANCH);
+        Ok(super::store::read_optional(&path)?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// The commits of all checkouts.
+    ///
+    /// # Errors
+    /// When the directory can't be listed.
+    pub fn checkouts(&self) -> Result<Vec<ObjectId>, super::RepoError> {
+        let name = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+        Ok(super::list(&self.worktrees())?.iter().filter_map(name).collect())
     }
 
     /// Whether something among the checkouts is one of `hash` or its shaped copy.

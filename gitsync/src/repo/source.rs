@@ -44,13 +44,22 @@ impl LocalSource {
         Err(RepoError::NotFound(format!("{} is no Git repository: {reason}", path.display())))
     }
 
-    /// Those of the given full ref names that exist.
+    /// Those of the given full ref names that exist; a name that ends in `*` stands for all that begin so.
     ///
     /// # Errors
     /// When a ref can't be read.
     pub fn refs(&self, names: &[String]) -> Result<Vec<RemoteRef>, RepoError> {
         let mut found = Vec::new();
-        for name in names.iter().filter(|name| git2::Reference::is_valid_name(name)) {
+        let (starts, mut full): (Vec<_>, Vec<_>) =
+            names.iter().cloned().partition(|name| name.ends_with('*'));
+        for start in starts {
+            let fail = |e| RepoError::git(format!("listing {start}"))(e);
+            let all = self.repository.references_glob(&start).map_err(fail)?;
+            full.extend(all.flatten().filter_map(|one| one.name().ok().map(str::to_owned)));
+        }
+        full.sort_unstable();
+        full.dedup();
+        for name in full.iter().filter(|name| git2::Reference::is_valid_name(name)) {
             let reference = match self.repository.find_reference(name) {
                 Ok(reference) => reference,
                 Err(error) if error.code() == git2::ErrorCode::NotFound => continue,
@@ -66,19 +75,19 @@ impl LocalSource {
         Ok(found)
     }
 
-    /// Copies what `want` needs and `store` lacks, `depth` commits deep (`None`: all history).
+    /// Copies what each of `wants` needs and `store` lacks, `depth` commits deep (`None`: all history).
     ///
     /// # Errors
     /// When an object is missing here or the copy can't be written.
     pub fn fetch(
         &self,
         store: &Store,
-        want: ObjectId,
+        wants: &[ObjectId],
         depth: Option<u32>,
         cancel: &CancellationToken,
     ) -> Result<(), RepoError> {
         // What is damaged or vanishes there is no damage of the store.
-        self.fetch_into(store, want, depth, cancel).map_err(|error| match error {
+        self.fetch_into(store, wants, depth, cancel).map_err(|error| match error {
             RepoError::BadObject { id, reason } => {
                 RepoError::NotFound(format!("object {id} of the source can't be read: {reason}"))
             }
@@ -89,14 +98,14 @@ impl LocalSource {
     fn fetch_into(
         &self,
         store: &Store,
-        want: ObjectId,
+        wants: &[ObjectId],
         depth: Option<u32>,
         cancel: &CancellationToken,
     ) -> Result<(), RepoError> {
-        if !self.objects.has(want) {
+        if wants.iter().any(|want| !self.objects.has(*want)) {
             self.objects.refresh()?;
         }
-        if !self.objects.has(want) {
+        if let Some(want) = wants.iter().find(|want| !self.objects.has(**want)) {
             return Err(RepoError::NotFound(format!("the source has no object {want}")));
         }
         if depth.is_none() && store.is_empty() {
@@ -105,7 +114,7 @@ impl LocalSource {
             store.end_copy()?;
             store.objects().refresh()?;
         }
-        let walk = self.walk(store, want, depth, cancel)?;
+        let walk = self.walk(store, wants, depth, cancel)?;
         store.add_shallow(&walk.shallow)?;
         if !walk.ids.is_empty() {
             self.copy(walk.ids, &store.layout().packs(), cancel)?;
@@ -153,17 +162,21 @@ impl LocalSource {
     fn walk(
         &self,
         store: &Store,
-        want: ObjectId,
+        wants: &[ObjectId],
         depth: Option<u32>,
         cancel: &CancellationToken,
     ) -> Result<Walk, RepoError> {
         let mut walk = Walk::default();
         let mut seen = HashSet::new();
-        let commit = self.add_tags(store, want, &mut walk)?;
+        let mut queue = VecDeque::new();
+        for want in wants {
+            let commit = self.add_tags(store, *want, &mut walk)?;
+            if seen.insert(commit) {
+                queue.push_back((commit, 1));
+            }
+        }
         let theirs: HashSet<ObjectId> = self.shallow()?.into_iter().collect();
         let ours: HashSet<ObjectId> = store.shallow()?.into_iter().collect();
-        let mut queue = VecDeque::from([(commit, 1)]);
-        seen.insert(commit);
         while let Some((id, level)) = queue.pop_front() {
             if cancel.is_cancelled() {
                 return Err(RepoError::Cancelled);

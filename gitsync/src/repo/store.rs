@@ -18,7 +18,7 @@ use super::{Layout, RepoError};
 use crate::protocol::ObjectId;
 
 /// The branch that HEAD names, as kubernetes/git-sync calls it.
-const BRANCH: &str = "refs/heads/git-sync";
+pub(super) const BRANCH: &str = "refs/heads/git-sync";
 /// Where the depth of the last fetch is noted.
 const DEPTH_NOTE: &str = "gitsync-depth";
 /// Where the state of verified packs is noted.
@@ -81,6 +81,9 @@ impl Store {
             init(&layout)?;
             Preparation::Initialised
         };
+        if layout.is_borrowing() {
+            borrow(&layout)?;
+        }
         let objects = Objects::open(&layout.objects())?;
         let store = Self { layout, objects };
         store.set_origin(origin)?;
@@ -268,25 +271,29 @@ impl Store {
         !has_packs && !has_loose
     }
 
-    /// Commits to offer to a server as "have": the current one and a thinning choice of its
-    /// ancestors, so that a rewound branch still shares something.
+    /// Commits to offer to a server as "have": the current one, those of `tips` that are here, and a thinning
+    /// choice of their ancestors, so that a rewound branch still shares something.
     ///
     /// # Errors
     /// When a commit is damaged.
-    pub fn haves(&self) -> Result<Vec<ObjectId>, RepoError> {
+    pub fn haves(&self, tips: &[ObjectId]) -> Result<Vec<ObjectId>, RepoError> {
         const NEAR: usize = 16;
         const LIMIT: usize = 64;
+        const MOST: usize = 256;
         let mut haves = Vec::new();
-        let Some(mut id) = self.head()? else { return Ok(haves) };
-        let (mut step, mut next) = (0, 0);
-        while self.objects.has(id) && haves.len() < LIMIT {
-            if step >= next {
-                haves.push(id);
-                next = if step < NEAR { step + 1 } else { step * 2 };
+        let mut seen = HashSet::new();
+        for tip in self.head()?.into_iter().chain(tips.iter().copied()) {
+            let (mut id, mut step, mut next, mut taken) = (tip, 0, 0, 0);
+            while self.objects.has(id) && taken < LIMIT && haves.len() < MOST && seen.insert(id) {
+                if step >= next {
+                    haves.push(id);
+                    taken += 1;
+                    next = if step < NEAR { step + 1 } else { step * 2 };
+                }
+                let Some(parent) = self.objects.commit(id)?.parents.first().copied() else { break };
+                id = parent;
+                step += 1;
             }
-            let Some(parent) = self.objects.commit(id)?.parents.first().copied() else { break };
-            id = parent;
-            step += 1;
         }
         Ok(haves)
     }
@@ -296,8 +303,7 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub fn head(&self) -> Result<Option<ObjectId>, RepoError> {
-        let path = self.layout.git_dir().join(BRANCH);
-        Ok(read_optional(&path)?.and_then(|text| text.trim().parse().ok()))
+        self.layout.head()
     }
 
     /// Points the repository's own branch to `commit`.
@@ -318,15 +324,15 @@ impl Store {
     /// # Errors
     /// When the file can't be read.
     pub fn shallow(&self) -> Result<Vec<ObjectId>, RepoError> {
-        read_shallow(&self.layout.git_dir().join("shallow"))
+        read_shallow(&self.layout.store().join("shallow"))
     }
 
-    /// Whether the history behind an object that is here is cut after `depth` commits, and only there;
-    /// for all of it (0), whether it isn't cut as far as is known.
+    /// Whether the history behind an object that is here is cut after `depth` commits, and only there (with
+    /// `or_later`: not before); for all of it (0), whether it isn't cut as far as is known.
     ///
     /// # Errors
     /// When a commit is damaged.
-    pub fn ends_at_depth(&self, id: ObjectId, depth: u32) -> Result<bool, RepoError> {
+    pub fn ends_at_depth(&self, id: ObjectId, depth: u32, or_later: bool) -> Result<bool, RepoError> {
         if depth == 0 {
             return Ok(true);
         }
@@ -338,7 +344,8 @@ impl Store {
             for id in generation {
                 let parents = self.objects.commit(id)?.parents;
                 let cut = shallow.contains(&id);
-                if !parents.is_empty() && cut != (level == depth) {
+                let last = level == depth;
+                if !parents.is_empty() && cut != last && !(last && or_later) {
                     return Ok(false);
                 }
                 next.extend(parents.into_iter().filter(|parent| !cut && seen.insert(*parent)));
@@ -379,7 +386,7 @@ impl Store {
         if old == new {
             return Ok(());
         }
-        let path = self.layout.git_dir().join("shallow");
+        let path = self.layout.store().join("shallow");
         if new.is_empty() {
             return remove_if_there(&path);
         }
@@ -389,7 +396,7 @@ impl Store {
 
     /// The depth the last complete fetch had (0: all history), if one is known.
     pub fn fetched_depth(&self) -> Option<u32> {
-        let text = read_optional(&self.layout.git_dir().join(DEPTH_NOTE)).ok()??;
+        let text = read_optional(&self.layout.store().join(DEPTH_NOTE)).ok()??;
         text.trim().parse().ok()
     }
 
@@ -401,7 +408,7 @@ impl Store {
         if self.fetched_depth() == Some(depth) {
             return Ok(());
         }
-        let path = self.layout.git_dir().join(DEPTH_NOTE);
+        let path = self.layout.store().join(DEPTH_NOTE);
         write_atomically(&path, format!("{depth}\n").as_bytes(), 0o666)
             .map_err(RepoError::io("writing", &path))
     }
@@ -411,7 +418,7 @@ impl Store {
     /// # Errors
     /// The first pack that isn't what its checksum says.
     pub fn verify_packs(&self, cancel: &CancellationToken) -> Result<(), RepoError> {
-        let noted = read_optional(&self.layout.git_dir().join(PACKS_NOTE))?;
+        let noted = read_optional(&self.layout.store().join(PACKS_NOTE))?;
         if noted.is_some_and(|text| text.trim() == self.layout.pack_state().to_string()) {
             return Ok(());
         }
@@ -427,7 +434,7 @@ impl Store {
     /// # Errors
     /// When the note can't be written.
     pub fn note_packs(&self) -> Result<(), RepoError> {
-        let (path, text) = (self.layout.git_dir().join(PACKS_NOTE), self.layout.pack_state().to_string());
+        let (path, text) = (self.layout.store().join(PACKS_NOTE), self.layout.pack_state().to_string());
         if read_optional(&path)?.is_some_and(|old| old.trim() == text) {
             return Ok(());
         }
@@ -525,6 +532,22 @@ fn init(layout: &Layout) -> Result<(), RepoError> {
         if !path.exists() {
             write_atomically(&path, content.as_bytes(), 0o666).map_err(RepoError::io("writing", &path))?;
         }
+    }
+    Ok(())
+}
+
+/// Lets any git find the objects, and know where history is cut.
+fn borrow(layout: &Layout) -> Result<(), RepoError> {
+    let git = layout.git_dir();
+    let alternates = git.join("objects/info/alternates");
+    let text = format!("{}\n", super::relative(&git.join("objects"), &layout.objects()).display());
+    if read_optional(&alternates)?.is_none_or(|old| old != text) {
+        write_atomically(&alternates, text.as_bytes(), 0o666)
+            .map_err(RepoError::io("writing", &alternates))?;
+    }
+    let (shallow, target) = (git.join("shallow"), super::relative(&git, &layout.store().join("shallow")));
+    if !fs::read_link(&shallow).is_ok_and(|old| old == target) {
+        common::fs::replace_symlink(&shallow, &target).map_err(RepoError::io("linking", &shallow))?;
     }
     Ok(())
 }

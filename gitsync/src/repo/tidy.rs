@@ -21,7 +21,7 @@ const GARBAGE_SHARE: u64 = 4;
 impl Store {
     /// Rewrites the packs as one when that is due; gives whether it did.
     ///
-    /// Only what the published and the other existing checkouts reach is kept. A store with all
+    /// Only what `tips`, the published commits, and the other existing checkouts reach is kept. A store with all
     /// history is walked for that only when one of `gone`, the removed checkouts, is no part of it any
     /// more; otherwise nothing became garbage, and its small packs are joined.
     ///
@@ -29,7 +29,7 @@ impl Store {
     /// When an object is damaged or the new pack can't be written; the old ones stay then.
     pub fn tidy(
         &self,
-        commit: ObjectId,
+        tips: &[ObjectId],
         gone: &[PathBuf],
         mode: Tidy,
         cancel: &CancellationToken,
@@ -40,14 +40,14 @@ impl Store {
             return Ok(false);
         }
         let shallow = self.shallow()?;
-        let walk = !shallow.is_empty() || self.is_rewound(commit, gone, cancel)?;
+        let walk = !shallow.is_empty() || self.is_rewound(tips, gone, cancel)?;
         if !walk && !many {
             return Ok(false);
         }
         let partial = self.is_partial();
         let packs = paths.iter().map(|path| Pack::open(path)).collect::<Result<Vec<_>, _>>()?;
         let (keep, packs) = match walk {
-            true => (self.reachable(commit, &shallow, partial, cancel)?, packs),
+            true => (self.reachable(tips, &shallow, partial, cancel)?, packs),
             false => all_but_the_largest(packs),
         };
         let loose = if walk { self.loose()? } else { Vec::new() };
@@ -77,16 +77,17 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether one of the checkouts was of a commit that is no ancestor of `commit`.
+    /// Whether one of the checkouts was of a commit that is no ancestor of any of `tips`.
     fn is_rewound(
         &self,
-        commit: ObjectId,
+        tips: &[ObjectId],
         gone: &[PathBuf],
         cancel: &CancellationToken,
     ) -> Result<bool, RepoError> {
         let named = gone.iter().filter_map(|path| name_of(path)?.parse().ok());
         let mut sought: IdSet = named.filter(|id| self.objects().has(*id)).collect();
-        let (mut queue, mut seen) = (VecDeque::from([commit]), IdSet::from_iter([commit]));
+        let mut queue: VecDeque<ObjectId> = tips.iter().copied().collect();
+        let mut seen: IdSet = tips.iter().copied().collect();
         while !sought.is_empty()
             && let Some(id) = queue.pop_front()
         {
@@ -120,22 +121,17 @@ impl Store {
         Ok(loose)
     }
 
-    /// Everything that the commit and the existing checkouts reach, down to the shallow commits; in a
+    /// Everything that the tips and the existing checkouts reach, down to the shallow commits; in a
     /// partial store only what of it is here.
     fn reachable(
         &self,
-        commit: ObjectId,
+        tips: &[ObjectId],
         shallow: &[ObjectId],
         partial: bool,
         cancel: &CancellationToken,
     ) -> Result<IdSet, RepoError> {
-        let checkouts = list(&self.layout().worktrees())?;
-        let mut queue: Vec<ObjectId> = checkouts
-            .iter()
-            .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
-            .filter(|id| self.objects().has(*id))
-            .collect();
-        queue.push(commit);
+        let checkouts = self.layout().checkouts()?.into_iter().filter(|id| self.objects().has(*id));
+        let mut queue: Vec<ObjectId> = checkouts.chain(tips.iter().copied()).collect();
         let mut seen = IdSet::default();
         while let Some(id) = queue.pop() {
             if cancel.is_cancelled() {

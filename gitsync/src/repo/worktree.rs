@@ -234,10 +234,11 @@ impl Store {
         let git = self.layout().git_dir();
         let mut healed = 0;
         self.remove_obsolete()?;
-        let mut directories =
-            vec![git.clone(), git.join("refs"), git.join("refs/heads"), self.layout().packs()];
-        directories.push(self.layout().worktrees());
-        directories.extend([self.layout().admins(), self.layout().objects()]);
+        let mut directories = vec![git.clone(), git.join("refs"), git.join("refs/heads")];
+        directories.extend([self.layout().worktrees(), self.layout().admins()]);
+        if !self.layout().is_borrowing() {
+            directories.extend([self.layout().packs(), self.layout().objects()]);
+        }
         directories.extend(list(&self.layout().admins())?);
         for directory in directories.iter().filter(|d| d.is_dir()) {
             for path in list(directory)?.iter().filter(|path| is_left_over(path)) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -13,7 +13,8 @@ use crate::engine::Report;
 #[derive(Debug)]
 pub(crate) struct Finished {
     number: u64,
-    pub(crate) result: Result<Report, String>,
+    /// `None`: it has no commit of its own.
+    pub(crate) result: Result<Option<Report>, String>,
     pub(crate) took: Duration,
 }
 
@@ -46,7 +47,7 @@ impl Progress {
     }
 
     /// It ended.
-    pub(crate) fn end(&self, result: Result<Report, String>, took: Duration) {
+    pub(crate) fn end(&self, result: Result<Option<Report>, String>, took: Duration) {
         let number = self.started.load(Ordering::SeqCst);
         self.finished.send_replace(Some(Arc::new(Finished { number, result, took })));
     }
@@ -58,12 +59,17 @@ impl Control {
         self.trigger.fire();
     }
 
+    /// The same; what the remote said from then on is new enough.
+    pub(crate) fn fire_since(&self, then: Instant) {
+        self.trigger.fire_since(then);
+    }
+
     /// Starts one and waits for the end of an attempt that began after this call. `None` when the
     /// loop ended. Cancel safe.
-    pub(crate) async fn sync(&self) -> Option<Arc<Finished>> {
+    pub(crate) async fn sync(&self, then: Instant) -> Option<Arc<Finished>> {
         let mut finished = self.finished.clone();
         let running = self.started.load(Ordering::SeqCst);
-        self.fire();
+        self.fire_since(then);
         let is_later = |last: &Option<Arc<Finished>>| last.as_ref().is_some_and(|one| one.number > running);
         finished.wait_for(is_later).await.ok()?.clone()
     }

@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::payload::{self, Relevance};
 use super::steer;
-use super::{Control, Finished, Refusal, Triggers, same, signature};
+use super::targets::Chosen;
+use super::{Finished, Refusal, Target, Targets, Triggers, same, signature};
 use crate::keyring::unix_now;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
@@ -34,12 +35,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// What the routes share.
 pub(crate) struct Api {
     triggers: Triggers,
-    /// The repository as webhooks name it.
-    repository: String,
-    reference: String,
-    pub(super) wait: Duration,
-    pub(super) control: Control,
-    pub(super) orders: Orders,
+    pub(super) targets: Targets,
     metrics: Metrics,
     bodies: Semaphore,
     waiting: Semaphore,
@@ -47,22 +43,10 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// `wait`: how long a call waits for an outcome unless it says otherwise.
-    pub(crate) fn new(
-        config: &crate::config::Config,
-        wait: Duration,
-        control: Control,
-        orders: Orders,
-        metrics: Metrics,
-    ) -> Arc<Self> {
-        let triggers = config.triggers.clone();
+    pub(crate) fn new(triggers: &Triggers, targets: &Targets, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
-            repository: triggers.repository.clone().unwrap_or_else(|| config.repo.clone()),
-            triggers,
-            reference: config.reference.clone(),
-            wait,
-            control,
-            orders,
+            triggers: triggers.clone(),
+            targets: targets.clone(),
             metrics,
             bodies: Semaphore::new(MAX_BODIES),
             waiting: Semaphore::new(MAX_WAITING),
@@ -97,10 +81,7 @@ impl Api {
             return wrong;
         }
         let (status, outcome, text) = match self.take_webhook(request).await {
-            Ok(Relevance::Ours) => {
-                self.control.fire();
-                (202, "triggered", "a sync was started")
-            }
+            Ok(Relevance::Ours) => (202, "triggered", "a sync was started"),
             Ok(Relevance::OtherRef) => (200, "ignored", "nothing that is synced here moved"),
             Ok(Relevance::OtherRepository) => answer(Refusal::OtherRepository),
             Err(refusal) => answer(refusal),
@@ -129,10 +110,12 @@ impl Api {
             return Err(Refusal::BadSignature);
         }
         let event = payload::parse(&body, is_form)?;
-        let relevance = event.relevance(&self.repository, &self.reference);
+        let (relevance, touched) = self.targets.touched(&event);
         if relevance == Relevance::Ours && !self.is_new(Sha1::digest(&body).into()) {
             return Err(Refusal::Replayed);
         }
+        let now = Instant::now();
+        touched.iter().for_each(|(_, target)| target.control.fire_since(now));
         Ok(relevance)
     }
 
@@ -154,50 +137,64 @@ impl Api {
         if let Some(wrong) = require_method(&request, &Method::POST) {
             return wrong;
         }
-        let wait =
-            match self.authorize(request.headers()).await.map(|()| self.wanted_wait(request.uri().query())) {
-                Ok(Ok(wait)) => wait,
-                Ok(Err(text)) => return self.done("sync", 400, "malformed", text),
-                Err(refusal) => {
-                    let (status, outcome, text) = answer(refusal);
-                    return self.done("sync", status, outcome, text);
-                }
-            };
+        if let Err(refusal) = self.authorize(request.headers()).await {
+            let (status, outcome, text) = answer(refusal);
+            return self.done("sync", status, outcome, text);
+        }
+        let query = request.uri().query();
+        let chosen = match self.targets.chosen(query) {
+            Ok(chosen) => chosen,
+            Err(text) => return self.done("sync", 404, "unknown_source", &text),
+        };
+        let longest = chosen.iter().map(|(_, target)| target.wait).max().unwrap_or_default();
+        let wait = match wanted_wait(query, longest) {
+            Ok(wait) => wait,
+            Err(text) => return self.done("sync", 400, "malformed", text),
+        };
+        let now = Instant::now();
         let Some(wait) = wait else {
-            self.control.fire();
+            chosen.iter().for_each(|(_, target)| target.control.fire_since(now));
             return self.done("sync", 202, "triggered", "a sync was started");
         };
         let Ok(_permit) = self.waiting.try_acquire() else {
             let (status, outcome, text) = answer(Refusal::Busy);
             return self.done("sync", status, outcome, text);
         };
-        match tokio::time::timeout(wait, self.control.sync()).await {
-            Err(_) => self.done("sync", 202, "running", "the sync has not ended yet"),
-            Ok(None) => self.done("sync", 503, "stopping", "the process is about to end"),
-            Ok(Some(finished)) => self.outcome("sync", &finished),
+        let all = futures_util::future::join_all(chosen.iter().map(|(_, target)| target.control.sync(now)));
+        let Ok(finished) = tokio::time::timeout(wait, all).await else {
+            return self.done("sync", 202, "running", "the sync has not ended yet");
+        };
+        match (&chosen[..], &finished[..]) {
+            ([(_, target)], [Some(finished)]) => self.outcome("sync", target, finished),
+            ([_], _) => self.done("sync", 503, "stopping", "the process is about to end"),
+            _ => self.outcomes(&chosen, &finished),
         }
     }
 
-    pub(super) fn outcome(&self, call: &'static str, finished: &Finished) -> Response {
-        let took = finished.took.as_secs_f64() * 1e3;
-        let (status, outcome, mut value) = match &finished.result {
-            Ok(report) => {
-                let outcome = if report.changed { "updated" } else { "unchanged" };
-                let news = report.news.as_ref().map(|news| news.to_json());
-                (
-                    StatusCode::OK,
-                    outcome,
-                    news.unwrap_or_else(|| serde_json::json!({ "new": report.commit.to_string() })),
-                )
-            }
-            Err(error) => (StatusCode::BAD_GATEWAY, "failed", serde_json::json!({ "error": error })),
-        };
-        value["status"] = outcome.into();
-        value["ref"] = self.reference.clone().into();
-        value["duration_ms"] = ((took * 1e3).round() / 1e3).into();
-        if let Some(reason) = self.orders.reason() {
-            value["not_followed"] = reason.into();
+    /// Of several sources: one value for each, and the worst of their outcomes.
+    fn outcomes(&self, chosen: &Chosen, finished: &[Option<Arc<Finished>>]) -> Response {
+        let mut sources = serde_json::Map::new();
+        let mut worst = "unchanged";
+        for ((name, target), finished) in chosen.iter().zip(finished) {
+            let (outcome, value) = match finished {
+                Some(finished) => described(target, finished),
+                None => ("stopping", serde_json::json!({ "status": "stopping" })),
+            };
+            worst = match (outcome, worst) {
+                ("failed", _) | (_, "failed") => "failed",
+                ("updated", _) => "updated",
+                _ => worst,
+            };
+            sources.insert(name.clone(), value);
         }
+        let status = if worst == "failed" { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+        self.metrics.call("sync", worst);
+        json(status, &serde_json::json!({ "status": worst, "sources": sources }))
+    }
+
+    pub(super) fn outcome(&self, call: &'static str, target: &Target, finished: &Finished) -> Response {
+        let (outcome, value) = described(target, finished);
+        let status = if outcome == "failed" { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
         self.metrics.call(call, outcome);
         json(status, &value)
     }
@@ -225,21 +222,42 @@ impl Api {
             false => Err(Refusal::BadSignature),
         }
     }
+}
 
-    /// `?wait`, `?wait=30s`, or no waiting.
-    fn wanted_wait(&self, query: Option<&str>) -> Result<Option<Duration>, &'static str> {
-        let query = query.unwrap_or_default();
-        let Some((_, value)) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "wait")
-        else {
-            return Ok(None);
-        };
-        match &*value {
-            "" | "1" | "true" => Ok(Some(self.wait)),
-            "0" | "false" => Ok(None),
-            text => <Duration as common::config::FromSetting>::from_setting(text)
-                .map(|wait| Some(wait.min(LONGEST_WAIT)))
-                .map_err(|_| "wait is true, false or a duration like 30s"),
+/// How an attempt ended: in a word, and for machines.
+fn described(target: &Target, finished: &Finished) -> (&'static str, serde_json::Value) {
+    let took = finished.took.as_secs_f64() * 1e3;
+    let (outcome, mut value) = match &finished.result {
+        Ok(Some(report)) => {
+            let outcome = if report.changed { "updated" } else { "unchanged" };
+            let news = report.news.as_ref().map(|news| news.to_json());
+            (outcome, news.unwrap_or_else(|| serde_json::json!({ "new": report.commit.to_string() })))
         }
+        Ok(None) => ("unchanged", serde_json::json!({})),
+        Err(error) => ("failed", serde_json::json!({ "error": error })),
+    };
+    value["status"] = outcome.into();
+    value["ref"] = target.reference.clone().into();
+    value["duration_ms"] = ((took * 1e3).round() / 1e3).into();
+    if let Some(reason) = target.orders.as_ref().and_then(Orders::reason) {
+        value["not_followed"] = reason.into();
+    }
+    (outcome, value)
+}
+
+/// `?wait`, `?wait=30s`, or no waiting.
+fn wanted_wait(query: Option<&str>, usual: Duration) -> Result<Option<Duration>, &'static str> {
+    let query = query.unwrap_or_default();
+    let Some((_, value)) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "wait")
+    else {
+        return Ok(None);
+    };
+    match &*value {
+        "" | "1" | "true" => Ok(Some(usual)),
+        "0" | "false" => Ok(None),
+        text => <Duration as common::config::FromSetting>::from_setting(text)
+            .map(|wait| Some(wait.min(LONGEST_WAIT)))
+            .map_err(|_| "wait is true, false or a duration like 30s"),
     }
 }
 

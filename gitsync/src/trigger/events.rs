@@ -15,15 +15,18 @@ const MAX_LISTENERS: usize = 64;
 /// A silent connection gets a comment that often, so that proxies keep it and a lost peer is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// The newest publication of each source, with a number that grows.
+type Newest = Vec<(u64, Arc<News>)>;
+
 /// Where publications come from. Clones share.
 #[derive(Clone)]
 pub(crate) struct Events {
-    news: watch::Receiver<Option<Arc<News>>>,
+    news: watch::Receiver<Newest>,
     permits: Arc<Semaphore>,
 }
 
 impl Events {
-    pub(crate) fn new(news: watch::Receiver<Option<Arc<News>>>) -> Self {
+    pub(crate) fn new(news: watch::Receiver<Newest>) -> Self {
         Self { news, permits: Arc::new(Semaphore::new(MAX_LISTENERS)) }
     }
 
@@ -40,7 +43,7 @@ impl Events {
         let mut news = self.news.clone();
         // Headers go out with the first piece.
         news.mark_changed();
-        let listener = Listener { news, known, _permit: permit };
+        let listener = Listener { news, known, seen: 0, _permit: permit };
         let pieces = futures_util::stream::unfold(listener, |mut listener| async move {
             Some((listener.next().await?, listener))
         });
@@ -52,9 +55,11 @@ impl Events {
 
 /// Who listens. One that is slow misses what lies between, not the newest.
 struct Listener {
-    news: watch::Receiver<Option<Arc<News>>>,
+    news: watch::Receiver<Newest>,
     /// The publication that it knows of.
     known: Option<String>,
+    /// What was sent has numbers up to this.
+    seen: u64,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -65,15 +70,16 @@ impl Listener {
             changed = self.news.changed() => changed.ok()?,
             () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": still here\n\n")),
         }
-        let newest = self.news.borrow_and_update().clone();
-        let piece = match newest {
-            Some(newest) if self.known.as_deref() != Some(&newest.new.to_string()) => {
-                self.known = Some(newest.new.to_string());
-                event(&newest)
-            }
-            _ => ": nothing new\n\n".to_owned(),
+        let newest: Newest = {
+            let all = self.news.borrow_and_update();
+            all.iter().filter(|(number, _)| *number > self.seen).cloned().collect()
         };
-        Some(piece.into())
+        self.seen = newest.last().map_or(self.seen, |(number, _)| *number);
+        let unknown = newest.iter().filter(|(_, news)| self.known.as_deref() != Some(&news.new.to_string()));
+        let piece: String = unknown.map(|(_, news)| event(news)).collect();
+        // Only what the caller knew when it came needs no telling.
+        self.known = self.known.take().filter(|_| newest.is_empty());
+        Some(if piece.is_empty() { ": nothing new\n\n".to_owned() } else { piece }.into())
     }
 }
 

@@ -11,6 +11,7 @@ mod payload;
 mod settings;
 mod signature;
 mod steer;
+mod targets;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) use endpoint::{Api, routes};
 pub(crate) use events::Events;
 use signature::same;
 pub(crate) use signature::sign_hex;
+pub(crate) use targets::{Target, Targets};
 
 /// Who may start a sync from outside, and where. By default nobody.
 #[derive(Debug, Clone)]
@@ -112,7 +114,7 @@ impl Refusal {
             Self::Replayed => (409, "this very delivery came before"),
             Self::Malformed => (400, "the body is no event of a known forge"),
             Self::OtherRepository => {
-                (404, "this is not the repository that is synced here; see --push-webhook-repository")
+                (404, "this is no repository that is synced here; see --push-webhook-repository")
             }
             Self::TooLarge => (413, "the body is too large"),
             Self::TooSlow => (408, "the body came too slowly"),
@@ -142,7 +144,9 @@ pub(crate) fn fuzz(delivery: &[u8]) {
     for is_form in [false, true] {
         if let Ok(event) = payload::parse(body, is_form) {
             for reference in ["HEAD", "main", "refs/heads/main"] {
-                let _ = event.relevance("https://example.com/org/site.git", reference);
+                let follow = crate::protocol::Follow::Name(reference.to_owned());
+                let _ =
+                    event.relevance("https://example.com/org/site.git", &crate::hub::Interest::One(follow));
             }
         }
     }

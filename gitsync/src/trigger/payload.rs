@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Refusal;
+use crate::hub::Interest;
 
 /// A delivery, as far as it matters here.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub(crate) struct Event {
     default_branch: Option<String>,
 }
 
-/// Whether a delivery is about what is synced here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a delivery is about what is synced here, the less the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Relevance {
     /// The ref may have moved.
     Ours,
@@ -127,27 +128,20 @@ fn bitbucket_ref(change: &Value) -> Option<String> {
 }
 
 impl Event {
-    /// Whether this is about `repository` (an address, or a name as forges write it) and `reference`.
-    pub(crate) fn relevance(&self, repository: &str, reference: &str) -> Relevance {
+    /// Whether this is about `repository` (an address, or a name as forges write it) and what is followed of it.
+    pub(crate) fn relevance(&self, repository: &str, interest: &Interest) -> Relevance {
         let wanted = path_of(repository);
         if !self.names.iter().any(|name| path_of(name) == wanted) {
             return Relevance::OtherRepository;
         }
-        let is_ours = |moved: &String| match reference {
-            "HEAD" => self
-                .default_branch
-                .as_ref()
-                .is_none_or(|branch| moved.strip_prefix("refs/heads/") == Some(branch)),
-            full if full.starts_with("refs/") => moved == full,
-            name => ["refs/heads/", "refs/tags/"].iter().any(|kind| moved.strip_prefix(kind) == Some(name)),
-        };
+        let is_ours = |moved: &String| interest.is_about(moved, self.default_branch.as_deref());
         if self.refs.iter().any(is_ours) { Relevance::Ours } else { Relevance::OtherRef }
     }
 }
 
 /// `https://host:1/Org/x.git`, `git@host:org/x` and `org/x` are the same repository: the host may
 /// have one name inside the cluster and another one outside.
-fn path_of(address: &str) -> String {
+pub(super) fn path_of(address: &str) -> String {
     let path = match address.split_once("://") {
         Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
         None => match address.split_once(':') {
@@ -169,7 +163,11 @@ mod tests {
         "default_branch":"main","clone_url":"https://github.com/Org/site.git","ssh_url":"git@github.com:Org/site.git","pushed_at":1}}"#;
 
     fn relevance(body: &str, repository: &str, reference: &str) -> Relevance {
-        parse(body.as_bytes(), false).unwrap().relevance(repository, reference)
+        parse(body.as_bytes(), false).unwrap().relevance(repository, &name(reference))
+    }
+
+    fn name(reference: &str) -> Interest {
+        Interest::One(crate::protocol::Follow::Name(reference.to_owned()))
     }
 
     #[test]
@@ -227,7 +225,10 @@ mod tests {
         assert_eq!(relevance(ping, "org/site", "HEAD"), Relevance::OtherRef);
         let form: String =
             url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", GITHUB).finish();
-        assert_eq!(parse(form.as_bytes(), true).unwrap().relevance("org/site", "main"), Relevance::Ours);
+        assert_eq!(
+            parse(form.as_bytes(), true).unwrap().relevance("org/site", &name("main")),
+            Relevance::Ours
+        );
         assert_eq!(parse(b"a=b", true), Err(Refusal::Malformed));
         for body in ["", "{\"ref\":1}", "{\"repository\":3}"] {
             assert_eq!(parse(body.as_bytes(), false), Err(Refusal::Malformed), "{body}");
