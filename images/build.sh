@@ -31,6 +31,7 @@ linker_flags() {
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
 # Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
+# C code is never unwound through: Rust stops a panic where C called it. So it needs no tables for that.
 # Cargo forgets the profile's `strip` where a binary's own package has an optimisation level, so it is said here.
 build_binaries() {
   local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
@@ -38,7 +39,7 @@ build_binaries() {
   local separator=$'\x1f'
   BUILD_REVISION=$(revision) \
     CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator-Cstrip=symbols$separator$(linker_flags)--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
-    CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
+    CFLAGS="${CFLAGS:-} -fno-asynchronous-unwind-tables -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
     cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
 }
 
