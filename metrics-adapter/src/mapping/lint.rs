@@ -1,7 +1,9 @@
 //! Rules that can never match, or hide each other.
 
+use std::collections::HashMap;
+
 use super::config::{Matcher, Rule};
-use super::{Mapping, glob};
+use super::{Mapping, MetricType};
 
 /// Something about a rule that its author should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,40 +16,70 @@ pub struct Finding {
     pub dead: bool,
 }
 
-/// Looks at every pair of rules.
+/// Looks at every rule, and at those before it that could hide it.
 #[must_use]
 pub fn lint(mapping: &Mapping) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut before = Before::default();
     for (at, rule) in mapping.rules.iter().enumerate() {
-        if let Some(finding) = hidden(mapping, at, rule) {
-            findings.push(finding);
-        }
-        if let Some(finding) = template(rule) {
-            findings.push(finding);
+        let hidden = match &rule.matcher {
+            Matcher::Glob(glob) => before.hidden(mapping, glob, rule),
+            Matcher::Pattern(_) => hidden_pattern(mapping, at, rule),
+        };
+        findings.extend(hidden);
+        findings.extend(template(rule));
+        if let Matcher::Glob(glob) = &rule.matcher {
+            before.add(glob, rule.metric_type, at);
         }
     }
     findings
 }
 
-fn hidden(mapping: &Mapping, at: usize, rule: &Rule) -> Option<Finding> {
-    let Matcher::Glob(text) = &rule.matcher else { return hidden_pattern(mapping, at, rule) };
-    let inner: Vec<&str> = text.split('.').collect();
-    for (index, other) in mapping.rules.iter().enumerate().filter(|(index, _)| *index != at) {
-        let Matcher::Glob(outer) = &other.matcher else { continue };
-        if !covers_type(other, rule) {
-            continue;
+/// The globs of earlier rules, as trees of components: a large file is not a matter of every pair.
+#[derive(Default)]
+struct Before {
+    /// By the type that the rules are for.
+    trees: HashMap<Option<MetricType>, Tree>,
+}
+
+#[derive(Default)]
+struct Tree {
+    below: HashMap<Box<str>, Tree>,
+    /// The earliest rule that ends here.
+    rule: Option<usize>,
+}
+
+impl Before {
+    fn add(&mut self, glob: &str, kind: Option<MetricType>, rule: usize) {
+        let mut tree = self.trees.entry(kind).or_default();
+        for component in glob.split('.') {
+            tree = tree.below.entry(component.into()).or_default();
         }
-        let outer: Vec<&str> = outer.split('.').collect();
-        let equal = outer == inner && index < at;
-        let earlier = !mapping.defaults.glob_disable_ordering && index < at && glob::contains(&outer, &inner);
-        if equal || earlier {
-            let what = if equal { "the same match stands" } else { "it is contained in the match" };
-            let message =
-                format!("`{text}` can never match: {what} in line {} (`{}`)", other.line, other.text);
-            return Some(Finding { line: rule.line, message, dead: true });
-        }
+        tree.rule.get_or_insert(rule);
     }
-    None
+
+    fn hidden(&self, mapping: &Mapping, text: &str, rule: &Rule) -> Option<Finding> {
+        let inner: Vec<&str> = text.split('.').collect();
+        let ordered = !mapping.defaults.glob_disable_ordering;
+        let any_type = self.trees.get(&None);
+        let own_type = rule.metric_type.and_then(|kind| self.trees.get(&Some(kind)));
+        let mut open: Vec<(&Tree, &[&str])> =
+            any_type.into_iter().chain(own_type).map(|tree| (tree, &inner[..])).collect();
+        let mut first: Option<usize> = None;
+        while let Some((tree, left)) = open.pop() {
+            let Some((component, rest)) = left.split_first() else {
+                first = tree.rule.into_iter().chain(first).min();
+                continue;
+            };
+            let star = tree.below.get("*").filter(|_| ordered && *component != "*");
+            open.extend(tree.below.get(*component).into_iter().chain(star).map(|tree| (tree, rest)));
+        }
+        let other = &mapping.rules[first?];
+        let is_equal = matches!(&other.matcher, Matcher::Glob(outer) if outer == text);
+        let what = if is_equal { "the same match stands" } else { "it is contained in the match" };
+        let message = format!("`{text}` can never match: {what} in line {} (`{}`)", other.line, other.text);
+        Some(Finding { line: rule.line, message, dead: true })
+    }
 }
 
 fn hidden_pattern(mapping: &Mapping, at: usize, rule: &Rule) -> Option<Finding> {
@@ -91,4 +123,47 @@ fn template(rule: &Rule) -> Option<Finding> {
         template.raw()
     );
     Some(Finding { line: rule.line, message, dead: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mapping::glob::contains;
+
+    proptest! {
+        #[test]
+        fn a_glob_is_hidden_by_an_earlier_one_that_contains_it(
+            globs in prop::collection::vec(("[ab*](\\.[ab*]){0,2}", 0..3usize), 1..12),
+            unordered: bool,
+        ) {
+            let kinds = ["", "\n  match_metric_type: gauge", "\n  match_metric_type: counter"];
+            let mut text = format!("defaults:\n  glob_disable_ordering: {unordered}\nmappings:\n");
+            for (glob, kind) in &globs {
+                text += &format!("- match: \"{glob}\"\n  name: n{}\n", kinds[*kind]);
+            }
+            let mapping = Mapping::parse(&text).unwrap();
+            let dead: Vec<u64> = lint(&mapping).iter().map(|finding| finding.line).collect();
+            let parts = |glob: &str| glob.split('.').map(str::to_owned).collect::<Vec<_>>();
+            let hides = |(outer, outer_kind): &(String, usize), (inner, kind): &(String, usize)| {
+                let (outer, inner) = (parts(outer), parts(inner));
+                let outer: Vec<&str> = outer.iter().map(String::as_str).collect();
+                let inner: Vec<&str> = inner.iter().map(String::as_str).collect();
+                (*outer_kind == 0 || outer_kind == kind) && (outer == inner || (!unordered && contains(&outer, &inner)))
+            };
+            let expected: Vec<u64> = (0..globs.len())
+                .filter(|at| globs[..*at].iter().any(|outer| hides(outer, &globs[*at])))
+                .map(|at| mapping.rules[at].line)
+                .collect();
+            prop_assert_eq!(dead, expected);
+        }
+    }
+
+    #[test]
+    fn many_rules_are_looked_at_once() {
+        let mut text = "mappings:\n".to_owned();
+        (0..40_000).for_each(|at| text += &format!("- {{match: \"a.b{at}.*\", name: n}}\n"));
+        assert!(lint(&Mapping::parse(&text).unwrap()).is_empty());
+    }
 }
