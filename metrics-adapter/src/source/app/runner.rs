@@ -58,7 +58,12 @@ pub(super) struct Slot {
     pub(super) skipped: AtomicU64,
 }
 
-type Running = watch::Receiver<Option<Arc<Snapshot>>>;
+/// A gathering at work.
+#[derive(Clone)]
+struct Running {
+    begun: Instant,
+    outcome: watch::Receiver<Option<Arc<Snapshot>>>,
+}
 
 #[derive(Default)]
 struct State {
@@ -100,7 +105,8 @@ impl Slot {
         if let Some(running) = &state.running {
             return running.clone();
         }
-        let (done, running) = watch::channel(None);
+        let (done, outcome) = watch::channel(None);
+        let running = Running { begun: Instant::now(), outcome };
         state.running = Some(running.clone());
         let slot = Arc::clone(self);
         tokio::spawn(async move {
@@ -222,9 +228,10 @@ impl Slot {
             });
             (slow, self.begin(&mut state), state.late)
         };
-        let patience = if late || slow.is_some() { limits::GRACE } else { limits::PATIENCE };
-        let until = deadline.min(now + patience);
-        let done = tokio::time::timeout_at(until.into(), running.wait_for(Option::is_some)).await;
+        // Time that it has had already counts: a source that hangs since the start holds up no page of later.
+        let patience = if late || slow.is_some() { Duration::ZERO } else { limits::PATIENCE };
+        let until = deadline.min((running.begun + patience).max(now + limits::GRACE));
+        let done = tokio::time::timeout_at(until.into(), running.outcome.wait_for(Option::is_some)).await;
         if let Ok(Ok(snapshot)) = done
             && let Some(snapshot) = snapshot.as_ref()
         {
@@ -246,7 +253,7 @@ impl Slot {
                 () = self.shutdown.triggered() => return,
             }
             let mut running = self.begin(&mut lock(&self.state));
-            let _ = running.wait_for(Option::is_some).await;
+            let _ = running.outcome.wait_for(Option::is_some).await;
         }
     }
 
