@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::status::{Cell, Health, Section, Status};
 use tokio::sync::watch;
 
-use crate::news::News;
-use crate::view::{Feed, View};
+use crate::view::{Feed, Newest, View};
 
 /// When the process is ready as far as a source goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl Board {
     }
 
     /// Publications as they come.
-    pub(crate) fn listen(&self) -> watch::Receiver<Vec<(u64, Arc<News>)>> {
+    pub(crate) fn listen(&self) -> watch::Receiver<Newest> {
         self.0.feed.subscribe()
     }
 

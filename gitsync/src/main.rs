@@ -66,9 +66,7 @@ impl Work {
     fn with_git_settings(self, git: Vec<(String, String)>) -> Self {
         match self {
             Self::One(mut config) => {
-                let own = std::mem::take(&mut config.git);
-                config.git.add(git);
-                config.git.add(own.pairs().to_vec());
+                config.git.add_below(git);
                 Self::One(config)
             }
             Self::Many(sources) => Self::Many(Box::new(sources.with_git_settings(git))),

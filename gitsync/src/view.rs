@@ -18,7 +18,9 @@ use crate::redact;
 const SHOWN: usize = 60;
 
 /// The newest publication of each source, with a number that grows.
-pub(crate) type Feed = watch::Sender<Vec<(u64, Arc<News>)>>;
+pub(crate) type Newest = Vec<(u64, Arc<News>)>;
+/// Where publications are told.
+pub(crate) type Feed = watch::Sender<Newest>;
 
 /// Shared state of one sync loop.
 #[derive(Debug, Clone)]

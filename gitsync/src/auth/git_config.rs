@@ -177,6 +177,11 @@ impl GitConfig {
         self.pairs.extend(pairs);
     }
 
+    /// Adds values that those already there win over, as a wider configuration file does.
+    pub fn add_below(&mut self, pairs: Vec<(String, String)>) {
+        self.pairs.splice(0..0, pairs);
+    }
+
     /// All pairs, in order; keys are in git's canonical form.
     #[must_use]
     pub fn pairs(&self) -> &[(String, String)] {

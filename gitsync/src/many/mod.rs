@@ -401,9 +401,7 @@ impl Keeper {
     }
 
     fn prepared(&self, mut config: Config) -> Result<Arc<Config>, Error> {
-        let own = std::mem::take(&mut config.git);
-        config.git.add(self.sources.git.clone());
-        config.git.add(own.pairs().to_vec());
+        config.git.add_below(self.sources.git.clone());
         prepare(config)
     }
 
@@ -412,7 +410,7 @@ impl Keeper {
             return Ok(Arc::clone(hub));
         }
         let plan = &self.sources.plan;
-        let config = plan.remotes().remove(store);
+        let config = plan.remote(store);
         let config = config.ok_or_else(|| Error::Setup(format!("no source uses the store {store}")))?;
         let print = plan.print(store, &config);
         let (book, name) = (self.shared.book.clone(), store.to_owned());

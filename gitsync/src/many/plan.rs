@@ -1,6 +1,6 @@
 //! From a YAML file to the list of sources, each a [`Config`] of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::HIDDEN;
 use crate::config::Config;
-use crate::protocol::Glob;
+use crate::protocol::{Glob, hex};
 use crate::{APP, DEPRECATED};
 
 /// The key of the list.
@@ -163,17 +163,23 @@ impl Plan {
 
     /// The settings of each remote: of all its sources' depths the deepest, of their periods the shortest.
     pub(super) fn remotes(&self) -> BTreeMap<String, Config> {
-        let mut remotes: BTreeMap<String, Config> = BTreeMap::new();
-        for source in &self.sources {
-            let config = &source.config;
-            let remote = remotes.entry(source.store.clone()).or_insert_with(|| config.clone());
+        let stores: BTreeSet<&String> = self.sources.iter().map(|source| &source.store).collect();
+        stores.into_iter().filter_map(|store| Some((store.clone(), self.remote(store)?))).collect()
+    }
+
+    /// Those of one of them.
+    pub(super) fn remote(&self, store: &str) -> Option<Config> {
+        let mut configs =
+            self.sources.iter().filter(|source| source.store == store).map(|source| &source.config);
+        let mut remote = configs.next()?.clone();
+        for config in configs {
             remote.period = remote.period.min(config.period);
             remote.depth = match (remote.depth, config.depth) {
                 (0, _) | (_, 0) => 0,
                 (one, other) => one.max(other),
             };
         }
-        remotes
+        Some(remote)
     }
 
     /// All that the settings of a remote say, to notice when it changes.
@@ -250,8 +256,7 @@ fn source(settings: Settings, line: u64, keys: &[&str]) -> Result<Source, Config
         );
     }
     let kind = kind(&settings, keys, &mut config)?;
-    let digest = Sha1::digest(config.git.rewrite(&config.repo).as_bytes());
-    let store = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let store = hex(&Sha1::digest(config.git.rewrite(&config.repo).as_bytes())[..8]);
     let optional = settings.value("optional")?;
     Ok(Source { name, config, kind, optional, store, line, settings })
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use semver::{Version, VersionReq};
 use sha1::{Digest as _, Sha1};
 
-use super::{ObjectId, RemoteRef, ref_prefixes, resolve};
+use super::{ObjectId, RemoteRef, hex, ref_prefixes, resolve};
 
 /// Longest folder name made from a ref.
 const MAX_FOLDER: usize = 100;
@@ -149,9 +149,7 @@ pub fn folders<'a>(
     for name in plain.into_iter().chain(changed) {
         let mut folder = safe(short(name));
         while !taken.insert(folder.to_ascii_lowercase()) {
-            let hash: String =
-                Sha1::digest(name.as_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-            folder = format!("{folder}-{hash}");
+            folder = format!("{folder}-{}", hex(&Sha1::digest(name.as_bytes())[..4]));
         }
         folders.insert(name.clone(), folder);
     }

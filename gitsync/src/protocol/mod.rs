@@ -15,6 +15,7 @@ pub use advert::{AdvertReader, Advertisement, Capabilities};
 pub use fetch::{FetchEvent, FetchRequest, FetchResponse, INFINITE_DEPTH};
 pub use follow::{Follow, Glob, fitting, folders};
 pub use oid::ObjectId;
+pub(crate) use oid::hex;
 pub use pktline::{Decoder, Packet, encode_data, encode_delim, encode_flush};
 pub use refs::{RefsReader, RemoteRef, encode_ls_refs, ref_prefixes, resolve};
 

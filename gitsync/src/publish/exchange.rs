@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::web::{self, Before, Strip};
 use super::{Link, Mode};
-use crate::protocol::ObjectId;
+use crate::protocol::{ObjectId, hex};
 use crate::repo::{
     Layout, Objects, Patrol, RepoError, blobs, duplicate, folder, list, note, noted_entries, own_index,
     remove_any,
@@ -48,10 +48,7 @@ fn identity(path: &Path) -> Option<String> {
 /// Which part of the commit, and in which shape, in a form that fits into a file name.
 fn part(link: &Link) -> String {
     let path = link.subpath.as_deref().unwrap_or(Path::new("")).as_os_str();
-    Sha1::digest([path.as_encoded_bytes(), b"\0", link.web.text().as_bytes()].concat())[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha1::digest([path.as_encoded_bytes(), b"\0", link.web.text().as_bytes()].concat())[..4])
 }
 
 /// The note of the directory at the published path: its file, the commit, and which part of it.

@@ -27,6 +27,27 @@ pub(crate) struct Stat {
     pub(crate) size: u32,
 }
 
+impl Stat {
+    /// That of an entry as it lies in the index.
+    fn of(entry: &[u8]) -> Self {
+        let word = |at| word(entry, at);
+        Self {
+            ctime: (word(0), word(1)),
+            mtime: (word(2), word(3)),
+            dev: word(4),
+            ino: word(5),
+            uid: word(7),
+            gid: word(8),
+            size: word(9),
+        }
+    }
+}
+
+/// One of the ten words that an entry begins with.
+fn word(entry: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([entry[4 * at], entry[4 * at + 1], entry[4 * at + 2], entry[4 * at + 3]])
+}
+
 /// One line of the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
@@ -104,8 +125,7 @@ impl Table {
     pub(crate) fn line(&self, at: usize) -> Line<'_> {
         let raw = &self.data[self.starts[at]..self.starts[at + 1]];
         let end = raw.iter().rposition(|byte| *byte != 0).map_or(62, |last| last + 1).max(62);
-        let bits = u32::from_be_bytes([raw[24], raw[25], raw[26], raw[27]]);
-        Line { raw, path: &raw[62..end], mode: Mode::from_bits(bits).unwrap_or(Mode::File) }
+        Line { raw, path: &raw[62..end], mode: Mode::from_bits(word(raw, 6)).unwrap_or(Mode::File) }
     }
 
     /// The directories as the index names them, each before what is in it; none if it doesn't.
@@ -122,23 +142,7 @@ impl<'a> Line<'a> {
     }
 
     pub(crate) fn stat(&self) -> Stat {
-        let word = |i: usize| {
-            u32::from_be_bytes([
-                self.raw[4 * i],
-                self.raw[4 * i + 1],
-                self.raw[4 * i + 2],
-                self.raw[4 * i + 3],
-            ])
-        };
-        Stat {
-            ctime: (word(0), word(1)),
-            mtime: (word(2), word(3)),
-            dev: word(4),
-            ino: word(5),
-            uid: word(7),
-            gid: word(8),
-            size: word(9),
-        }
+        Stat::of(self.raw)
     }
 }
 
@@ -303,11 +307,8 @@ impl<R: Read> Reader<R> {
     fn entry(&mut self) -> io::Result<IndexEntry> {
         let mut fixed = [0; 62];
         self.input.read_exact(&mut fixed)?;
-        let word = |i: usize| {
-            u32::from_be_bytes([fixed[4 * i], fixed[4 * i + 1], fixed[4 * i + 2], fixed[4 * i + 3]])
-        };
         let bad = || io::Error::new(io::ErrorKind::InvalidData, "a broken index entry");
-        let mode = Mode::from_bits(word(6)).ok_or_else(bad)?;
+        let mode = Mode::from_bits(word(&fixed, 6)).ok_or_else(bad)?;
         let mut id = [0; 20];
         id.copy_from_slice(&fixed[40..60]);
         let flags = u16::from_be_bytes([fixed[60], fixed[61]]);
@@ -320,15 +321,7 @@ impl<R: Read> Reader<R> {
             length += 2;
         }
         let path = self.path(flags & NAME_MASK, length, bad)?;
-        let stat = Stat {
-            ctime: (word(0), word(1)),
-            mtime: (word(2), word(3)),
-            dev: word(4),
-            ino: word(5),
-            uid: word(7),
-            gid: word(8),
-            size: word(9),
-        };
+        let stat = Stat::of(&fixed);
         Ok(IndexEntry { path, mode, id: ObjectId::from_bytes(id), stat, skip })
     }
 

@@ -9,14 +9,12 @@ use hyper::{Method, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::news::News;
+use crate::view::Newest;
 
 /// Listeners at one time.
 const MAX_LISTENERS: usize = 64;
 /// A silent connection gets a comment that often, so that proxies keep it and a lost peer is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-
-/// The newest publication of each source, with a number that grows.
-type Newest = Vec<(u64, Arc<News>)>;
 
 /// Where publications come from. Clones share.
 #[derive(Clone)]

@@ -121,7 +121,7 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 pub(crate) fn sign_hex(secret: &[u8], parts: &[&[u8]]) -> String {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
     parts.iter().for_each(|part| context.update(part));
-    context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::protocol::hex(context.sign().as_ref())
 }
 
 #[cfg(test)]

@@ -95,8 +95,8 @@ impl<'a> Builder<'a> {
                     Error::at(line, error.info())
                 }
             })?;
-            let content = matches!(event, Event::SequenceEnd | Event::MappingEnd | Event::StreamEnd);
-            if event.is_node() || content {
+            let is_end = matches!(event, Event::SequenceEnd | Event::MappingEnd | Event::StreamEnd);
+            if event.is_node() || is_end {
                 return Ok((event, line(&span)));
             }
         }
@@ -186,7 +186,7 @@ impl<'a> Builder<'a> {
             }
         }
         if !merged.is_empty() {
-            self.merge(&mut entries, &known.into_keys().collect(), &merged)?;
+            self.merge(&mut entries, known.into_keys().collect(), &merged)?;
         }
         Ok(entries)
     }
@@ -195,10 +195,9 @@ impl<'a> Builder<'a> {
     fn merge(
         &mut self,
         entries: &mut Vec<(Node, Node)>,
-        own: &HashSet<String>,
+        mut known: HashSet<String>,
         merged: &[Node],
     ) -> Result<(), Error> {
-        let mut known = own.clone();
         for node in merged {
             let sources = match &*node.content {
                 Content::List(sources) => Cow::Borrowed(&sources[..]),
