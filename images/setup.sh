@@ -26,7 +26,7 @@ needs() {
       else
         echo newuidmap=uidmap slirp4netns=slirp4netns fuse-overlayfs=fuse-overlayfs
       fi ;;
-    apps) echo redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
+    apps) echo /usr/bin/python3=python3 redis-server=redis-server redis-cli=redis-tools nginx=nginx fcgiwrap=fcgiwrap \
       git=git curl=curl openssl=openssl 'javac=default-jdk-headless' prometheus=prometheus ;;
     lint) echo shellcheck=shellcheck ;;
     manual) echo python3=python3 mandoc=mandoc zsh=zsh fish=fish col=bsdextrautils ;;

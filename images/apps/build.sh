@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . images/lib.sh
 export PATH=$PATH:/usr/sbin:/sbin
 
-APPS='nginx git-server redis jvm-app statsd-app prometheus'
+APPS='nginx git-server redis jvm-app statsd-app dag-app prometheus'
 WORK=target/apps
 
 # A root file system whose layout is that of the host, where /bin may or may not be /usr/bin.
@@ -87,6 +87,18 @@ root_of_statsd_app() {
   install -m 0755 images/apps/statsd-app/emit.sh "$1/emit.sh"
 }
 
+# Debian's interpreter with its library, without what only developers use.
+root_of_dag_app() {
+  local library
+  library=$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+  add "$1" "$(program /usr/bin/python3)" "$library"/lib-dynload/*.so
+  mkdir -p "$1$library"
+  tar -C "$library" --exclude=__pycache__ --exclude=test --exclude='config-*' --exclude=dist-packages --exclude=ensurepip \
+    --exclude=idlelib --exclude=lib2to3 --exclude=lib-dynload --exclude=pydoc_data --exclude=tkinter -cf - . | tar -C "$1$library" -xf -
+  mkdir -p "$1/app"
+  cp -R images/apps/dag-app/. "$1/app"
+}
+
 root_of_prometheus() { add "$1" "$(program prometheus)"; }
 
 containerfile() {
@@ -100,6 +112,7 @@ containerfile() {
     redis) say 'WORKDIR /data'; say 'ENTRYPOINT ["redis-server"]' ;;
     jvm-app) say 'ENTRYPOINT ["/opt/java/bin/java", "-cp", "/app", "Shop"]'; say 'CMD ["eu", "us"]' ;;
     statsd-app) say 'ENTRYPOINT ["/emit.sh"]' ;;
+    dag-app) say 'ENTRYPOINT ["/usr/bin/python3", "-B", "/app/processor.py"]' ;;
     prometheus) say 'ENTRYPOINT ["prometheus"]' ;;
   esac
 }
@@ -107,7 +120,8 @@ containerfile() {
 # What an image is made of: our files, and the identity of the host's programs and libraries.
 inputs_of() {
   {
-    cat images/apps/build.sh images/apps/"$1"/* 2>/dev/null
+    cat images/apps/build.sh
+    find images/apps/"$1" -type f -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r cat
     local name file
     case $1 in
       nginx) set -- nginx ;;
@@ -115,6 +129,7 @@ inputs_of() {
       redis) set -- redis-server redis-cli bash ;;
       jvm-app) set -- javac ;;
       statsd-app) set -- bash ;;
+      dag-app) set -- /usr/bin/python3 ;;
       prometheus) set -- prometheus ;;
     esac
     for name in "$@"; do

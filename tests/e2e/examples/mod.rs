@@ -21,13 +21,15 @@ fn page_has(port: u16, path: &str, text: &str) -> Result<String> {
     if page.contains(text) { Ok(page) } else { bail!("no {text:?} in:\n{page}") }
 }
 
-/// A git server that asks for a password, in a Pod.
-fn git_server<'a>(network: &'a Network, login: &str) -> Result<Pod<'a>> {
+/// A git server in a Pod, which asks for a password if there is one.
+fn git_server<'a>(network: &'a Network, login: Option<&str>) -> Result<Pod<'a>> {
     let file = repository().join("images/pods/backing/git-server.yaml");
     let mut server = Pod::of(network, &objects(&std::fs::read_to_string(file)?)?, "Pod", "git-server")?;
     server.stand_in("git", "git-server", &[])?;
-    server.variable("git", "HTPASSWD", "/login/htpasswd")?;
-    server.mount("git", "login", "/login", &[("htpasswd", login)])?;
+    if let Some(login) = login {
+        server.variable("git", "HTPASSWD", "/login/htpasswd")?;
+        server.mount("git", "login", "/login", &[("htpasswd", login)])?;
+    }
     server.start()?;
     Ok(server)
 }
@@ -36,7 +38,7 @@ fn git_server<'a>(network: &'a Network, login: &str) -> Result<Pod<'a>> {
 #[ignore = "needs podman, the images and kubectl"]
 fn a_push_deploys_and_the_password_rotates_under_the_running_pod() -> Result<()> {
     let network = Network::new()?;
-    let server = git_server(&network, "deploy:{PLAIN}change-me\n")?;
+    let server = git_server(&network, Some("deploy:{PLAIN}change-me\n"))?;
     let mut site = Pod::of(&network, &rendered("push-to-deploy")?, "Deployment", "site")?;
     site.stand_in("nginx", "nginx", &["-c", "/etc/nginx/unprivileged.conf"])?;
     site.say("https://git.example.com", &format!("http://{}:8080", server.name))?;
@@ -76,6 +78,67 @@ fn a_push_deploys_and_the_password_rotates_under_the_running_pod() -> Result<()>
     eventually("the third page", || page_has(page, "/", "third page"))
         .with_context(|| network.podman.logs(&gitsync))?;
     ensure!(network.podman.pid(&gitsync)? == pid, "gitsync was restarted");
+    Ok(())
+}
+
+/// A DAG of two tasks; `helpers` is another file of the same commit.
+const DAG: &str = "from airflow.sdk import DAG, task\nfrom helpers import SCHEDULE\n\n@task\ndef extract(): ...\n\n\
+    @task\ndef load(): ...\n\nwith DAG('daily', schedule=SCHEDULE) as dag:\n    extract() >> load()\n";
+
+#[test]
+#[ignore = "needs podman, the images and kubectl"]
+fn dags_reach_the_running_processor_with_each_push() -> Result<()> {
+    let network = Network::new()?;
+    let server = git_server(&network, None)?;
+    let folder = tempfile::tempdir()?;
+    let (clone, url) =
+        (folder.path().join("clone"), format!("http://127.0.0.1:{}/site.git", server.port("git")?));
+    eventually("the git server", || git_in(folder.path(), ["clone", "-q", &url, "clone"]))?;
+    std::fs::create_dir(clone.join("dags"))?;
+    let push = |files: &[(&str, &str)]| -> Result<()> {
+        for (name, text) in files {
+            std::fs::write(clone.join("dags").join(name), text)?;
+        }
+        git_in(&clone, ["add", "-A"])?;
+        git_in(&clone, ["commit", "-q", "-m", "DAGs"])?;
+        git_in(&clone, ["push", "-q", "origin", "HEAD:main"]).map(drop)
+    };
+    push(&[("daily.py", DAG), ("helpers.py", "SCHEDULE = '@daily'\n")])?;
+
+    let mut airflow = Pod::of(&network, &rendered("airflow-dags")?, "Deployment", "dag-processor")?;
+    airflow.stand_in("dag-processor", "dag-app", &[])?;
+    // The deploy key has no server to show it to here; SSH is in the tests of gitsync.
+    airflow.say("git@git.example.com:data/dags.git", &format!("http://{}:8080/site.git", server.name))?;
+    airflow.say("30s", "300ms")?;
+    airflow.start()?;
+    let (gitsync, processor) = (airflow.container("gitsync"), airflow.container("dag-processor"));
+    let says = |text: &str| {
+        let said = || -> Result<()> {
+            let log = network.podman.logs(&processor);
+            ensure!(log.contains(text), "no {text:?} in:\n{log}");
+            Ok(())
+        };
+        eventually(text, said).with_context(|| network.podman.logs(&gitsync))
+    };
+    says("dag daily @daily: extract >> load\n")?;
+    network.podman.expect_hardened(&gitsync)?;
+
+    let pids = (network.podman.pid(&gitsync)?, network.podman.pid(&processor)?);
+    push(&[("helpers.py", "SCHEDULE = '@hourly'\n"), ("weekly.py", &DAG.replace("daily", "weekly"))])?;
+    says("dag daily @hourly: extract >> load\n")?;
+    says("dag weekly @hourly: extract >> load\n")?;
+    // A mistake is one file's; taking it back is a push like any other.
+    push(&[("broken.py", "import nothing_of_this_name\n")])?;
+    says("error in broken.py ModuleNotFoundError: No module named 'nothing_of_this_name'\n")?;
+    git_in(&clone, ["rm", "-q", "dags/broken.py", "dags/weekly.py"])?;
+    push(&[])?;
+    says("error in broken.py gone\n")?;
+    says("dag weekly gone\n")?;
+    ensure!(!network.podman.logs(&processor).contains("dag daily gone"), "the DAGs were away for a moment");
+    ensure!(
+        pids == (network.podman.pid(&gitsync)?, network.podman.pid(&processor)?),
+        "something was restarted"
+    );
     Ok(())
 }
 
