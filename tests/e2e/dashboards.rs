@@ -341,6 +341,32 @@ fn statsd() -> Result<(Daemon, u16, TempDir, Load)> {
     Ok((daemon, web, directory, load))
 }
 
+/// An adapter of sources: one that is well, one that has a series of the first, one without a number, one that is gone.
+fn sources() -> Result<(Daemon, u16, TempDir)> {
+    let directory = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
+    file("first.prom", "# TYPE orders counter\norders{region=\"eu\"} 7\norders{region=\"us\"} 9\n")?;
+    file("second.prom", "# TYPE orders counter\norders{region=\"us\"} 1\n")?;
+    file("words.json", "{\"state\": \"many\"}")?;
+    file(
+        "adapter.yaml",
+        "sources:\n\
+         - {name: first, type: file, path: first.prom}\n\
+         - {name: second, type: file, path: second.prom}\n\
+         - {name: words, type: file, path: words.json, metrics: [{name: state, path: $.state}]}\n\
+         - {name: gone, type: file, path: gone.prom}\n",
+    )?;
+    let web = free_port()?;
+    let mut daemon = Daemon::start(
+        Command::new(binary("metrics-adapter")?)
+            .arg("run")
+            .arg(directory.path().join("adapter.yaml"))
+            .arg(format!("--web.listen-address=127.0.0.1:{web}")),
+    )?;
+    daemon.wait_for_port(web)?;
+    Ok((daemon, web, directory))
+}
+
 #[test]
 #[ignore = "needs prometheus, a JDK and python3"]
 fn no_panel_of_metrics_adapter_is_empty() -> Result<()> {
@@ -357,7 +383,9 @@ fn no_panel_of_metrics_adapter_is_empty() -> Result<()> {
     )?;
     adapter.wait_for_port(web)?;
     check("metrics-adapter", "jmx.json", &[web])?;
-    expect_all(&Prometheus::scraping(&[statsd_web, web])?, rule_queries("metrics-adapter")?)?;
+    let (_sources, sources_web, _files) = sources()?;
+    check("metrics-adapter", "run.json", &[sources_web])?;
+    expect_all(&Prometheus::scraping(&[statsd_web, web, sources_web])?, rule_queries("metrics-adapter")?)?;
     drop(load);
     Ok(())
 }
