@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test images push manual bench fmt lint doc clean setup \
+.PHONY: help demo test images push manual bench screenshots fmt lint doc clean setup \
 	check-fmt check-lint check-scripts check-units check-package check-fuzz check-manual check-browser check-guides check-doc check-features check-deny \
 	check-manifests check-images check-reproducible check-e2e check-demo build app-images down
 
@@ -80,10 +80,15 @@ check-manual: build ## manual pages and completions
 check-browser: build ## the status pages in Chromium; screenshots in target/screenshots
 	@.ci/browser
 
+screenshots: check-browser ## take the pictures of the README anew
+	for name in gitsync redis-ambassador metrics-adapter; do for scheme in light dark; do \
+	  cp target/screenshots/$$name-phone-$$scheme.png images/screenshots/$$name-$$scheme.png; done; done
+
 check-guides: build ## every command and configuration of the guides, as printed
 	@.ci/guides
 
-check-doc: doc
+check-doc: ## API documentation builds without warnings; every public item has an example
+	@.ci/doc
 
 check-features: ## each crate without its command line
 	@.ci/features

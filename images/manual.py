@@ -97,10 +97,6 @@ def understand(command, text):
     page.groups = [(title, options) for title, options in page.groups if options]
     if not page.usage or not (page.options() or page.words or len(command) > 1):
         sys.exit(f"error: `{' '.join(command)} --help` is not understood")
-    # clap names the binary only; the mode belongs to what is typed.
-    if len(command) > 1:
-        page.usage = [line if command[1] in line.split() else line.replace(command[0], " ".join(command), 1)
-                      for line in page.usage]
     return page
 
 

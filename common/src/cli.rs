@@ -81,6 +81,7 @@ fn command_with(build: &Build, app: &'static App, shared: Shared, extent: Help) 
     let more = format!("`{} --help` says more: defaults, variables, examples.", app.name);
     let version = format!("{} ({})", build.version, build.revision);
     let mut command = Command::new(app.name)
+        .bin_name(app.name)
         .about(app.about)
         .version(version)
         .after_help(if extent == Help::Short { more } else { app.after_help.to_owned() })
@@ -96,8 +97,9 @@ fn command_with(build: &Build, app: &'static App, shared: Shared, extent: Help) 
         }
     }
     if let Some((name, limit)) = shared.words {
-        command =
-            command.arg(Arg::new("words").value_name(name).num_args(0..=limit).action(ArgAction::Append));
+        // The usage line says all there is to say of them.
+        let words = Arg::new("words").num_args(0..=limit).action(ArgAction::Append).hide(true);
+        command = command.arg(words).override_usage(format!("{} [OPTIONS] [{name}]...", app.name));
     }
     let heading = "Common options";
     if shared.config {

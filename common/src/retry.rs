@@ -8,6 +8,14 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use crate::shutdown::Shutdown;
 
 /// How long to wait between attempts.
+///
+/// ```
+/// use common::retry::Policy;
+/// use std::time::Duration;
+///
+/// let policy = Policy::new(Duration::from_millis(100), Duration::from_secs(10));
+/// assert_eq!(policy.longest, Duration::from_secs(10));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Wait before the second attempt.
@@ -18,6 +26,13 @@ pub struct Policy {
 
 impl Policy {
     /// A policy from its two bounds.
+    ///
+    /// ```
+    /// use common::retry::Policy;
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Policy = Policy::new(Duration::from_millis(100), Duration::from_secs(10));
+    /// ```
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }
@@ -34,6 +49,18 @@ impl Policy {
 }
 
 /// The waits of one series of attempts; each lies between the exponential step and twice that.
+///
+/// ```
+/// use common::retry::{Backoff, Policy};
+/// use std::time::Duration;
+///
+/// let mut backoff = Backoff::new(Policy::new(Duration::from_secs(1), Duration::from_secs(60)));
+/// assert!(backoff.next_delay() >= Duration::from_secs(1));
+/// assert!(backoff.next_delay() >= Duration::from_secs(2));
+/// assert_eq!(backoff.failures(), 2);
+/// backoff.reset();
+/// assert_eq!(backoff.failures(), 0);
+/// ```
 #[derive(Debug)]
 pub struct Backoff {
     policy: Policy,
@@ -70,6 +97,22 @@ impl Backoff {
 ///
 /// `is_retryable` classifies first: what may not be repeated safely must be final. Cancel safe as
 /// far as `operation` is.
+///
+/// ```
+/// use common::retry::{Policy, retry};
+/// use common::shutdown::Shutdown;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let policy = Policy::new(Duration::from_millis(1), Duration::from_millis(5));
+/// let (shutdown, mut attempts) = (Shutdown::new(), 0);
+/// let outcome = retry(&shutdown, policy, |error| *error == "busy", || {
+///     attempts += 1;
+///     std::future::ready(if attempts < 3 { Err("busy") } else { Ok(attempts) })
+/// });
+/// assert_eq!(outcome.await, Some(Ok(3)));
+/// # });
+/// ```
 pub async fn retry<T, E, F, Fut>(
     shutdown: &Shutdown,
     policy: Policy,

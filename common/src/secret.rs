@@ -8,6 +8,13 @@ pub use secrecy::{ExposeSecret, SecretString};
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Why a secret could not be read; names the file, never its content.
+///
+/// ```
+/// use common::secret::{SecretError, read};
+///
+/// let error = read("/does/not/exist".as_ref()).unwrap_err();
+/// assert!(matches!(error, SecretError::Unreadable { .. }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
@@ -31,6 +38,18 @@ pub enum SecretError {
 ///
 /// # Errors
 /// The file cannot be read, is not UTF-8, or is larger than 1 MiB.
+///
+/// ```
+/// use common::secret::{ExposeSecret as _, read};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("password");
+/// std::fs::write(&path, "hush\n")?;
+/// let password = read(&path)?;
+/// assert_eq!(password.expose_secret(), "hush");
+/// assert!(!format!("{password:?}").contains("hush"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read(path: &Path) -> Result<SecretString, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_BYTES {

@@ -25,6 +25,28 @@ use crate::{BUILD, endpoint, redact};
 
 /// Starts a sync at once, from wherever: a signal handler, a request. One call is remembered while
 /// a sync runs. Clones share.
+///
+/// ```
+/// # let place = tempfile::tempdir()?;
+/// # let (site, volume) = (place.path().join("site.git"), place.path().join("volume"));
+/// # let repository = git2::Repository::init_bare(&site)?;
+/// # let who = git2::Signature::now("A Tester", "tester@localhost")?;
+/// # let tree = repository.find_tree(repository.treebuilder(None)?.write()?)?;
+/// # repository.commit(Some("HEAD"), &who, &who, "first", &tree, &[])?;
+/// # let site = site.display().to_string();
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use gitsync::{Config, Shutdown, Trigger, run_triggered};
+///
+/// let (trigger, shutdown) = (Trigger::default(), Shutdown::new());
+/// let running = run_triggered(Config::new(site, &volume), trigger.clone(), shutdown.clone());
+/// let told_about_a_push = async {
+///     trigger.fire(); // looks now, and not when the period is over
+///     shutdown.trigger();
+/// };
+/// tokio::join!(running, told_about_a_push).0?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Trigger(Arc<Fired>);
 
@@ -37,6 +59,11 @@ struct Fired {
 
 impl Trigger {
     /// Ends the pause between two attempts.
+    ///
+    /// ```
+    /// let trigger = gitsync::Trigger::default();
+    /// trigger.fire();
+    /// ```
     pub fn fire(&self) {
         self.fire_since(Instant::now());
     }
@@ -61,6 +88,25 @@ impl Trigger {
 /// # Errors
 /// When the root, the remote or the HTTP address can't be used, after too many failures, or
 /// (one-time) when a hook failed.
+///
+/// ```
+/// # let place = tempfile::tempdir()?;
+/// # let (site, volume) = (place.path().join("site.git"), place.path().join("volume"));
+/// # let repository = git2::Repository::init_bare(&site)?;
+/// # let who = git2::Signature::now("A Tester", "tester@localhost")?;
+/// # let tree = repository.find_tree(repository.treebuilder(None)?.write()?)?;
+/// # repository.commit(Some("HEAD"), &who, &who, "first", &tree, &[])?;
+/// # let site = site.display().to_string();
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use gitsync::{Config, Shutdown, run};
+///
+/// let mut config = Config::new(site, &volume);
+/// config.one_time = true;
+/// run(config, Shutdown::new()).await?;
+/// assert!(volume.join("site.git").is_symlink());
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     run_triggered(config, Trigger::default(), shutdown).await
 }
@@ -69,6 +115,25 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`run`].
+///
+/// ```
+/// # let place = tempfile::tempdir()?;
+/// # let (site, volume) = (place.path().join("site.git"), place.path().join("volume"));
+/// # let repository = git2::Repository::init_bare(&site)?;
+/// # let who = git2::Signature::now("A Tester", "tester@localhost")?;
+/// # let tree = repository.find_tree(repository.treebuilder(None)?.write()?)?;
+/// # repository.commit(Some("HEAD"), &who, &who, "first", &tree, &[])?;
+/// # let site = site.display().to_string();
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use gitsync::{Config, Shutdown, Trigger, run_triggered};
+///
+/// let mut config = Config::new(site, &volume);
+/// config.one_time = true;
+/// let trigger = Trigger::default(); // a clone of it goes to whoever hears of pushes
+/// run_triggered(config, trigger.clone(), Shutdown::new()).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
     let config = prepare(config)?;
     let layout = open_root(&config).map_err(Error::Root)?;

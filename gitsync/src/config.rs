@@ -11,6 +11,17 @@ use crate::auth::store::Credential;
 use crate::protocol::Follow;
 
 /// What to sync, where to and when. Made by [`Config::new`] and changed field by field.
+///
+/// ```
+/// use gitsync::{Config, Mode};
+/// use std::time::Duration;
+///
+/// let mut config = Config::new("https://git.example/site.git", "/srv/git");
+/// config.reference = "v1.2".into();
+/// config.publish = Mode::Exchange;
+/// config.period = Duration::from_secs(60);
+/// assert_eq!(config.link.to_str(), Some("site.git"), "named like the repository");
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -97,6 +108,12 @@ pub struct Config {
 }
 
 /// What to do about submodules.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.submodules = gitsync::Submodules::Off;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Submodules {
     /// All levels.
@@ -108,6 +125,12 @@ pub enum Submodules {
 }
 
 /// Tidying of the object store.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.tidy = gitsync::Tidy::EachTime;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tidy {
     /// Never.
@@ -121,6 +144,19 @@ pub enum Tidy {
 }
 
 /// Programs and requests around publication.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{ExecHook, Hooks};
+/// use std::time::Duration;
+///
+/// let check = ExecHook {
+///     command: "bin/check".into(),
+///     timeout: Duration::from_secs(30),
+///     backoff: Duration::from_secs(3),
+/// };
+/// config.hooks = Hooks { pre_publish: Some(check), ..Hooks::default() };
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Hooks {
     /// Run after publication.
@@ -134,6 +170,17 @@ pub struct Hooks {
 }
 
 /// A program.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use std::time::Duration;
+///
+/// config.hooks.exec = Some(gitsync::ExecHook {
+///     command: "/usr/local/bin/reload".into(),
+///     timeout: Duration::from_secs(30),
+///     backoff: Duration::from_secs(3),
+/// });
+/// ```
 #[derive(Debug, Clone)]
 pub struct ExecHook {
     /// Found in `PATH` or relative to the checkout; gets no arguments.
@@ -145,6 +192,23 @@ pub struct ExecHook {
 }
 
 /// A request.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use std::time::Duration;
+///
+/// config.hooks.web = Some(gitsync::WebHook {
+///     url: "http://127.0.0.1:8080/reload".into(),
+///     more_urls: vec![],
+///     headers: vec![("X-From".into(), "gitsync".into())],
+///     json: true,
+///     secret_file: None,
+///     method: "POST".into(),
+///     success_status: Some(200),
+///     timeout: Duration::from_secs(1),
+///     backoff: Duration::from_secs(3),
+/// });
+/// ```
 #[derive(Debug, Clone)]
 pub struct WebHook {
     /// Where to.
@@ -168,6 +232,17 @@ pub struct WebHook {
 }
 
 /// A neighbour that is asked after publication.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use std::time::Duration;
+///
+/// config.probe = Some(gitsync::Probe {
+///     url: "http://127.0.0.1:8080/healthz".into(),
+///     timeout: Duration::from_secs(10),
+///     delay: Duration::from_secs(1),
+/// });
+/// ```
 #[derive(Debug, Clone)]
 pub struct Probe {
     /// http or https.
@@ -179,6 +254,20 @@ pub struct Probe {
 }
 
 /// How to log in.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{Credential, Credentials, Password};
+///
+/// config.credentials = Credentials {
+///     by_url: vec![Credential {
+///         url: config.repo.clone(),
+///         username: "bot".into(),
+///         password: Password::File("/etc/git-secret/token".into()),
+///     }],
+///     ..Credentials::default()
+/// };
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// By URL; the one for `repo` first.
@@ -194,6 +283,14 @@ pub struct Credentials {
 }
 
 /// The HTTP endpoint.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{Http, ListenAddr};
+///
+/// let bind = ListenAddr { host: String::new(), port: 2020 };
+/// config.http = Some(Http { bind, metrics: true, pprof: false, events: true });
+/// ```
 #[derive(Debug, Clone)]
 pub struct Http {
     /// Where to listen.
@@ -208,6 +305,13 @@ pub struct Http {
 
 impl Config {
     /// The defaults: `HEAD`, depth 1, every 10 s, link named like the repository.
+    ///
+    /// ```
+    /// use gitsync::Config;
+    ///
+    /// let config = Config::new("https://git.example/site.git", "/srv/git");
+    /// assert_eq!((config.reference.as_str(), config.depth), ("HEAD", 1));
+    /// ```
     pub fn new(repo: impl Into<String>, root: impl Into<PathBuf>) -> Self {
         let repo = repo.into();
         Self {
@@ -256,6 +360,7 @@ impl Config {
 
 impl Config {
     /// Which ref is followed.
+    #[doc(hidden)]
     #[must_use]
     pub fn follow(&self) -> Follow {
         match &self.versions {

@@ -10,6 +10,18 @@ use crate::repo::RepoError;
 use crate::transport::{TransportError, UrlError};
 
 /// Why [`crate::run`] ended.
+///
+/// ```
+/// use gitsync::{Config, Error, Shutdown, run};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let place = tempfile::tempdir().unwrap();
+/// let mut config = Config::new("/does/not/exist", place.path());
+/// config.one_time = true;
+/// let error = run(config, Shutdown::new()).await.unwrap_err();
+/// assert!(matches!(error, Error::TooManyFailures { .. } | Error::Remote(_)));
+/// # });
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -39,6 +51,20 @@ pub enum Error {
 }
 
 /// Why an attempt failed.
+///
+/// ```
+/// use gitsync::{Error, SyncError};
+///
+/// /// Whether it is the configuration that has to be changed.
+/// fn is_ours(error: &Error) -> bool {
+///     match error {
+///         Error::TooManyFailures { last, .. } => matches!(**last, SyncError::UnknownRef { .. }),
+///         Error::Setup(_) | Error::Root(_) | Error::Bind(_) => true,
+///         _ => false,
+///     }
+/// }
+/// assert!(is_ours(&Error::Setup("no such key".into())));
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SyncError {
@@ -111,6 +137,12 @@ pub enum SyncError {
 
 impl SyncError {
     /// Whether it was the shutdown and not a failure.
+    ///
+    /// ```
+    /// use gitsync::SyncError;
+    ///
+    /// assert!(!SyncError::UnknownRef { name: "v9".into() }.is_cancelled());
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Repo(RepoError::Cancelled))
     }

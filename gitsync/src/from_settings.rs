@@ -29,6 +29,17 @@ impl Config {
     /// # Errors
     /// A value that doesn't parse, is out of range, contradicts another one, or asks for what
     /// this program can't do.
+    ///
+    /// ```
+    /// use gitsync::{APP, Config, Layers};
+    ///
+    /// let mut layers = Layers::new(&APP);
+    /// layers.environment([("GITSYNC_REPO", "https://git.example/site.git"), ("GITSYNC_ROOT", "/srv/git")]);
+    /// layers.flag("ref", vec!["v1.2".into()])?;
+    /// let config = Config::from_settings(&layers.finish())?;
+    /// assert_eq!(config.reference, "v1.2");
+    /// # Ok::<(), gitsync::ConfigError>(())
+    /// ```
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let repo = required(settings, "repo")?;
         let root = required(settings, "root")?;

@@ -25,11 +25,17 @@
 //! # }
 //! ```
 //!
-//! The rooms: [`protocol`] and [`sync`] are pure; [`transport`], [`repo`], [`publish`] and the
+//! Several repositories at once are [`Sources`] of a file, run by [`run_sources`]; [`Trigger`] starts a sync at once.
+//! Settings by name, as the binary takes them from flags, variables and a file, are [`Layers`] over [`APP`].
+//!
+//! The rooms: `protocol` and `sync` are pure; `transport`, `repo`, `publish` and the
 //! hooks are drivers; `engine` is one attempt, `app` the loop around it, `hub` the remote that several
 //! loops share, `many` several sources in one process.
 
 mod app;
+// The hidden modules are reached by the fuzz targets and by tests of this crate only: they may change with any
+// version. What of them a configuration consists of is named below.
+#[doc(hidden)]
 pub mod auth;
 mod board;
 mod config;
@@ -39,6 +45,7 @@ mod error;
 mod fetcher;
 mod from_settings;
 #[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzz;
 mod git_options;
 mod hook;
@@ -50,30 +57,50 @@ mod metrics;
 mod news;
 mod orders;
 mod probe;
+#[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
 pub mod publish;
 mod redact;
+#[doc(hidden)]
 pub mod repo;
 mod settings;
+#[doc(hidden)]
 pub mod ssh;
 mod submodule;
+#[doc(hidden)]
 pub mod sync;
+#[doc(hidden)]
 pub mod transport;
 mod trigger;
 mod verify;
 mod view;
 
+pub use common::client::TlsOptions;
+pub use common::config::{ConfigError, Layers, ListenAddr, Settings};
 pub use common::shutdown::Shutdown;
 
 pub use app::{Trigger, run, run_triggered};
+pub use auth::git_config::GitConfig;
+pub use auth::github_app::{App as GithubApp, PrivateKey};
+pub use auth::store::{Credential, Password};
 pub use config::{Config, Credentials, ExecHook, Hooks, Http, Probe, Submodules, Tidy, WebHook};
 pub use error::{Error, SyncError};
 pub use hook::HookError;
 pub use many::{Sources, run_sources};
+pub use publish::{Codec, Mode, Strip, Web};
 pub use redact::url as redact_url;
+pub use repo::Reuse;
 pub use settings::{APP, DEPRECATED};
+pub use ssh::{HostKeys, Options as SshOptions};
+pub use transport::HttpOptions;
 pub use trigger::Triggers;
 pub use verify::{Unverified, Verification, Verify};
 
 /// Version and revision of this build.
+///
+/// ```
+/// let build = gitsync::BUILD;
+/// println!("gitsync {} ({})", build.version, build.revision);
+/// ```
 pub const BUILD: common::Build = common::build!();

@@ -2,6 +2,11 @@
 
 /// A URL with the password in its user part masked, and a lone user of an `http` URL and a query, which
 /// may be tokens.
+///
+/// ```
+/// let shown = gitsync::redact_url("https://user:hush@git.example/site.git?token=1");
+/// assert_eq!(shown, "https://user:REDACTED@git.example/site.git?REDACTED");
+/// ```
 pub fn url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (rest, query) = match rest.split_once('?') {

@@ -19,6 +19,13 @@ const fn switch(name: &'static str, help: &'static str) -> Setting {
 }
 
 /// The settings table.
+///
+/// ```
+/// use gitsync::{APP, Layers};
+///
+/// let defaults = Layers::new(&APP).finish();
+/// assert_eq!(defaults.text("period"), Some("10s"));
+/// ```
 pub const APP: App = App {
     extra_env_wins: true,
     after_help: "Every flag is also read from its GITSYNC_ variable; a flag wins over a variable.\n\
@@ -359,6 +366,11 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// Deprecated flags and what to say instead.
+///
+/// ```
+/// let instead = gitsync::DEPRECATED.iter().find(|(flag, _)| *flag == "branch").map(|(_, instead)| *instead);
+/// assert_eq!(instead, Some("--ref"));
+/// ```
 pub const DEPRECATED: &[(&str, &str)] = &[
     ("branch", "--ref"),
     ("rev", "--ref"),

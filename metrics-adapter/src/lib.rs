@@ -1,8 +1,8 @@
 //! Turns StatsD, JMX and application statistics into one Prometheus page.
 //!
-//! The pure rooms hold no socket, clock or file: [`statsd`] reads lines, [`mapping`] names series, [`family`]
-//! holds them, [`ingest`] puts these together, [`exposition`] writes pages; [`jmx`] and [`rule`] read Java's
-//! management beans. [`source`], [`web`] and [`push`] are the drivers.
+//! The modes are [`source::statsd`], [`source::jmx`] and [`source::app`] (`run`), where a program adds sources of its
+//! own. [`jmx::client`] is a JMX client without a JVM; [`statsd`] and [`mapping`] read lines and name series, [`family`]
+//! holds them: these three do no input or output.
 //!
 //! An embedder makes a [`Config`] and calls [`run`]:
 //!
@@ -24,24 +24,42 @@
 //! # });
 //! ```
 
+// The hidden modules are reached by the binary, the fuzz targets and the tests of this crate only: they may change
+// with any version.
+#[doc(hidden)]
 pub mod explain;
+#[doc(hidden)]
 pub mod exposition;
 pub mod family;
+#[doc(hidden)]
 pub mod ingest;
 pub mod jmx;
 pub mod mapping;
+#[doc(hidden)]
 pub mod push;
+#[doc(hidden)]
 pub mod reader;
+#[doc(hidden)]
 pub mod rule;
 pub mod source;
 pub mod statsd;
+#[doc(hidden)]
 pub mod web;
 mod yaml;
 
-pub use common::config::Layers;
+pub use common::config::{ConfigError as SettingError, Layers, ListenAddr, Settings};
 pub use common::shutdown::Shutdown;
 
 /// What to run.
+///
+/// ```no_run
+/// use metrics_adapter::{Config, Shutdown, run, source::jmx};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Box::new(jmx::Config::load("config.yaml".as_ref())?);
+/// run(Config::Jmx { config, listen: ":9404".into() }, Shutdown::new()).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Config {
@@ -59,6 +77,16 @@ pub enum Config {
 }
 
 /// Why a mode did not start.
+///
+/// ```
+/// use metrics_adapter::{Config, Error, Shutdown, run, source::jmx};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let config = Box::new(jmx::Config::from_text("{}", "config.yaml".as_ref()).unwrap());
+/// let error = run(Config::Jmx { config, listen: "nowhere".into() }, Shutdown::new()).await.unwrap_err();
+/// assert!(matches!(error, Error::Jmx(jmx::RunError::Listen { .. })));
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -77,6 +105,17 @@ pub enum Error {
 ///
 /// # Errors
 /// When it cannot start: an address that is taken, a mapping that is wrong.
+///
+/// ```
+/// use metrics_adapter::{Config, ListenAddr, Shutdown, run, source::app};
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// let config = app::Config::new().listen(ListenAddr::loopback(0));
+/// let shutdown = Shutdown::new();
+/// shutdown.trigger(); // a program does so when its own work is done
+/// run(Config::Run(Box::new(config)), shutdown).await.unwrap();
+/// # });
+/// ```
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     match config {
         Config::Statsd(config) => Ok(source::statsd::run(*config, shutdown).await?),

@@ -6,6 +6,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// `host:port`, `[v6]:port`, or `unix:/path`.
+///
+/// ```
+/// use redis_ambassador::ServerAddr;
+///
+/// let server: ServerAddr = "[::1]:6379".parse()?;
+/// assert_eq!(server, ServerAddr::Tcp { host: "::1".into(), port: 6379 });
+/// assert_eq!("unix:/run/redis.sock".parse(), Ok(ServerAddr::Unix("/run/redis.sock".into())));
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServerAddr {
     /// A TCP address; the name is resolved at every connect.
@@ -20,6 +29,11 @@ pub enum ServerAddr {
 }
 
 /// Why a text is no server address.
+///
+/// ```
+/// let error = "10.0.0.1".parse::<redis_ambassador::ServerAddr>().unwrap_err();
+/// assert!(error.to_string().contains("host:port"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no server address (write host:port, [v6]:port or unix:/path)")]
 pub struct InvalidAddr(String);

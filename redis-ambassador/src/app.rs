@@ -29,6 +29,19 @@ use tokio::net::{TcpListener, UnixListener};
 /// # Errors
 /// An address cannot be listened on, or a secret file cannot be read. Servers that cannot be reached are no error:
 /// they are tried again.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use redis_ambassador::{Config, Listen, ListenAddr, Shutdown, run};
+///
+/// let mut config = Config::new("127.0.0.1:7001".parse()?, vec![]);
+/// config.listen = vec![Listen::Tcp(ListenAddr::loopback(0))];
+/// let shutdown = Shutdown::new();
+/// shutdown.trigger(); // a program does so when its own work is done
+/// run(config, shutdown).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     run_with(config, shutdown, |_| ()).await
 }
@@ -37,6 +50,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`run`].
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use redis_ambassador::{Config, Listen, ListenAddr, Shutdown, run_with};
+///
+/// let mut config = Config::new("127.0.0.1:7001".parse()?, vec![]);
+/// config.listen = vec![Listen::Tcp(ListenAddr::loopback(0))];
+/// let shutdown = Shutdown::new();
+/// let stop = shutdown.clone();
+/// run_with(config, shutdown, move |at| {
+///     println!("clients connect to port {:?}", at.client);
+///     stop.trigger();
+/// })
+/// .await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn run_with(
     config: Config,
     shutdown: Shutdown,
@@ -51,6 +81,24 @@ pub async fn run_with(
 ///
 /// # Errors
 /// As [`run`].
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use redis_ambassador::{Config, Listen, ListenAddr, Shutdown, run_reloading};
+///
+/// let mut config = Config::new("127.0.0.1:7001".parse()?, vec![]);
+/// config.listen = vec![Listen::Tcp(ListenAddr::loopback(0))];
+/// let configs = tokio::sync::watch::Sender::new(config);
+/// let shutdown = Shutdown::new();
+/// let (changing, stop) = (configs.clone(), shutdown.clone());
+/// run_reloading(configs.subscribe(), shutdown, move |_| {
+///     changing.send_modify(|config| config.deny.push("FLUSHALL".into()));
+///     stop.trigger();
+/// })
+/// .await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn run_reloading(
     mut configs: tokio::sync::watch::Receiver<Config>,
     shutdown: Shutdown,
@@ -178,6 +226,19 @@ pub async fn run_reloading(
 ///
 /// # Errors
 /// A secret file cannot be read.
+///
+/// ```
+/// use redis_ambassador::{Config, Shutdown, check};
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let mut config = Config::new("127.0.0.1:1".parse()?, vec![]);
+/// config.probe_timeout = Duration::from_millis(10);
+/// let (text, is_well) = check(config, Shutdown::new()).await?;
+/// assert!(!is_well, "nobody listens there: {text}");
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub async fn check(config: Config, shutdown: Shutdown) -> Result<(String, bool), Error> {
     let reach = Reach::new(&config)?;
     let monitor = monitor(&config, &reach, &Metrics::default(), None, Arc::default(), &shutdown);
@@ -248,6 +309,16 @@ fn monitor(
 }
 
 /// Where a running ambassador listens.
+///
+/// ```no_run
+/// # async fn example(config: redis_ambassador::Config) -> Result<(), redis_ambassador::Error> {
+/// let shutdown = redis_ambassador::Shutdown::new();
+/// redis_ambassador::run_with(config, shutdown, |listening| {
+///     println!("clients: {:?}, admin: {:?}", listening.client, listening.admin);
+/// })
+/// .await
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Listening {
     /// Port of the first TCP listener for clients.

@@ -9,6 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How fresh a read has to be.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+///
+/// config.consistency = redis_ambassador::Consistency::Session;
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Consistency {
     /// Any replica may answer.
@@ -24,6 +31,12 @@ pub enum Consistency {
 
 impl Consistency {
     /// Whether writes have to be remembered.
+    ///
+    /// ```
+    /// use redis_ambassador::Consistency;
+    ///
+    /// assert!(Consistency::Pod.uses_fence() && !Consistency::Eventual.uses_fence());
+    /// ```
     pub fn uses_fence(self) -> bool {
         matches!(self, Self::Session | Self::Pod)
     }
@@ -52,6 +65,15 @@ impl FromSetting for Policy {
 }
 
 /// How far behind its primary a replica may be and still get reads. Zero is no limit.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// use redis_ambassador::MaxLag;
+/// use std::time::Duration;
+///
+/// config.max_lag = MaxLag { time: Duration::from_secs(2), bytes: 16 << 20 };
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxLag {
     /// For how long it may lack something.
@@ -78,6 +100,14 @@ impl FromSetting for MaxLag {
 }
 
 /// Where clients connect.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// use redis_ambassador::{Listen, ListenAddr};
+///
+/// config.listen = vec![Listen::Tcp(ListenAddr::loopback(6379)), Listen::Unix("/run/redis.sock".into())];
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     /// A TCP port.
@@ -102,6 +132,12 @@ impl FromSetting for Listen {
 }
 
 /// The settings of the binary, in the form every layer shares.
+///
+/// ```
+/// use redis_ambassador::{APP, Layers};
+///
+/// assert_eq!(Layers::new(&APP).finish().text("consistency"), Some("pod"));
+/// ```
 pub const APP: App = App {
     settings: SETTINGS,
     after_help: "Every flag is also read from its REDIS_AMBASSADOR_ variable; a flag wins over a variable.\n\n\
@@ -264,6 +300,17 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// A validated configuration.
+///
+/// ```
+/// use redis_ambassador::{Config, Consistency};
+/// use std::time::Duration;
+///
+/// let mut config = Config::new("10.0.0.1:6379".parse()?, vec!["10.0.0.2:6379".parse()?]);
+/// config.consistency = Consistency::Session;
+/// config.drain = Duration::from_secs(30);
+/// assert!(config.admin_listen.is_none(), "no admin port unless one is asked for");
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -354,6 +401,14 @@ pub struct Config {
 
 impl Config {
     /// The defaults, for a primary and its replicas.
+    ///
+    /// ```
+    /// use redis_ambassador::Config;
+    ///
+    /// let config = Config::new("10.0.0.1:6379".parse()?, vec![]);
+    /// assert_eq!(config.max_clients, 10_000);
+    /// # Ok::<(), redis_ambassador::InvalidAddr>(())
+    /// ```
     pub fn new(primary: ServerAddr, replicas: Vec<ServerAddr>) -> Self {
         Self {
             listen: vec![Listen::Tcp(ListenAddr { host: "127.0.0.1".to_owned(), port: 6379 })],
@@ -404,6 +459,17 @@ impl Config {
     ///
     /// # Errors
     /// A value that is missing, does not parse or is out of range; the error names where it was read.
+    ///
+    /// ```
+    /// use redis_ambassador::{APP, Config, Layers};
+    ///
+    /// let mut layers = Layers::new(&APP);
+    /// layers.environment([("REDIS_AMBASSADOR_SENTINEL", "10.0.0.1:26379,10.0.0.2:26379")]);
+    /// layers.flag("sentinel-name", vec!["shop".into()])?;
+    /// let config = Config::from_settings(&layers.finish())?;
+    /// assert_eq!((config.sentinels.len(), config.sentinel_name.as_str()), (2, "shop"));
+    /// # Ok::<(), redis_ambassador::ConfigError>(())
+    /// ```
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let positive = |name: &'static str| -> Result<usize, ConfigError> {
             match settings.value::<usize>(name)? {

@@ -13,6 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Where servers are named.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// use redis_ambassador::Discover;
+///
+/// config.discover = vec![Discover::Dns { host: "redis.shop.svc".into(), port: 6379 }];
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Discover {
     /// Every address that a name resolves to, with this port.

@@ -1,6 +1,17 @@
 //! Why the ambassador cannot run.
 
 /// A failure that ends the process. Trouble with servers or clients never does.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use redis_ambassador::{Config, Error, Shutdown, run};
+///
+/// let mut config = Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// config.listen = vec![redis_ambassador::Listen::Unix("/does/not/exist/redis.sock".into())];
+/// assert!(matches!(run(config, Shutdown::new()).await, Err(Error::Listen(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -8,6 +8,15 @@ use crate::session::{Plan, Session};
 use std::fmt::Write;
 
 /// Explains one command, given as its words, with the built-in command table.
+///
+/// ```
+/// use redis_ambassador::{Config, explain};
+///
+/// let config = Config::new("10.0.0.1:6379".parse()?, vec!["10.0.0.2:6379".parse()?]);
+/// let text = explain(&config, &["SET".into(), "colour".into(), "blue".into()]);
+/// assert!(text.contains("goes to   the primary"));
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 pub fn explain(config: &Config, words: &[String]) -> String {
     let mut frame = Vec::new();
     write_multibulk(&mut frame, words.iter().map(String::as_bytes));

@@ -21,14 +21,21 @@
 //! # }
 //! ```
 //!
-//! The map: [`resp`], [`command`], [`route`] and [`session`] are pure; `upstream` holds connections to servers,
-//! `proxy` moves the bytes, [`topology`] asks the servers who they are.
+//! Settings by name, as the binary takes them from flags, variables and a file, are [`Layers`] over [`APP`].
+//!
+//! The map: `resp`, `command`, `route` and `session` are pure; `upstream` holds connections to servers,
+//! `proxy` moves the bytes, `topology` asks the servers who they are.
 
 mod address;
 mod app;
+// The hidden modules are reached by the binary, the fuzz targets and the tests of this crate only: they may change
+// with any version.
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 pub mod cluster;
+#[doc(hidden)]
 pub mod command;
 mod config;
 mod discovery;
@@ -38,16 +45,20 @@ mod metrics;
 mod proxy;
 mod reach;
 mod reload;
+#[doc(hidden)]
 pub mod resp;
+#[doc(hidden)]
 pub mod route;
+#[doc(hidden)]
 pub mod session;
 mod status;
 mod tls;
+#[doc(hidden)]
 pub mod topology;
 mod upstream;
 mod users;
 
-pub use common::config::ListenAddr;
+pub use common::config::{ConfigError, FromSetting, Layers, ListenAddr, Settings};
 pub use common::shutdown::Shutdown;
 
 pub use address::{InvalidAddr, ServerAddr};
@@ -56,6 +67,8 @@ pub use config::{APP, Config, Consistency, Listen, MaxLag};
 pub use discovery::Discover;
 pub use error::Error;
 pub use explain::explain;
+#[doc(hidden)]
 pub use metrics::Metrics;
+pub use route::{Policy, ReadRules, Rule};
 pub use tls::{ClientTls, TlsError, UpstreamTls, Verify};
 pub use users::UsersError;

@@ -9,6 +9,13 @@ use std::sync::{Mutex, PoisonError};
 const MAX_USERS: usize = 1024;
 
 /// Why a users file cannot be used.
+///
+/// ```
+/// use redis_ambassador::{Error, UsersError};
+///
+/// let error = UsersError::Line { path: "/etc/users".into(), line: 2, reason: "four words are needed" };
+/// assert!(Error::Users(error).to_string().contains("users"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsersError {

@@ -30,6 +30,12 @@ use file::{FileValue, Items};
 pub use value::{ByteSize, FromSetting, ListenAddr, duration, format_duration};
 
 /// How a setting is written on the command line and how often it may be given.
+///
+/// ```
+/// use common::config::{Kind, Setting};
+///
+/// assert_eq!(Setting::list("server", "ADDR", "Repeatable").kind, Kind::List);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// One text value; a later layer replaces an earlier one.
@@ -41,6 +47,18 @@ pub enum Kind {
 }
 
 /// One setting of a program, in all its spellings.
+///
+/// ```
+/// use common::config::Setting;
+///
+/// const SETTINGS: &[Setting] = &[
+///     Setting::text("token", "TEXT", "Never on the command line").secret(),
+///     Setting::text("period", "DURATION", "Pause between two looks").short('p').default("10s").group("When"),
+///     Setting::switch("once", "Look once and leave").negatable().extra_env(&["OLD_ONCE"]).only_extra_env(),
+///     Setting::list("server", "ADDR", "Repeatable").env_separator(Some(';')).gathers().hidden(),
+/// ];
+/// assert_eq!(SETTINGS[1].default, Some("10s"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// The long flag without dashes; also the key in the YAML file.
@@ -184,6 +202,17 @@ impl Setting {
 }
 
 /// A program, or one of its modes, and its settings.
+///
+/// ```
+/// use common::config::{App, Setting};
+///
+/// const PERIOD: Setting = Setting::text("period", "DURATION", "Pause between two looks");
+/// const APP: App = App { settings: &[PERIOD], ..App::new("demo", "DEMO", "Looks now and then") };
+///
+/// assert_eq!(APP.env_name(&PERIOD), "DEMO_PERIOD");
+/// assert_eq!(APP.meant_variable("DEMO_PEROID"), Some("DEMO_PERIOD".to_owned()));
+/// assert_eq!(APP.nearest("perod"), Some("period"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct App {
     /// The command as typed.
@@ -243,6 +272,12 @@ impl App {
 }
 
 /// The candidate closest to `name`, when one is close enough to be meant.
+///
+/// ```
+/// let modes = ["symlink", "atomic-dir"];
+/// assert_eq!(common::config::nearest("simlink", modes), Some("symlink"));
+/// assert_eq!(common::config::nearest("copy", modes), None);
+/// ```
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -253,6 +288,21 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 }
 
 /// Where a value was read.
+///
+/// ```
+/// # use common::config::{App, Layers, Setting};
+/// # const APP: App = App {
+/// #     settings: &[
+/// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+/// #         Setting::list("server", "ADDR", "Repeatable"),
+/// #     ],
+/// #     ..App::new("demo", "DEMO", "Looks now and then")
+/// # };
+/// use common::config::Origin;
+///
+/// let settings = Layers::new(&APP).finish();
+/// assert_eq!(settings.origin("period"), Some(&Origin::Default));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Built in.
@@ -266,6 +316,24 @@ pub enum Origin {
 }
 
 /// What is wrong with a configuration, and where.
+///
+/// ```
+/// # use common::config::{App, Layers, Setting};
+/// # const APP: App = App {
+/// #     settings: &[
+/// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+/// #         Setting::list("server", "ADDR", "Repeatable"),
+/// #     ],
+/// #     ..App::new("demo", "DEMO", "Looks now and then")
+/// # };
+/// use common::config::ConfigError;
+///
+/// let mut layers = Layers::new(&APP);
+/// layers.environment([("DEMO_PERIOD", "soon")]);
+/// let error = layers.finish().value::<std::time::Duration>("period").unwrap_err();
+/// assert!(matches!(error, ConfigError::Value { .. }));
+/// assert!(error.to_string().contains("DEMO_PERIOD"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -321,6 +389,7 @@ struct Entry {
 }
 
 /// A YAML file of settings that holds, under one key, a list of maps of settings.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Document {
     path: PathBuf,
@@ -355,6 +424,24 @@ impl Document {
 }
 
 /// Collects the layers, lowest first; see the module's example.
+///
+/// ```
+/// # use common::config::{App, Layers, Setting};
+/// # const APP: App = App {
+/// #     settings: &[
+/// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+/// #         Setting::list("server", "ADDR", "Repeatable"),
+/// #     ],
+/// #     ..App::new("demo", "DEMO", "Looks now and then")
+/// # };
+///
+/// let mut layers = Layers::new(&APP);
+/// layers.environment([("DEMO_PERIOD", "1m"), ("DEMO_SERVER", "a:1,b:2")]);
+/// layers.flag("period", vec!["5s".into()])?;
+/// let settings = layers.finish();
+/// assert_eq!(settings.text("period"), Some("5s"), "flags win");
+/// # Ok::<(), common::config::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Layers {
     app: &'static App,
@@ -363,6 +450,20 @@ pub struct Layers {
 
 impl Layers {
     /// Starts with the defaults.
+    ///
+    /// ```
+    /// # use common::config::{App, Layers, Setting};
+    /// # const APP: App = App {
+    /// #     settings: &[
+    /// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+    /// #         Setting::list("server", "ADDR", "Repeatable"),
+    /// #     ],
+    /// #     ..App::new("demo", "DEMO", "Looks now and then")
+    /// # };
+    ///
+    /// let layers = common::config::Layers::new(&APP);
+    /// assert_eq!(layers.finish().text("period"), Some("10s"));
+    /// ```
     #[must_use]
     pub fn new(app: &'static App) -> Self {
         let entries = app.settings.iter().filter_map(|setting| {
@@ -376,11 +477,31 @@ impl Layers {
     ///
     /// # Errors
     /// The file cannot be read, is not such a map, is over 1 MiB, or names an unknown key.
+    ///
+    /// ```
+    /// # use common::config::{App, Layers, Setting};
+    /// # const APP: App = App {
+    /// #     settings: &[
+    /// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+    /// #         Setting::list("server", "ADDR", "Repeatable"),
+    /// #     ],
+    /// #     ..App::new("demo", "DEMO", "Looks now and then")
+    /// # };
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("demo.yaml");
+    /// std::fs::write(&path, "period: 1m\nserver: [a:1, b:2]\n")?;
+    /// let mut layers = Layers::new(&APP);
+    /// layers.file(&path)?;
+    /// assert_eq!(layers.finish().text("period"), Some("1m"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         self.values(path, file::read(path, None)?.0)
     }
 
     /// Starts with the values of other settings, as far as `app` has them, over its defaults.
+    #[doc(hidden)]
     #[must_use]
     pub fn above(app: &'static App, below: &Settings) -> Self {
         let mut layers = Self::new(app);
@@ -396,6 +517,7 @@ impl Layers {
     ///
     /// # Errors
     /// As [`Layers::file`].
+    #[doc(hidden)]
     pub fn document(&mut self, document: &Document) -> Result<(), ConfigError> {
         self.values(&document.path, document.settings.clone())
     }
@@ -404,12 +526,14 @@ impl Layers {
     ///
     /// # Errors
     /// As [`Layers::file`].
+    #[doc(hidden)]
     pub fn item(&mut self, document: &Document, at: usize) -> Result<(), ConfigError> {
         let values = document.items.get(at).map(|(_, values)| values.clone()).unwrap_or_default();
         self.values(&document.path, values)
     }
 
     /// Adds those of other settings that come from variables and flags.
+    #[doc(hidden)]
     pub fn stronger(&mut self, settings: &Settings) {
         for setting in self.app.settings {
             if let Some(entry) = settings.entries.get(setting.name)
@@ -446,6 +570,21 @@ impl Layers {
     }
 
     /// Adds variables; those that belong to no setting are left alone.
+    ///
+    /// ```
+    /// # use common::config::{App, Layers, Setting};
+    /// # const APP: App = App {
+    /// #     settings: &[
+    /// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+    /// #         Setting::list("server", "ADDR", "Repeatable"),
+    /// #     ],
+    /// #     ..App::new("demo", "DEMO", "Looks now and then")
+    /// # };
+    ///
+    /// let mut layers = Layers::new(&APP);
+    /// layers.environment([("DEMO_SERVER", "a:1,b:2"), ("HOME", "/root")]);
+    /// assert_eq!(layers.finish().list::<String>("server").unwrap(), ["a:1", "b:2"]);
+    /// ```
     pub fn environment<K: AsRef<str>, V: Into<String>>(
         &mut self,
         variables: impl IntoIterator<Item = (K, V)>,
@@ -477,6 +616,21 @@ impl Layers {
     }
 
     /// Adds the process's own environment; a variable that is not UTF-8 is passed over.
+    ///
+    /// ```
+    /// # use common::config::{App, Layers, Setting};
+    /// # const APP: App = App {
+    /// #     settings: &[
+    /// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+    /// #         Setting::list("server", "ADDR", "Repeatable"),
+    /// #     ],
+    /// #     ..App::new("demo", "DEMO", "Looks now and then")
+    /// # };
+    ///
+    /// let mut layers = Layers::new(&APP);
+    /// layers.process_environment();
+    /// assert!(!layers.finish().is_set("server"), "nobody has set DEMO_SERVER");
+    /// ```
     pub fn process_environment(&mut self) {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -487,6 +641,22 @@ impl Layers {
     ///
     /// # Errors
     /// No setting has this name.
+    ///
+    /// ```
+    /// # use common::config::{App, Layers, Setting};
+    /// # const APP: App = App {
+    /// #     settings: &[
+    /// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+    /// #         Setting::list("server", "ADDR", "Repeatable"),
+    /// #     ],
+    /// #     ..App::new("demo", "DEMO", "Looks now and then")
+    /// # };
+    ///
+    /// let mut layers = Layers::new(&APP);
+    /// layers.flag("server", vec!["a:1".into(), "b:2".into()])?;
+    /// assert!(layers.flag("sever", vec![]).unwrap_err().to_string().contains("`server`"));
+    /// # Ok::<(), common::config::ConfigError>(())
+    /// ```
     pub fn flag(&mut self, name: &str, texts: Vec<String>) -> Result<(), ConfigError> {
         let Some(setting) = self.app.setting(name) else {
             return Err(ConfigError::UnknownKey {
@@ -504,6 +674,20 @@ impl Layers {
     }
 
     /// The winning values.
+    ///
+    /// ```
+    /// # use common::config::{App, Layers, Setting};
+    /// # const APP: App = App {
+    /// #     settings: &[
+    /// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+    /// #         Setting::list("server", "ADDR", "Repeatable"),
+    /// #     ],
+    /// #     ..App::new("demo", "DEMO", "Looks now and then")
+    /// # };
+    ///
+    /// let settings = Layers::new(&APP).finish();
+    /// assert_eq!(settings.text("period"), Some("10s"));
+    /// ```
     #[must_use]
     pub fn finish(self) -> Settings {
         Settings { app: self.app, entries: self.entries }
@@ -511,6 +695,33 @@ impl Layers {
 }
 
 /// The winning raw values, each with its origin.
+///
+/// ```
+/// # use common::config::{App, Layers, Setting};
+/// # const APP: App = App {
+/// #     settings: &[
+/// #         Setting::text("period", "DURATION", "Pause").default("10s"),
+/// #         Setting::list("server", "ADDR", "Repeatable"),
+/// #     ],
+/// #     ..App::new("demo", "DEMO", "Looks now and then")
+/// # };
+/// use common::config::ListenAddr;
+/// use std::time::Duration;
+///
+/// let mut layers = Layers::new(&APP);
+/// layers.flag("server", vec!["a:1".into()])?;
+/// let settings = layers.finish();
+/// assert_eq!(settings.value::<Duration>("period")?, Duration::from_secs(10));
+/// assert_eq!(settings.list::<ListenAddr>("server")?[0].port, 1);
+/// assert_eq!(settings.optional::<String>("server")?.as_deref(), Some("a:1"));
+/// assert!(settings.is_set("server"));
+/// assert_eq!(settings.changed(), [("server", "a:1".to_owned())]);
+/// // What a program finds out itself is reported like what does not parse, and names the flag.
+/// assert!(settings.invalid("server", "is down").to_string().starts_with("--server"));
+/// assert!(settings.missing("server").to_string().contains("DEMO_SERVER"));
+/// assert!(settings.text("period").is_some() && settings.origin("period").is_some());
+/// # Ok::<(), common::config::ConfigError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Settings {
     app: &'static App,
@@ -564,6 +775,7 @@ impl Settings {
     }
 
     /// Whether all values are those of `other`, wherever they were read.
+    #[doc(hidden)]
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
         let texts = |of: &Self| {

@@ -5,6 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A type that a setting's text can be read as.
+///
+/// ```
+/// use common::config::FromSetting;
+///
+/// #[derive(Debug, PartialEq)]
+/// struct Percent(u8);
+///
+/// impl FromSetting for Percent {
+///     fn from_setting(text: &str) -> Result<Self, String> {
+///         let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
+///         number.map(Self).ok_or_else(|| format!("`{text}` is no percentage"))
+///     }
+/// }
+/// assert_eq!(Percent::from_setting("5%"), Ok(Percent(5)));
+/// ```
 pub trait FromSetting: Sized {
     /// Reads the text.
     ///
@@ -92,6 +107,14 @@ impl FromSetting for Duration {
 ///
 /// # Errors
 /// No unit, an unknown unit, a negative value, or more than about 292 years.
+///
+/// ```
+/// use common::config::duration;
+/// use std::time::Duration;
+///
+/// assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5400)));
+/// assert!(duration("10").is_err(), "no unit");
+/// ```
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration (write for example 10s, 250ms or 1h30m)");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
@@ -145,6 +168,13 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
 }
 
 /// Writes a duration the way Go prints one: `1m30s`, `250ms`, `0s`.
+///
+/// ```
+/// use common::config::format_duration;
+/// use std::time::Duration;
+///
+/// assert_eq!(format_duration(Duration::from_secs(90)), "1m30s");
+/// ```
 #[must_use]
 pub fn format_duration(value: Duration) -> String {
     let nanos = value.as_nanos();
@@ -175,6 +205,15 @@ fn format_seconds(nanos: u128) -> String {
 }
 
 /// An address to listen on: `host:port`, `:port` for all interfaces, `[v6]:port`.
+///
+/// ```
+/// use common::config::{FromSetting as _, ListenAddr};
+///
+/// let address = ListenAddr::from_setting(":9102")?;
+/// assert_eq!(address.candidates(), ["[::]:9102", "0.0.0.0:9102"]);
+/// assert_eq!(ListenAddr::loopback(0).to_string(), "127.0.0.1:0");
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddr {
     /// Host name or address; empty means all interfaces.
@@ -186,6 +225,12 @@ pub struct ListenAddr {
 impl ListenAddr {
     /// What to hand to a resolver: the host, or the address that means "all interfaces" (IPv6 with
     /// IPv4 mapped in where the system has IPv6).
+    ///
+    /// ```
+    /// use common::config::ListenAddr;
+    ///
+    /// assert_eq!(ListenAddr::loopback(80).candidates(), ["127.0.0.1:80"]);
+    /// ```
     #[must_use]
     pub fn candidates(&self) -> Vec<String> {
         if self.host.is_empty() {
@@ -198,6 +243,11 @@ impl ListenAddr {
     }
 
     /// A loopback IPv4 address.
+    ///
+    /// ```
+    /// let address = common::config::ListenAddr::loopback(6379);
+    /// assert_eq!(address.to_string(), "127.0.0.1:6379");
+    /// ```
     #[must_use]
     pub fn loopback(port: u16) -> Self {
         Self { host: Ipv4Addr::LOCALHOST.to_string(), port }
@@ -228,6 +278,12 @@ impl FromSetting for ListenAddr {
 }
 
 /// A number of bytes: `512`, `64k`, `16MiB`, `1GB` (powers of 1024 whatever the spelling).
+///
+/// ```
+/// use common::config::{ByteSize, FromSetting as _};
+///
+/// assert_eq!(ByteSize::from_setting("64k"), Ok(ByteSize(65_536)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 

@@ -158,6 +158,17 @@ fn canonical_key(key: &str) -> Result<String, GitConfigError> {
 }
 
 /// Settings in the order they were made, as one configuration file holds them.
+///
+/// ```
+/// let mut git = gitsync::GitConfig::default();
+/// git.set(vec![("http.lowspeedlimit".into(), "1000".into())]);
+/// git.add(vec![("url.https://mirror.example/.insteadof".into(), "https://git.example/".into())]);
+/// git.add_below(vec![("core.autocrlf".into(), "false".into())]);
+/// assert_eq!(git.value("http.lowspeedlimit"), Some("1000"));
+/// assert_eq!(git.boolean("core.autocrlf"), Some(Ok(false)));
+/// assert_eq!(git.pairs().len(), 3);
+/// assert_eq!(git.rewrite("https://git.example/site.git"), "https://mirror.example/site.git");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitConfig {
     pairs: Vec<(String, String)>,
@@ -165,6 +176,13 @@ pub struct GitConfig {
 
 impl GitConfig {
     /// Sets keys as `git config key value` does (`--git-config`): an old value is replaced.
+    ///
+    /// ```
+    /// let mut git = gitsync::GitConfig::default();
+    /// git.set(vec![("core.eol".into(), "crlf".into())]);
+    /// git.set(vec![("core.eol".into(), "lf".into())]);
+    /// assert_eq!(git.pairs().len(), 1);
+    /// ```
     pub fn set(&mut self, pairs: Vec<(String, String)>) {
         for (key, value) in pairs {
             self.pairs.retain(|(old, _)| *old != key);
@@ -189,6 +207,12 @@ impl GitConfig {
     }
 
     /// The value that counts for a canonical key: the last one.
+    ///
+    /// ```
+    /// let mut git = gitsync::GitConfig::default();
+    /// git.add(vec![("core.eol".into(), "crlf".into()), ("core.eol".into(), "lf".into())]);
+    /// assert_eq!(git.value("core.eol"), Some("lf"));
+    /// ```
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {
         self.pairs.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str())

@@ -29,6 +29,10 @@ const LIFETIME: u64 = 600;
 const REFRESH_BEFORE: u64 = 30;
 
 /// Where the App's private key is.
+///
+/// ```
+/// let key = gitsync::PrivateKey::File("/etc/git-secret/app.pem".into());
+/// ```
 #[derive(Debug, Clone)]
 pub enum PrivateKey {
     /// PEM text.
@@ -38,6 +42,18 @@ pub enum PrivateKey {
 }
 
 /// An App's installation.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{GithubApp, PrivateKey};
+///
+/// config.credentials.github_app = Some(GithubApp {
+///     base_url: "https://api.github.com/".into(),
+///     issuer: "Iv1.0123456789abcdef".into(),
+///     installation_id: 4711,
+///     private_key: PrivateKey::File("/etc/git-secret/app.pem".into()),
+/// });
+/// ```
 #[derive(Debug, Clone)]
 pub struct App {
     /// API root, with or without a slash at its end; GitHub Enterprise has a path in it (`/api/v3`).
@@ -95,6 +111,7 @@ impl AppError {
 
 impl App {
     /// The URL to post to.
+    #[doc(hidden)]
     #[must_use]
     pub fn token_url(&self) -> String {
         let base = self.base_url.trim_end_matches('/');
@@ -108,6 +125,7 @@ impl App {
     ///
     /// # Cancel safety
     /// Dropping the future drops the request; a token that was made expires unused.
+    #[doc(hidden)]
     pub async fn fetch(&self, client: &Client, now: u64, limit: Duration) -> Result<Token, AppError> {
         let statement = match &self.private_key {
             PrivateKey::Value(pem) => sign(pem, &self.issuer, now)?,

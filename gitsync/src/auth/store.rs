@@ -11,6 +11,14 @@ use super::url::{self, Parts};
 const MAX_JSON: usize = 1 << 20;
 
 /// Where a password is.
+///
+/// ```
+/// use gitsync::Password;
+///
+/// let password = Password::Value("hush".to_owned().into());
+/// assert!(!format!("{password:?}").contains("hush"));
+/// assert!(Password::File("/does/not/exist".into()).read().is_err(), "read when it is needed");
+/// ```
 #[derive(Debug, Clone)]
 pub enum Password {
     /// Given outright.
@@ -24,6 +32,12 @@ impl Password {
     ///
     /// # Errors
     /// The file cannot be read.
+    ///
+    /// ```
+    /// use gitsync::Password;
+    ///
+    /// assert!(Password::Value("hush".to_owned().into()).read().is_ok());
+    /// ```
     pub fn read(&self) -> Result<SecretString, SecretError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
@@ -33,6 +47,17 @@ impl Password {
 }
 
 /// A user and a password for everything under a URL.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{Credential, Password};
+///
+/// config.credentials.by_url.push(Credential {
+///     url: "https://git.example/".into(),
+///     username: "bot".into(),
+///     password: Password::File("/etc/git-secret/token".into()),
+/// });
+/// ```
 #[derive(Debug, Clone)]
 pub struct Credential {
     /// Scheme, host, port and path it is for; without a user part.

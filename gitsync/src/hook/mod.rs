@@ -20,6 +20,15 @@ use crate::news::News;
 use crate::repo::Layout;
 
 /// A hook that didn't work.
+///
+/// ```
+/// use gitsync::{Error, HookError};
+/// use std::time::Duration;
+///
+/// let limit = Duration::from_secs(30);
+/// let error = Error::Hook(HookError::TimedOut { what: "bin/check".into(), limit });
+/// assert_eq!(common::error::chain(&error), "a hook failed: bin/check took longer than 30s");
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HookError {

@@ -50,6 +50,18 @@ const EVENTS: usize = 4_096;
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// A file with several sources, and what flags and variables say about all of them.
+///
+/// ```
+/// use gitsync::{APP, Layers, Sources};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("sources.yaml");
+/// std::fs::write(&file, "root: /srv/git\nsources:\n  - {name: site, repo: https://git.example/site.git}\n")?;
+/// let sources = Sources::read(&file, Layers::new(&APP).finish())?.with_git_settings(vec![]);
+/// assert_eq!(sources.settings().text("root"), Some("/srv/git"));
+/// assert_eq!(sources.sync_on_signal(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Sources {
     path: PathBuf,
     below: Settings,
@@ -63,6 +75,13 @@ impl Sources {
     ///
     /// # Errors
     /// What is wrong, with file, line and key.
+    ///
+    /// ```
+    /// use gitsync::{APP, Layers, Sources};
+    ///
+    /// let error = Sources::read("/does/not/exist.yaml", Layers::new(&APP).finish()).err().unwrap();
+    /// assert!(error.to_string().contains("/does/not/exist.yaml"));
+    /// ```
     pub fn read(path: impl Into<PathBuf>, settings: Settings) -> Result<Self, ConfigError> {
         let path = path.into();
         let plan = Plan::read(&path, &settings)?;
@@ -72,18 +91,41 @@ impl Sources {
     }
 
     /// Adds settings in git's own terms to all sources; those of the file and of flags win.
+    ///
+    /// ```no_run
+    /// # use gitsync::{APP, Layers, Sources};
+    /// let sources = Sources::read("sources.yaml", Layers::new(&APP).finish())?;
+    /// let sources = sources.with_git_settings(vec![("http.lowSpeedLimit".into(), "1000".into())]);
+    /// # Ok::<(), gitsync::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn with_git_settings(self, git: Vec<(String, String)>) -> Self {
         Self { git, ..self }
     }
 
     /// The settings of the process and of all sources together.
+    ///
+    /// ```no_run
+    /// # use gitsync::{APP, Layers, Sources};
+    /// let sources = Sources::read("sources.yaml", Layers::new(&APP).finish())?;
+    /// println!("all below {:?}", sources.settings().text("root"));
+    /// # Ok::<(), gitsync::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.plan.settings
     }
 
     /// The signal that makes all sources sync at once.
+    ///
+    /// ```no_run
+    /// # use gitsync::{APP, Layers, Sources};
+    /// let sources = Sources::read("sources.yaml", Layers::new(&APP).finish())?;
+    /// if let Some(number) = sources.sync_on_signal() {
+    ///     println!("the program has to fire its trigger on signal {number}");
+    /// }
+    /// # Ok::<(), gitsync::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn sync_on_signal(&self) -> Option<i32> {
         self.process().ok().and_then(|process| process.signal)
@@ -144,6 +186,15 @@ enum Event {
 /// # Errors
 /// When the root or the HTTP address can't be used, after too many failures of a source that has a limit, or
 /// (one-time) when a source or a hook failed.
+///
+/// ```no_run
+/// use gitsync::{APP, Layers, Shutdown, Sources, Trigger, run_sources};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let sources = Sources::read("sources.yaml", Layers::new(&APP).finish())?;
+/// run_sources(sources, Trigger::default(), Shutdown::new()).await?;
+/// # Ok(()) }
+/// ```
 pub async fn run_sources(sources: Sources, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
     let process = sources.process().map_err(|error| Error::Setup(error.to_string()))?;
     let hidden = sources.plan.hidden();

@@ -13,6 +13,12 @@ use crate::protocol::ObjectId;
 use crate::repo::{Layout, Patrol, RepoError, folder, relative, remove_any};
 
 /// What is at the published path.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.publish = gitsync::Mode::Exchange; // for consumers that hold the directory and not the link
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// A symlink to the checkout.

@@ -55,6 +55,13 @@ const EXTENSIONS: &[&str] = &[
 ];
 
 /// How a published copy differs from the checkout.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{Codec, Strip, Web};
+///
+/// config.web = Web { strip: Strip::Dotfiles, commit_times: true, codecs: vec![Codec::Brotli, Codec::Gzip] };
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Web {
     /// What is left out.
@@ -66,6 +73,12 @@ pub struct Web {
 }
 
 /// What is left out of a published copy.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.web.strip = gitsync::Strip::Git;
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Strip {
     /// Nothing that a symlink to the checkout shows.
@@ -78,6 +91,12 @@ pub enum Strip {
 }
 
 /// A compressed sibling.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.web.codecs = vec![gitsync::Codec::Zstandard];
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// `.gz`

@@ -34,6 +34,12 @@ use super::{RepoError, Store};
 use crate::protocol::ObjectId;
 
 /// How unchanged files of an earlier checkout are used again.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.reuse = gitsync::Reuse::Auto;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reuse {
     /// Not at all.

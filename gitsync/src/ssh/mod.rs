@@ -31,6 +31,13 @@ use stream::Breakable;
 pub use target::{Target, TargetError, is_ssh};
 
 /// Whom to trust.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::HostKeys;
+///
+/// config.ssh.host_keys = HostKeys::Strict("/etc/ssh/ssh_known_hosts".into());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKeys {
     /// Only keys and certificates that this known-hosts file vouches for.
@@ -40,6 +47,13 @@ pub enum HostKeys {
 }
 
 /// How to reach SSH remotes.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::SshOptions;
+///
+/// config.ssh = SshOptions { keys: vec!["/etc/git-secret/ssh".into()], ..SshOptions::default() };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Private keys, tried in this order; read anew at each connection.

@@ -23,6 +23,14 @@ use crate::protocol::{
 const MAX_REDIRECTS: usize = 5;
 
 /// Settings of HTTP remotes.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use std::time::Duration;
+///
+/// config.transport.proxy = Some("http://proxy.example:3128".into());
+/// config.transport.low_speed = Some((1_000, Duration::from_secs(30)));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct HttpOptions {
     /// What to trust and to show.
@@ -41,6 +49,7 @@ pub struct HttpOptions {
 
 impl HttpOptions {
     /// The proxies these options ask for.
+    #[doc(hidden)]
     pub fn proxies(&self) -> Proxies {
         match self.proxy.as_deref() {
             None => Proxies::from_env(),

@@ -26,6 +26,14 @@ pub(crate) use signature::sign_hex;
 pub(crate) use targets::{Target, Targets};
 
 /// Who may start a sync from outside, and where. By default nobody.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// // Push webhooks at /webhook, signed with one of the secrets in this file.
+/// config.triggers.secret_file = Some("/etc/gitsync/webhook-secrets".into());
+/// assert!(config.triggers.token_file.is_none(), "nobody may call the rest");
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Triggers {

@@ -23,6 +23,12 @@ const MAX_COMMITS: usize = 1_000_000;
 const MAX_KEYS: u64 = 16 << 20;
 
 /// Which signatures are asked for.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+///
+/// config.verification.mode = gitsync::Verify::AllNew;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
     /// None.
@@ -35,6 +41,17 @@ pub enum Verify {
 }
 
 /// Whose signatures count.
+///
+/// ```
+/// # let mut config = gitsync::Config::new("https://git.example/site.git", "/srv/git");
+/// use gitsync::{Verification, Verify};
+///
+/// config.verification = Verification {
+///     mode: Verify::Head,
+///     allowed_signers: Some("/etc/gitsync/allowed_signers".into()),
+///     keyring: None,
+/// };
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
     /// What is checked.
@@ -46,6 +63,18 @@ pub struct Verification {
 }
 
 /// Why something isn't published.
+///
+/// ```
+/// use gitsync::SyncError;
+///
+/// fn refused(error: &SyncError) -> Option<String> {
+///     match error {
+///         SyncError::Unverified(unverified) => Some(unverified.to_string()),
+///         _ => None,
+///     }
+/// }
+/// assert_eq!(refused(&SyncError::UnknownRef { name: "v9".into() }), None);
+/// ```
 #[derive(Debug, Error)]
 #[error("{what} {id}: {why}")]
 pub struct Unverified {

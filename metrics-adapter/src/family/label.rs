@@ -7,6 +7,16 @@
 use std::cmp::Ordering;
 
 /// Borrowed labels of one sample, in the order they are written.
+///
+/// ```
+/// use metrics_adapter::family::{Labels, PackedLabels};
+///
+/// let packed = PackedLabels::new([("shop", "corner")]);
+/// let labels: Labels<'_> = packed.labels();
+/// assert_eq!(labels.value("shop"), Some("corner"));
+/// assert_eq!(labels.iter().count(), 1);
+/// assert!(Labels::NONE.is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Labels<'a>(&'a str);
 
@@ -56,6 +66,14 @@ impl PartialOrd for Labels<'_> {
 }
 
 /// Iterator of [`Labels::iter`].
+///
+/// ```
+/// use metrics_adapter::family::PackedLabels;
+///
+/// for (name, value) in PackedLabels::new([("shop", "corner")]).iter() {
+///     assert_eq!((name, value), ("shop", "corner"));
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LabelsIter<'a>(&'a str);
 
@@ -102,6 +120,15 @@ fn unpack(packed: &str) -> Option<(&str, &str)> {
 }
 
 /// Labels of one sample in one allocation; the names are unique, and usually sorted.
+///
+/// ```
+/// use metrics_adapter::family::PackedLabels;
+///
+/// let labels = PackedLabels::new([("shop", "corner"), ("till", "2")]);
+/// assert_eq!(labels.iter().count(), 2);
+/// assert_eq!(labels.labels().value("till"), Some("2"));
+/// assert!(labels.heap_bytes() > 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PackedLabels(Box<str>);
 

@@ -5,6 +5,12 @@ use std::fmt;
 use super::PackedLabels;
 
 /// What a family holds, as written in its `# TYPE` line.
+///
+/// ```
+/// use metrics_adapter::family::Kind;
+///
+/// assert_eq!((Kind::Untyped.as_text(), Kind::Untyped.as_open_metrics()), ("untyped", "unknown"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -24,6 +30,10 @@ pub enum Kind {
 
 impl Kind {
     /// The word of the Prometheus text format 0.0.4.
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::family::Kind::Info.as_text(), "gauge");
+    /// ```
     #[must_use]
     pub const fn as_text(self) -> &'static str {
         match self {
@@ -36,6 +46,10 @@ impl Kind {
     }
 
     /// The word of OpenMetrics 1.0.
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::family::Kind::Info.as_open_metrics(), "info");
+    /// ```
     #[must_use]
     pub const fn as_open_metrics(self) -> &'static str {
         match self {
@@ -59,6 +73,14 @@ impl fmt::Display for Kind {
 ///
 /// The name is the one of text 0.0.4: a counter whose samples end in `_total` carries that suffix here, and
 /// the OpenMetrics writer takes it off where that format wants it.
+///
+/// ```
+/// use metrics_adapter::family::{Family, Kind};
+///
+/// let mut orders = Family::new("orders_total", "Orders taken.", Kind::Counter).with(&[("shop", "corner")], 7.0);
+/// orders.push([("shop", "station")].as_slice(), 9.0);
+/// assert_eq!(orders.samples.len(), 2);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     /// A valid metric name (`[a-zA-Z_:][a-zA-Z0-9_:]*`).
@@ -73,6 +95,12 @@ pub struct Family {
 
 impl Family {
     /// A family without samples.
+    ///
+    /// ```
+    /// use metrics_adapter::family::{Family, Kind};
+    ///
+    /// assert!(Family::new("orders_total", "", Kind::Counter).samples.is_empty());
+    /// ```
     pub fn new(name: impl Into<String>, help: impl Into<String>, kind: Kind) -> Self {
         Self { name: name.into(), help: help.into(), kind, samples: Vec::new() }
     }
@@ -91,6 +119,12 @@ impl Family {
 }
 
 /// One sample: labels and a value.
+///
+/// ```
+/// use metrics_adapter::family::{PackedLabels, Sample, Value};
+///
+/// let sample = Sample { labels: PackedLabels::new([("shop", "corner")]), value: Value::Number(7.0) };
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Name and value pairs in the order they are written; names are valid label names and unique.
@@ -100,6 +134,12 @@ pub struct Sample {
 }
 
 /// The value of a sample; its variant fits the family's [`Kind`].
+///
+/// ```
+/// use metrics_adapter::family::{Summary, Value};
+///
+/// let value = Value::Summary(Summary { quantiles: vec![(0.5, 0.1)], sum: 3.0, count: 20 });
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Counter, gauge, untyped and info.
@@ -111,6 +151,12 @@ pub enum Value {
 }
 
 /// Quantiles over a window, sum and count since the start.
+///
+/// ```
+/// use metrics_adapter::family::Summary;
+///
+/// let latency = Summary { quantiles: vec![(0.5, 0.1), (0.99, 0.4)], sum: 3.0, count: 20 };
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// Quantile (0 to 1) and its value, ascending.
@@ -122,6 +168,13 @@ pub struct Summary {
 }
 
 /// Classic buckets and, where kept, the native (exponential) form of the same observations.
+///
+/// ```
+/// use metrics_adapter::family::Histogram;
+///
+/// // 12 took up to 0.1 s, 19 of 20 up to a second.
+/// let latency = Histogram { buckets: vec![(0.1, 12), (1.0, 19)], sum: 5.5, count: 20, native: None };
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
     /// Upper bound and *cumulative* count, ascending, without the `+Inf` bucket (that is `count`).
@@ -135,6 +188,12 @@ pub struct Histogram {
 }
 
 /// A native histogram: buckets at powers of `2^(2^-schema)`.
+///
+/// ```
+/// use metrics_adapter::family::NativeHistogram;
+///
+/// let native = NativeHistogram { schema: 3, positive: vec![(-4, 12), (9, 1)], ..NativeHistogram::default() };
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NativeHistogram {
     /// Resolution, from -4 to 8.

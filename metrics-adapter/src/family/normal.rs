@@ -46,6 +46,12 @@ fn label_name(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// What is done to every sample of a source.
+///
+/// ```
+/// use metrics_adapter::source::app::Normal;
+///
+/// let normal = Normal { labels: vec![("shop".into(), "corner".into())], uniform: true, ..Normal::default() };
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Normal {
     /// Labels of every sample that does not have them itself.
@@ -142,6 +148,7 @@ impl LeftOut {
 
 impl Normal {
     /// Families by name and their samples by labels, both ascending and without duplicates.
+    #[doc(hidden)]
     #[must_use]
     pub fn apply(&self, families: Vec<Family>) -> (Vec<Family>, LeftOut) {
         self.apply_again(families, &mut Order::default())
@@ -149,6 +156,7 @@ impl Normal {
 
     /// The same for a source that is read again and again: what it listed in the same order as the last time is
     /// not sorted anew.
+    #[doc(hidden)]
     #[must_use]
     pub fn apply_again(&self, families: Vec<Family>, order: &mut Order) -> (Vec<Family>, LeftOut) {
         let mut out = LeftOut::default();

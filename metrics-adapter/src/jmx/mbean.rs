@@ -7,6 +7,12 @@ use super::serialization::{Graph, Object, Value as Java};
 use super::value::{self, Budget, Value, elements};
 
 /// A registered bean.
+///
+/// ```
+/// use metrics_adapter::jmx::ObjectInstance;
+///
+/// let bean = ObjectInstance { name: "java.lang:type=Memory".into(), class: "sun.management.MemoryImpl".into() };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInstance {
     /// Object name in written order.
@@ -16,6 +22,11 @@ pub struct ObjectInstance {
 }
 
 /// The part of `javax.management.MBeanInfo` that concerns attributes.
+///
+/// ```
+/// let info = metrics_adapter::jmx::MBeanInfo { immutable: true, ..Default::default() };
+/// assert!(info.attributes.is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MBeanInfo {
     /// Java class of the implementation.
@@ -29,6 +40,15 @@ pub struct MBeanInfo {
 }
 
 /// One attribute's declaration.
+///
+/// ```
+/// let attribute = metrics_adapter::jmx::AttributeInfo {
+///     name: "ThreadCount".into(),
+///     class: "int".into(),
+///     description: String::new(),
+///     readable: true,
+/// };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttributeInfo {
     /// Attribute name.

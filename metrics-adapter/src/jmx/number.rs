@@ -8,6 +8,14 @@ use num_bigint::{BigInt, Sign};
 const MAX_MAGNITUDE: usize = 512;
 
 /// A `java.lang.Number`.
+///
+/// ```
+/// use metrics_adapter::jmx::Number;
+///
+/// let mut text = String::new();
+/// Number::Double(1e7).write(&mut text);
+/// assert_eq!(text, "1.0E7", "as Java prints it");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Number {
     /// `byte`, `short`, `int`, `long` and the atomic integers.
@@ -22,6 +30,12 @@ pub enum Number {
 
 impl Number {
     /// What `Number.doubleValue` gives.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::Number;
+    ///
+    /// assert_eq!(Number::Big("1e3".into()).to_f64(), 1000.0);
+    /// ```
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "doubleValue rounds the same way")]
     pub fn to_f64(&self) -> f64 {
@@ -34,6 +48,14 @@ impl Number {
     }
 
     /// Appends what `String.valueOf` gives.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::Number;
+    ///
+    /// let mut text = String::new();
+    /// Number::Long(7).write(&mut text);
+    /// assert_eq!(text, "7");
+    /// ```
     pub fn write(&self, out: &mut String) {
         match self {
             Self::Long(value) => {
@@ -46,12 +68,14 @@ impl Number {
     }
 
     /// A `BigInteger` from its sign and big-endian magnitude; `None` when it is absurdly long.
+    #[doc(hidden)]
     #[must_use]
     pub fn from_big_integer(signum: i32, magnitude: &[u8]) -> Option<Self> {
         Some(Self::Big(big_integer(signum, magnitude)?.to_string()))
     }
 
     /// A `BigDecimal` from its unscaled value and scale.
+    #[doc(hidden)]
     #[must_use]
     pub fn from_big_decimal(signum: i32, magnitude: &[u8], scale: i32) -> Option<Self> {
         Some(Self::Big(big_decimal(&big_integer(signum, magnitude)?.to_string(), scale)))

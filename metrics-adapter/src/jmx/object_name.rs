@@ -10,6 +10,19 @@ use std::sync::Arc;
 use thiserror::Error;
 
 /// A bean's name, or a pattern of names.
+///
+/// ```
+/// use metrics_adapter::jmx::ObjectName;
+///
+/// let name: ObjectName = "kafka.server:type=BrokerTopicMetrics,name=BytesInPerSec".parse()?;
+/// assert_eq!((name.domain(), name.property("type")), ("kafka.server", Some("BrokerTopicMetrics")));
+/// assert_eq!(name.properties().len(), 2);
+/// assert_eq!(name.canonical(), "kafka.server:name=BytesInPerSec,type=BrokerTopicMetrics");
+///
+/// let pattern: ObjectName = "kafka.*:type=BrokerTopicMetrics,*".parse()?;
+/// assert!(pattern.is_pattern() && pattern.matches(&name));
+/// # Ok::<(), metrics_adapter::jmx::ObjectNameError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName {
     text: Arc<str>,
@@ -19,6 +32,11 @@ pub struct ObjectName {
 }
 
 /// Why a text is no object name.
+///
+/// ```
+/// let error = "no colon".parse::<metrics_adapter::jmx::ObjectName>().unwrap_err();
+/// assert!(error.to_string().contains("no colon"));
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{text}` is not an object name: {why}")]
 pub struct ObjectNameError {
@@ -28,12 +46,18 @@ pub struct ObjectNameError {
 
 impl ObjectName {
     /// The text as it was given.
+    ///
+    /// ```
+    /// let name: metrics_adapter::jmx::ObjectName = "a:b=c".parse().unwrap();
+    /// assert_eq!(name.as_str(), "a:b=c");
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The text, shared.
+    #[doc(hidden)]
     #[must_use]
     pub fn shared(&self) -> &Arc<str> {
         &self.text

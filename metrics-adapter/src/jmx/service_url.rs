@@ -7,6 +7,14 @@
 use thiserror::Error;
 
 /// A registry entry.
+///
+/// ```
+/// use metrics_adapter::jmx::RegistryAddress;
+///
+/// let address = RegistryAddress::from_service_url("service:jmx:rmi:///jndi/rmi://jvm:9010/jmxrmi")?;
+/// assert_eq!(address, RegistryAddress::new("jvm", 9010));
+/// # Ok::<(), metrics_adapter::jmx::ServiceUrlError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryAddress {
     /// Host name or address, without brackets.
@@ -18,6 +26,13 @@ pub struct RegistryAddress {
 }
 
 /// Why a service URL cannot be used.
+///
+/// ```
+/// use metrics_adapter::jmx::RegistryAddress;
+///
+/// let error = RegistryAddress::from_service_url("http://jvm:9010/").unwrap_err();
+/// assert!(error.to_string().contains("service:jmx:"));
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("`{url}` is not a usable JMX service URL: {why}")]
 pub struct ServiceUrlError {
@@ -65,6 +80,12 @@ impl RegistryAddress {
     ///
     /// # Errors
     /// There is no port, or it is no number up to 65535.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::RegistryAddress;
+    ///
+    /// assert_eq!(RegistryAddress::from_host_port("jvm:9010").unwrap().port, 9010);
+    /// ```
     pub fn from_host_port(text: &str) -> Result<Self, ServiceUrlError> {
         Self::from_service_url(&format!("service:jmx:rmi:///jndi/rmi://{}/jmxrmi", text.trim()))
             .map_err(|error| ServiceUrlError { url: text.to_owned(), ..error })

@@ -7,6 +7,20 @@ use super::number::Number;
 use super::serialization::{self as java, Graph, Object};
 
 /// An attribute's value.
+///
+/// ```
+/// use metrics_adapter::jmx::{Number, Value};
+///
+/// fn number(value: &Value) -> Option<f64> {
+///     match value {
+///         Value::Number(number) => Some(number.to_f64()),
+///         Value::Boolean(flag) => Some(f64::from(u8::from(*flag))),
+///         Value::Composite(composite) => composite.item("used").and_then(number),
+///         _ => None,
+///     }
+/// }
+/// assert_eq!(number(&Value::Number(Number::Long(7))), Some(7.0));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -41,6 +55,14 @@ pub enum Value {
 }
 
 /// Named items, sorted by name.
+///
+/// ```
+/// use metrics_adapter::jmx::{Composite, Number, Value};
+///
+/// let used = ("used".to_owned(), Value::Number(Number::Long(7)));
+/// let usage = Composite { description: "MemoryUsage".into(), items: vec![used] };
+/// assert!(usage.item("used").is_some() && usage.item("free").is_none());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Composite {
     /// Description of the composite type.
@@ -51,6 +73,10 @@ pub struct Composite {
 
 impl Composite {
     /// The item of this name.
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::jmx::Composite::default().item("used"), None);
+    /// ```
     #[must_use]
     pub fn item(&self, name: &str) -> Option<&Value> {
         self.items.iter().find(|(item, _)| item == name).map(|(_, value)| value)
@@ -58,6 +84,13 @@ impl Composite {
 }
 
 /// Rows with index columns.
+///
+/// ```
+/// use metrics_adapter::jmx::{Composite, Tabular};
+///
+/// let table = Tabular { index: vec!["key".into()], rows: vec![Composite::default()] };
+/// assert_eq!(table.rows.len(), 1);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tabular {
     /// Names of the columns that tell rows apart.

@@ -9,6 +9,13 @@ use super::template::Template;
 use crate::family::store::{HistogramOptions, SummaryOptions};
 
 /// What a matching rule does.
+///
+/// ```
+/// use metrics_adapter::mapping::{Action, Mapping};
+///
+/// let mapping = Mapping::parse("mappings: [{match: 'debug.*', name: x, action: drop}]").unwrap();
+/// assert_eq!(mapping.rules[0].action, Action::Drop);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Give name and labels.
@@ -18,6 +25,12 @@ pub enum Action {
 }
 
 /// What observations end in.
+///
+/// ```
+/// use metrics_adapter::mapping::{Mapping, ObserverKind};
+///
+/// assert_eq!(Mapping::default().defaults.observer, ObserverKind::Summary);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ObserverKind {
     /// A summary.
@@ -28,6 +41,11 @@ pub enum ObserverKind {
 }
 
 /// The `defaults` of a mapping file.
+///
+/// ```
+/// let mapping = metrics_adapter::mapping::Mapping::parse("defaults: {ttl: 1m}").unwrap();
+/// assert_eq!(mapping.defaults.ttl, 60_000);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
     /// For rules and unmatched names without an `observer_type`.
@@ -43,6 +61,12 @@ pub struct Defaults {
 }
 
 /// One entry of `mappings`.
+///
+/// ```
+/// let text = "mappings:\n  - match: a.*\n    name: a\n";
+/// let mapping = metrics_adapter::mapping::Mapping::parse(text).unwrap();
+/// assert_eq!((mapping.rules[0].line, mapping.rules[0].text.as_str()), (2, "a.*"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// The line of its `match`, from 1.

@@ -18,6 +18,11 @@ use crate::family::store::{HistogramOptions, SummaryOptions};
 use crate::yaml::At;
 
 /// What is wrong with a mapping, and where.
+///
+/// ```
+/// let problem = metrics_adapter::mapping::Mapping::parse("mappings: [{match: a}]").unwrap_err();
+/// assert_eq!(problem.line, Some(1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{reason}", line.map(|line| format!("{line}: ")).unwrap_or_default())]
 pub struct Problem {
@@ -34,6 +39,13 @@ impl From<crate::yaml::Error> for Problem {
 }
 
 /// A mapping file that could not be loaded.
+///
+/// ```
+/// use metrics_adapter::mapping::{Mapping, MappingError};
+///
+/// let error = Mapping::load("/does/not/exist.yaml".as_ref()).unwrap_err();
+/// assert!(matches!(error, MappingError::Read { .. }));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MappingError {
@@ -74,6 +86,11 @@ impl super::Mapping {
     ///
     /// # Errors
     /// It cannot be read, is over 16 MiB, or is not valid; the text names file and line.
+    ///
+    /// ```no_run
+    /// let mapping = metrics_adapter::mapping::Mapping::load("mapping.yaml".as_ref())?;
+    /// # Ok::<(), metrics_adapter::mapping::MappingError>(())
+    /// ```
     pub fn load(path: &Path) -> Result<Self, MappingError> {
         let read = |source| MappingError::Read { path: path.to_owned(), source };
         let size = std::fs::metadata(path).map_err(read)?.len();

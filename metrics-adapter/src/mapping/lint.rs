@@ -6,6 +6,13 @@ use super::config::{Matcher, Rule};
 use super::{Mapping, MetricType};
 
 /// Something about a rule that its author should look at.
+///
+/// ```
+/// use metrics_adapter::mapping::{Mapping, lint};
+///
+/// let mapping = Mapping::parse("mappings: [{match: a.*, name: x}, {match: a.b, name: y}]").unwrap();
+/// assert!(lint(&mapping).iter().any(|finding| finding.dead && finding.line == 1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The line of the rule, from 1.
@@ -17,6 +24,12 @@ pub struct Finding {
 }
 
 /// Looks at every rule, and at those before it that could hide it.
+///
+/// ```
+/// use metrics_adapter::mapping::{Mapping, lint};
+///
+/// assert!(lint(&Mapping::default()).is_empty());
+/// ```
 #[must_use]
 pub fn lint(mapping: &Mapping) -> Vec<Finding> {
     let mut findings = Vec::new();

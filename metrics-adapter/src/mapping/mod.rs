@@ -16,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
+#[doc(hidden)]
 pub use cache::{Cache, Replacement};
 pub use config::{Action, Defaults, ObserverKind, Rule};
 pub use file::{MappingError, Problem};
@@ -29,6 +30,14 @@ use crate::statsd::Type;
 use crate::statsd::escape::escape_name;
 
 /// The types that `match_metric_type` tells apart.
+///
+/// ```
+/// use metrics_adapter::mapping::MetricType;
+/// use metrics_adapter::statsd::Type;
+///
+/// assert_eq!(MetricType::from(Type::Timer), MetricType::Observer);
+/// assert_eq!(MetricType::Observer.as_str(), "observer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MetricType {
     /// `counter`
@@ -44,6 +53,10 @@ impl MetricType {
     pub const ALL: [Self; 3] = [Self::Counter, Self::Gauge, Self::Observer];
 
     /// The word of the mapping file and of `events_total`.
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::mapping::MetricType::Gauge.as_str(), "gauge");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,6 +78,15 @@ impl From<Type> for MetricType {
 }
 
 /// A mapping file, validated and compiled.
+///
+/// ```
+/// use metrics_adapter::mapping::{Mapping, MetricType};
+///
+/// let mapping = Mapping::parse("mappings: [{match: 'shop.*.hits', name: hits, labels: {shop: $1}}]")?;
+/// let mapped = mapping.find("shop.corner.hits", MetricType::Counter).unwrap();
+/// assert_eq!((&*mapped.name, mapped.labels[0].1.as_str()), ("hits", "corner"));
+/// # Ok::<(), metrics_adapter::mapping::Problem>(())
+/// ```
 #[derive(Debug)]
 pub struct Mapping {
     /// What holds where a rule says nothing, and for names no rule matches.
@@ -88,6 +110,14 @@ impl Default for Mapping {
 }
 
 /// What a rule makes of a name.
+///
+/// ```
+/// use metrics_adapter::mapping::{Mapping, MetricType};
+///
+/// let mapping = Mapping::parse("mappings: [{match: 'a.*', name: '$1_total'}]").unwrap();
+/// let mapped = mapping.find("a.b", MetricType::Counter).unwrap();
+/// assert_eq!((mapped.rule, &*mapped.name), (0, "b_total"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped {
     /// Index of the rule.
@@ -103,6 +133,12 @@ impl Mapping {
     ///
     /// # Errors
     /// What is wrong, and in which line.
+    ///
+    /// ```
+    /// use metrics_adapter::mapping::Mapping;
+    ///
+    /// assert_eq!(Mapping::parse("mappings: []").unwrap().rules.len(), 0);
+    /// ```
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let (defaults, rules) = file::read(text)?;
         Ok(Self::new(defaults, rules))
@@ -126,6 +162,12 @@ impl Mapping {
     ///
     /// Globs come first: the one earliest in the file, or with `glob_disable_ordering` the one with literals
     /// furthest to the left. Then regular expressions in the order of the file.
+    ///
+    /// ```
+    /// use metrics_adapter::mapping::{Mapping, MetricType};
+    ///
+    /// assert_eq!(Mapping::default().find("hits", MetricType::Counter), None);
+    /// ```
     #[must_use]
     pub fn find(&self, name: &str, kind: MetricType) -> Option<Mapped> {
         if let Some((rule, captures)) = self.globs.find(name, kind) {
@@ -158,6 +200,7 @@ impl Mapping {
     }
 
     /// How series of this type are kept, under a rule or without one.
+    #[doc(hidden)]
     #[must_use]
     pub fn behaviour(&self, rule: Option<usize>, kind: Type, set_window: u64) -> Behaviour {
         let rule = rule.and_then(|index| self.rules.get(index));
@@ -179,6 +222,11 @@ impl Mapping {
     }
 
     /// The glob state machine in Graphviz' dot language.
+    ///
+    /// ```
+    /// let mapping = metrics_adapter::mapping::Mapping::parse("mappings: [{match: 'a.*', name: a}]").unwrap();
+    /// assert!(mapping.to_dot().starts_with("digraph"));
+    /// ```
     #[must_use]
     pub fn to_dot(&self) -> String {
         dot::write(&self.globs, &self.rules)

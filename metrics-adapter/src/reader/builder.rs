@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use crate::family::{Family, Kind, PackedLabels, Packer, Sample, Value};
 
 /// What reading a document gave.
+///
+/// ```
+/// use metrics_adapter::family::{Family, Kind};
+/// use metrics_adapter::source::app::Reading;
+///
+/// let family = Family::new("orders_total", "Orders taken.", Kind::Counter).with(&[], 7.0);
+/// let reading = Reading { skipped: 1, first_skip: Some("no number".into()), ..Reading::of(vec![family]) };
+/// assert_eq!(reading.samples(), 1);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// The families, in the order of their first sample.
@@ -17,12 +26,20 @@ pub struct Reading {
 
 impl Reading {
     /// Families and nothing skipped.
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::source::app::Reading::of(vec![]).skipped, 0);
+    /// ```
     #[must_use]
     pub fn of(families: Vec<Family>) -> Self {
         Self { families, ..Self::default() }
     }
 
     /// Samples in all families.
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::source::app::Reading::default().samples(), 0);
+    /// ```
     #[must_use]
     pub fn samples(&self) -> usize {
         self.families.iter().map(|family| family.samples.len()).sum()

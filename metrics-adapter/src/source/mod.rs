@@ -10,10 +10,14 @@ use std::time::Instant;
 
 use crate::family::Walk;
 
+// What is hidden connects the modes to their pages; a program adds sources by `app::Gather`.
+
 /// A boxed future, so that sources of different kinds live in one list.
+#[doc(hidden)]
 pub type Collecting<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Walk>, CollectError>> + Send + 'a>>;
 
 /// Something whose families appear on `/metrics`.
+#[doc(hidden)]
 pub trait Source: Send + Sync {
     /// Names the source in logs and errors, for example `statsd` or `jmx localhost:9010`.
     fn name(&self) -> &str;
@@ -27,6 +31,7 @@ pub trait Source: Send + Sync {
 }
 
 /// A scrape that could not be answered.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 #[error("collecting from {source_name}")]
 pub struct CollectError {

@@ -6,6 +6,31 @@ use super::number::{NumberError, parse_float};
 use super::tag::{Styles, Tags};
 
 /// Why a line, or one sample of it, was not taken: the `reason` label of `sample_errors_total`.
+///
+/// ```
+/// # use metrics_adapter::statsd::{Event, Notice, Observer, Parser, Tags, Type};
+/// #
+/// # /// Keeps what a line holds as text.
+/// # #[derive(Default)]
+/// # struct Lines(Vec<String>);
+/// #
+/// # impl Observer for Lines {
+/// #     fn event(&mut self, name: &str, tags: &Tags<'_>, kind: Type, event: Event<'_>) {
+/// #         let tags: Vec<_> = tags.iter().collect();
+/// #         self.0.push(format!("{name} {tags:?} {kind:?} {event:?}"));
+/// #     }
+/// #
+/// #     fn notice(&mut self, notice: Notice) {
+/// #         self.0.push(format!("{notice:?}"));
+/// #     }
+/// # }
+/// use metrics_adapter::statsd::Reason;
+///
+/// let mut lines = Lines::default();
+/// Parser::default().read(b"hits:many|c", &mut lines);
+/// assert!(lines.0.contains(&format!("{:?}", Notice::Rejected(Reason::MalformedValue))));
+/// assert_eq!(Reason::MalformedValue.as_str(), "malformed_value");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
@@ -44,6 +69,12 @@ impl Reason {
     ];
 
     /// The label value.
+    ///
+    /// ```
+    /// use metrics_adapter::statsd::Reason;
+    ///
+    /// assert_eq!(Reason::IllegalEvent.as_str(), "illegal_event");
+    /// ```
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +92,13 @@ impl Reason {
 }
 
 /// The type letters of a sample.
+///
+/// ```
+/// use metrics_adapter::statsd::Type;
+///
+/// assert_eq!(Type::read(b"ms"), Some(Type::Timer));
+/// assert!(Type::Timer.is_observed() && !Type::Counter.is_observed());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// `c`
@@ -77,6 +115,12 @@ pub enum Type {
 
 impl Type {
     /// Reads the section between the first and second `|`.
+    ///
+    /// ```
+    /// use metrics_adapter::statsd::Type;
+    ///
+    /// assert_eq!(Type::read(b"x"), None);
+    /// ```
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         match text {
@@ -90,6 +134,10 @@ impl Type {
     }
 
     /// Whether it ends in a summary or histogram.
+    ///
+    /// ```
+    /// assert!(metrics_adapter::statsd::Type::Distribution.is_observed());
+    /// ```
     #[must_use]
     pub const fn is_observed(self) -> bool {
         matches!(self, Self::Timer | Self::Distribution)
@@ -97,6 +145,13 @@ impl Type {
 }
 
 /// What one sample does to its series.
+///
+/// ```
+/// use metrics_adapter::statsd::{Event, Type};
+///
+/// // `hits:2|c|@0.1`
+/// assert_eq!(Event::of(Type::Counter, 2.0, false, 0.1), Some(Event::Count(20.0)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// Adds to a counter.
@@ -113,6 +168,13 @@ pub enum Event<'a> {
 
 impl Event<'_> {
     /// Builds the event of a parsed number. `rate` is 1 when the line had none.
+    ///
+    /// ```
+    /// use metrics_adapter::statsd::{Event, Type};
+    ///
+    /// assert_eq!(Event::of(Type::Gauge, -1.0, true, 1.0), Some(Event::Move(-1.0)));
+    /// assert_eq!(Event::of(Type::Timer, 250.0, false, 1.0), Some(Event::Observe(0.25, 1)), "in seconds");
+    /// ```
     #[must_use]
     pub fn of(kind: Type, value: f64, relative: bool, rate: f64) -> Option<Self> {
         match kind {
@@ -135,6 +197,29 @@ fn repetitions(rate: f64) -> u64 {
 }
 
 /// Something worth counting that is not a sample.
+///
+/// ```
+/// # use metrics_adapter::statsd::{Event, Notice, Observer, Parser, Tags, Type};
+/// #
+/// # /// Keeps what a line holds as text.
+/// # #[derive(Default)]
+/// # struct Lines(Vec<String>);
+/// #
+/// # impl Observer for Lines {
+/// #     fn event(&mut self, name: &str, tags: &Tags<'_>, kind: Type, event: Event<'_>) {
+/// #         let tags: Vec<_> = tags.iter().collect();
+/// #         self.0.push(format!("{name} {tags:?} {kind:?} {event:?}"));
+/// #     }
+/// #
+/// #     fn notice(&mut self, notice: Notice) {
+/// #         self.0.push(format!("{notice:?}"));
+/// #     }
+/// # }
+///
+/// let mut lines = Lines::default();
+/// Parser::default().read(b"_sc|up|0", &mut lines);
+/// assert_eq!(lines.0, ["DogstatsdServiceCheck"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A line or sample was refused.
@@ -152,6 +237,29 @@ pub enum Notice {
 }
 
 /// Receives what a line holds.
+///
+/// ```
+/// use metrics_adapter::statsd::{Event, Notice, Observer, Parser, Tags, Type};
+///
+/// /// Keeps what a line holds as text.
+/// #[derive(Default)]
+/// struct Lines(Vec<String>);
+///
+/// impl Observer for Lines {
+///     fn event(&mut self, name: &str, tags: &Tags<'_>, kind: Type, event: Event<'_>) {
+///         let tags: Vec<_> = tags.iter().collect();
+///         self.0.push(format!("{name} {tags:?} {kind:?} {event:?}"));
+///     }
+///
+///     fn notice(&mut self, notice: Notice) {
+///         self.0.push(format!("{notice:?}"));
+///     }
+/// }
+///
+/// let mut lines = Lines::default();
+/// Parser::default().read(b"hits:2|c|#shop:corner", &mut lines);
+/// assert!(lines.0.contains(&"hits [(\"shop\", \"corner\")] Counter Count(2.0)".to_owned()));
+/// ```
 pub trait Observer {
     /// One sample. `repeated` samples of one line share name and tags.
     fn event(&mut self, name: &str, tags: &Tags<'_>, kind: Type, event: Event<'_>);
@@ -160,6 +268,31 @@ pub trait Observer {
 }
 
 /// Parser of whole lines; holds only its switches.
+///
+/// ```
+/// # use metrics_adapter::statsd::{Event, Notice, Observer, Parser, Tags, Type};
+/// #
+/// # /// Keeps what a line holds as text.
+/// # #[derive(Default)]
+/// # struct Lines(Vec<String>);
+/// #
+/// # impl Observer for Lines {
+/// #     fn event(&mut self, name: &str, tags: &Tags<'_>, kind: Type, event: Event<'_>) {
+/// #         let tags: Vec<_> = tags.iter().collect();
+/// #         self.0.push(format!("{name} {tags:?} {kind:?} {event:?}"));
+/// #     }
+/// #
+/// #     fn notice(&mut self, notice: Notice) {
+/// #         self.0.push(format!("{notice:?}"));
+/// #     }
+/// # }
+/// use metrics_adapter::statsd::Styles;
+///
+/// let parser = Parser { styles: Styles { influxdb: false, ..Styles::ALL }, sets: true };
+/// let mut lines = Lines::default();
+/// parser.read(b"users:7|s", &mut lines);
+/// assert!(lines.0.iter().any(|line| line.starts_with("users [] Set Member")));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parser {
     /// Tag dialects to read.
@@ -173,6 +306,29 @@ pub const MAX_SECTIONS: usize = 6;
 
 impl Parser {
     /// Reads one line, given without its line feed. An empty line holds nothing.
+    ///
+    /// ```
+    /// # use metrics_adapter::statsd::{Event, Notice, Observer, Parser, Tags, Type};
+    /// #
+    /// # /// Keeps what a line holds as text.
+    /// # #[derive(Default)]
+    /// # struct Lines(Vec<String>);
+    /// #
+    /// # impl Observer for Lines {
+    /// #     fn event(&mut self, name: &str, tags: &Tags<'_>, kind: Type, event: Event<'_>) {
+    /// #         let tags: Vec<_> = tags.iter().collect();
+    /// #         self.0.push(format!("{name} {tags:?} {kind:?} {event:?}"));
+    /// #     }
+    /// #
+    /// #     fn notice(&mut self, notice: Notice) {
+    /// #         self.0.push(format!("{notice:?}"));
+    /// #     }
+    /// # }
+    ///
+    /// let mut lines = Lines::default();
+    /// Parser::default().read(b"", &mut lines);
+    /// assert!(lines.0.is_empty());
+    /// ```
     pub fn read(&self, line: &[u8], out: &mut impl Observer) {
         if line.is_empty() {
             return;

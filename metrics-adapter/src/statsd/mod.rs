@@ -4,11 +4,17 @@
 //! SignalFX, DogStatsD's extended aggregation (`name:1:2:3|ms`), container ids and timestamps. What is rejected,
 //! and under which reason, follows `prometheus/statsd_exporter`.
 
+#[doc(hidden)]
 pub mod escape;
+#[doc(hidden)]
 pub mod frame;
+#[doc(hidden)]
 pub mod line;
+#[doc(hidden)]
 pub mod number;
+#[doc(hidden)]
 pub mod shape;
+#[doc(hidden)]
 pub mod tag;
 
 pub use line::{Event, Notice, Observer, Parser, Reason, Type};

@@ -5,6 +5,13 @@ use std::borrow::Cow;
 use super::escape::escape_name;
 
 /// Which tag dialects are read.
+///
+/// ```
+/// use metrics_adapter::statsd::Styles;
+///
+/// assert_eq!(Styles::default(), Styles::ALL);
+/// let only_dogstatsd = Styles { dogstatsd: true, ..Styles::NONE };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Styles {
     /// `name:1|c|#key:value,key:value`
@@ -31,6 +38,19 @@ impl Default for Styles {
 }
 
 /// Tags of one line. A later tag replaces an earlier one of the same key.
+///
+/// ```
+/// use metrics_adapter::statsd::{Styles, Tags};
+///
+/// let mut tags = Tags::default();
+/// assert_eq!(tags.read_name("hits,shop=corner", Styles::ALL), "hits");
+/// tags.read_dogstatsd("till:2");
+/// tags.set("zone".into(), "a".into());
+/// tags.sort();
+/// assert_eq!(tags.iter().next(), Some(("shop", "corner")));
+/// assert_eq!(tags.value("till"), Some("2"));
+/// assert!(!tags.is_empty() && tags.errors == 0);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,

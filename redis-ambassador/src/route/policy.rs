@@ -1,6 +1,13 @@
 //! Which replica is asked next. Pure.
 
 /// How reads are spread over the replicas that are fit.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+///
+/// config.reads.policy = redis_ambassador::Policy::Nearest;
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// The one with the least outstanding requests for its weight; slower ones count as busier.
@@ -33,6 +40,10 @@ impl Policy {
     ];
 
     /// Its name in settings.
+    ///
+    /// ```
+    /// assert_eq!(redis_ambassador::Policy::Zone.name(), "zone-first");
+    /// ```
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
     }

@@ -6,6 +6,15 @@ use common::config::FromSetting;
 
 /// Something that holds for the servers whose address fits a pattern: `host:port`, `host`, or either with `*` for any
 /// number of characters.
+///
+/// ```
+/// use redis_ambassador::{FromSetting as _, Rule};
+///
+/// let rule = Rule::<u32>::from_setting("10.0.1.*=5")?;
+/// assert_eq!(rule.value, 5);
+/// assert!(rule.fits(&"10.0.1.7:6379".parse().unwrap()));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule<T> {
     pattern: String,
@@ -15,6 +24,14 @@ pub struct Rule<T> {
 
 impl<T> Rule<T> {
     /// Whether it is about a server.
+    ///
+    /// ```
+    /// use redis_ambassador::{FromSetting as _, Rule};
+    ///
+    /// let everywhere = Rule::<u32>::from_setting("*=1")?;
+    /// assert!(everywhere.fits(&"10.0.1.7:6379".parse().unwrap()));
+    /// # Ok::<(), String>(())
+    /// ```
     pub fn fits(&self, address: &ServerAddr) -> bool {
         let host = match address {
             ServerAddr::Tcp { host, .. } => host.as_str(),
@@ -63,6 +80,19 @@ impl FromSetting for Rule<String> {
 }
 
 /// How reads are spread.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// use redis_ambassador::{FromSetting as _, Policy, ReadRules, Rule};
+///
+/// config.reads = ReadRules {
+///     policy: Policy::Zone,
+///     zone: Some("a".into()),
+///     zones: vec![Rule::from_setting("10.0.1.*=a").unwrap(), Rule::from_setting("*=b").unwrap()],
+///     weights: vec![],
+/// };
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadRules {
     /// Among which replicas, in which order.
@@ -77,6 +107,7 @@ pub struct ReadRules {
 
 impl ReadRules {
     /// What the rules say of a server; nothing is known of its speed.
+    #[doc(hidden)]
     pub fn candidate(&self, server: usize, address: &ServerAddr) -> Candidate {
         let zone = self.zones.iter().find(|rule| rule.fits(address)).map(|rule| &rule.value);
         Candidate {

@@ -15,6 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why TLS could not be set up.
+///
+/// ```
+/// use redis_ambassador::TlsError;
+///
+/// let error = TlsError::Pem { path: "/etc/tls/tls.crt".into(), reason: "no certificate".into() };
+/// assert_eq!(error.to_string(), "cannot use /etc/tls/tls.crt: no certificate");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {

@@ -4,6 +4,12 @@ use common::config::{ConfigError, FromSetting, Settings};
 use std::path::PathBuf;
 
 /// What of a server's certificate is checked.
+///
+/// ```
+/// use redis_ambassador::{UpstreamTls, Verify};
+///
+/// let tls = UpstreamTls { verify: Verify::Ca, ..UpstreamTls::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
     /// The chain and the name.
@@ -27,6 +33,15 @@ impl FromSetting for Verify {
 }
 
 /// TLS towards servers.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// use redis_ambassador::UpstreamTls;
+///
+/// let ca_file = Some("/etc/redis/ca.pem".into());
+/// config.upstream_tls = Some(UpstreamTls { ca_file, ..UpstreamTls::default() });
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UpstreamTls {
     /// PEM bundle to trust instead of the system's.
@@ -40,6 +55,19 @@ pub struct UpstreamTls {
 }
 
 /// TLS towards clients.
+///
+/// ```
+/// # let mut config = redis_ambassador::Config::new("10.0.0.1:6379".parse()?, vec![]);
+/// use redis_ambassador::{ClientTls, Listen, ListenAddr};
+///
+/// config.listen = vec![Listen::Tls(ListenAddr::loopback(6380))];
+/// config.client_tls = Some(ClientTls {
+///     certificate: "/etc/tls/tls.crt".into(),
+///     key: "/etc/tls/tls.key".into(),
+///     client_ca: None,
+/// });
+/// # Ok::<(), redis_ambassador::InvalidAddr>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// PEM certificate chain to show.

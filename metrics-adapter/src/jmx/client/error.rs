@@ -10,6 +10,10 @@ use crate::jmx::jrmp;
 use crate::jmx::remote::{RemoteException, StubError};
 
 /// What the client was doing when it had to give up.
+///
+/// ```
+/// assert_eq!(metrics_adapter::jmx::client::Phase::Connect.to_string(), "connecting");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Resolving the name and opening the TCP connection.
@@ -37,6 +41,18 @@ impl fmt::Display for Phase {
 }
 
 /// A failed operation on a JVM; always names the address.
+///
+/// ```
+/// use metrics_adapter::jmx::client::{Client, Error, Options, Phase};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// // Nobody listens there.
+/// let error = Client::connect(Options::new("127.0.0.1", 1)).await.unwrap_err();
+/// assert!(matches!(error, Error::Io { phase: Phase::Connect, .. }));
+/// assert!(error.is_retryable() && !error.is_lost_session());
+/// assert!(!error.is_limit() && !error.is_tls_mismatch());
+/// # });
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -146,6 +162,12 @@ pub enum Error {
 
 impl Error {
     /// Whether the session is gone, so that opening another one may help.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::client::Error;
+    ///
+    /// assert!(!Error::Unexpected { address: "localhost:9010".into() }.is_lost_session());
+    /// ```
     #[must_use]
     pub fn is_lost_session(&self) -> bool {
         match self {
@@ -160,6 +182,12 @@ impl Error {
     }
 
     /// Whether a reply was larger, deeper or longer than [`Limits`](crate::jmx::serialization::Limits) allow.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::client::Error;
+    ///
+    /// assert!(!Error::Unexpected { address: "localhost:9010".into() }.is_limit());
+    /// ```
     #[must_use]
     pub fn is_limit(&self) -> bool {
         use crate::jmx::serialization::Error as Serialization;
@@ -170,12 +198,25 @@ impl Error {
     }
 
     /// Whether the same call may succeed later without a change of the configuration.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::client::Error;
+    ///
+    /// assert!(!Error::NotARegistry { address: "localhost:9010".into() }.is_retryable());
+    /// ```
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Timeout { .. }) || self.is_lost_session()
     }
 
     /// Whether one side speaks TLS and the other does not.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::client::Error;
+    ///
+    /// let source = std::io::Error::other("no handshake");
+    /// assert!(Error::TlsRefused { address: "localhost:9010".into(), source }.is_tls_mismatch());
+    /// ```
     #[must_use]
     pub fn is_tls_mismatch(&self) -> bool {
         match self {

@@ -28,6 +28,13 @@ use super::serialization::{Graph, Limits, Value};
 use super::service_url::RegistryAddress;
 
 /// How long the client waits for what.
+///
+/// ```
+/// # use metrics_adapter::jmx::client::Options;
+/// # let mut options = Options::new("localhost", 9010);
+///
+/// options.timeouts.reply = std::time::Duration::from_secs(2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a TCP connection.
@@ -49,6 +56,13 @@ impl Default for Timeouts {
 }
 
 /// Which host name of the stub is followed.
+///
+/// ```
+/// # use metrics_adapter::jmx::client::Options;
+/// # let mut options = Options::new("localhost", 9010);
+///
+/// options.stub_host = metrics_adapter::jmx::client::StubHost::Followed;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StubHost {
     /// None: the configured host is connected to again, on the stub's port.
@@ -59,6 +73,14 @@ pub enum StubHost {
 }
 
 /// Name and password.
+///
+/// ```
+/// # use metrics_adapter::jmx::client::Options;
+/// # let mut options = Options::new("localhost", 9010);
+/// use metrics_adapter::jmx::client::Credentials;
+///
+/// options.credentials = Some(Credentials { username: "monitor".into(), password: "hush".to_owned().into() });
+/// ```
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name of the server's password file.
@@ -68,6 +90,13 @@ pub struct Credentials {
 }
 
 /// Whether the registry port speaks TLS.
+///
+/// ```
+/// # use metrics_adapter::jmx::client::Options;
+/// # let mut options = Options::new("localhost", 9010);
+///
+/// options.registry_tls = metrics_adapter::jmx::client::RegistryTls::Plain;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RegistryTls {
     /// TLS when TLS settings are given, otherwise plain; the other one is tried once on a mismatch.
@@ -80,6 +109,13 @@ pub enum RegistryTls {
 }
 
 /// Everything that a session needs to know.
+///
+/// ```
+/// use metrics_adapter::jmx::client::Options;
+///
+/// let mut options = Options::new("localhost", 9010);
+/// options.stub_port = Some(19010); // forwarded to the JVM's
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The registry and the name in it.
@@ -104,6 +140,11 @@ pub struct Options {
 
 impl Options {
     /// A plain session without credentials.
+    ///
+    /// ```
+    /// let options = metrics_adapter::jmx::client::Options::new("localhost", 9010);
+    /// assert_eq!(options.registry.name, "jmxrmi");
+    /// ```
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
@@ -133,6 +174,19 @@ struct Listing {
 /// A session with one JVM.
 ///
 /// Its methods are cancel safe: a dropped call drops the connection, and the next call opens another.
+///
+/// ```no_run
+/// use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+///
+/// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+/// let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+/// for name in client.query_names(Some("java.lang:type=GarbageCollector,*")).await? {
+///     let request = AttributeRequest { bean: &name, attributes: &["CollectionCount"] };
+///     println!("{name} {:?}", client.attributes(&[request]).await?);
+/// }
+/// client.close().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     options: Options,
@@ -149,6 +203,14 @@ impl Client {
     ///
     /// # Errors
     /// The registry or the server cannot be reached, is no JMX port, or refuses the credentials.
+    ///
+    /// ```no_run
+    /// use metrics_adapter::jmx::client::{Client, Options};
+    ///
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// let client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let (session, connection) = open(&options).await?;
         Ok(Self {
@@ -162,12 +224,28 @@ impl Client {
     }
 
     /// How often a lost connection was replaced.
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// println!("reconnected {} times", client.reconnects());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.reconnects
     }
 
     /// Changes how long the client waits for the next bytes of a reply, on this and later connections.
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// client.set_reply_timeout(std::time::Duration::from_millis(500));
+    /// # Ok(()) }
+    /// ```
     pub fn set_reply_timeout(&mut self, limit: Duration) {
         self.options.timeouts.reply = limit;
         if let Some(connection) = &mut self.connection {
@@ -179,6 +257,16 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// for bean in client.query_mbeans(Some("java.lang:*")).await? {
+    ///     println!("{} is a {}", bean.name, bean.class);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn query_mbeans(&mut self, pattern: Option<&str>) -> Result<Vec<ObjectInstance>, Error> {
         let arguments =
             [pattern.map_or(Argument::Null, Argument::ObjectName), Argument::Null, Argument::Null];
@@ -224,6 +312,15 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// let names = client.query_names(None).await?;
+    /// println!("{} beans", names.len());
+    /// # Ok(()) }
+    /// ```
     pub async fn query_names(&mut self, pattern: Option<&str>) -> Result<Vec<String>, Error> {
         let arguments =
             [pattern.map_or(Argument::Null, Argument::ObjectName), Argument::Null, Argument::Null];
@@ -234,6 +331,14 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// println!("{} beans", client.mbean_count().await?);
+    /// # Ok(()) }
+    /// ```
     pub async fn mbean_count(&mut self) -> Result<u32, Error> {
         self.call(Method::MBEAN_COUNT, &[Argument::Null], |graph, value| {
             match graph.object(value)?.field("value") {
@@ -248,6 +353,18 @@ impl Client {
     ///
     /// # Errors
     /// The connection failed, so that none of the answers can be had.
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// for info in client.mbean_infos(&["java.lang:type=Memory"]).await?.into_iter().flatten() {
+    ///     for attribute in info.attributes.iter().filter(|attribute| attribute.readable) {
+    ///         println!("{} {}", attribute.class, attribute.name);
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn mbean_infos(&mut self, names: &[&str]) -> Result<Vec<Option<MBeanInfo>>, Error> {
         self.pipelined_infos(names).await
     }
@@ -260,11 +377,33 @@ impl Client {
     ///
     /// # Errors
     /// The connection failed, so that none of the answers can be had.
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// let heap = AttributeRequest { bean: "java.lang:type=Memory", attributes: &["HeapMemoryUsage"] };
+    /// let threads = AttributeRequest { bean: "java.lang:type=Threading", attributes: &["ThreadCount"] };
+    /// for answer in client.attributes(&[heap, threads]).await? {
+    ///     for (name, value) in answer.values() {
+    ///         println!("{name} = {value:?}");
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn attributes(&mut self, requests: &[AttributeRequest<'_>]) -> Result<Vec<BeanAnswer>, Error> {
         self.pipelined_attributes(requests).await
     }
 
     /// Ends the session on the server. Failing to do so is of no consequence and not reported.
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// client.close().await;
+    /// # Ok(()) }
+    /// ```
     pub async fn close(mut self) {
         if let Some(mut connection) = self.connection.take() {
             let mut request = Vec::new();

@@ -16,6 +16,12 @@ use crate::jmx::value::{self, Budget, Value};
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// Which attributes of which bean.
+///
+/// ```
+/// use metrics_adapter::jmx::client::AttributeRequest;
+///
+/// let request = AttributeRequest { bean: "java.lang:type=Memory", attributes: &["HeapMemoryUsage", "Verbose"] };
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct AttributeRequest<'a> {
     /// Object name.
@@ -28,6 +34,18 @@ pub struct AttributeRequest<'a> {
 pub type NamedValue = (Arc<str>, Value);
 
 /// The attributes of one bean.
+///
+/// ```no_run
+/// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+/// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+/// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+/// # use metrics_adapter::jmx::client::BeanAnswer;
+/// let request = AttributeRequest { bean: "java.lang:type=Runtime", attributes: &["Uptime"] };
+/// if let BeanAnswer::Values(result) = client.attributes(&[request]).await?.remove(0) {
+///     println!("{:?}, not readable: {:?}", result.values, result.unreadable);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AttributeResult {
     /// Names and values in the order of the answer.
@@ -37,6 +55,19 @@ pub struct AttributeResult {
 }
 
 /// What became of the request for one bean's attributes.
+///
+/// ```
+/// use metrics_adapter::jmx::client::BeanAnswer;
+///
+/// fn told(answer: &BeanAnswer) -> String {
+///     match answer {
+///         BeanAnswer::Values(result) => format!("{} attributes", result.values.len()),
+///         BeanAnswer::Threw(exception) => format!("threw {exception}"),
+///         BeanAnswer::TimedOut => "took too long".into(),
+///     }
+/// }
+/// assert_eq!(told(&BeanAnswer::TimedOut), "took too long");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum BeanAnswer {
     /// It was answered.
@@ -49,6 +80,13 @@ pub enum BeanAnswer {
 
 impl BeanAnswer {
     /// The values, or none.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::client::{AttributeResult, BeanAnswer};
+    ///
+    /// assert!(BeanAnswer::TimedOut.values().is_empty());
+    /// assert!(BeanAnswer::Values(AttributeResult::default()).values().is_empty());
+    /// ```
     #[must_use]
     pub fn values(self) -> Vec<NamedValue> {
         match self {

@@ -13,6 +13,12 @@ use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
 /// Whether the certificate has to carry the host's name.
+///
+/// ```
+/// use metrics_adapter::jmx::client::tls::NameCheck;
+///
+/// assert_eq!(NameCheck::default(), NameCheck::Required);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameCheck {
     /// It has to.
@@ -23,6 +29,14 @@ pub enum NameCheck {
 }
 
 /// Why TLS cannot be set up.
+///
+/// ```
+/// use metrics_adapter::jmx::client::tls::{NameCheck, Suites, TlsError, TlsSettings};
+///
+/// let nothing = Some((vec![], rustls_pki_types::PrivatePkcs8KeyDer::from(vec![]).into()));
+/// let refused = TlsSettings::new(&Suites::default(), rustls::RootCertStore::empty(), nothing, NameCheck::Required);
+/// assert!(matches!(refused, Err(TlsError::Settings(_))));
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsError {
@@ -32,6 +46,16 @@ pub enum TlsError {
 }
 
 /// A ready TLS client.
+///
+/// ```
+/// use metrics_adapter::jmx::client::{Options, tls::{NameCheck, Suites, TlsSettings}};
+///
+/// let roots = rustls::RootCertStore::empty(); // and then the JVM's certificate
+/// let tls = TlsSettings::new(&Suites::default(), roots, None, NameCheck::Skipped)?;
+/// let mut options = Options::new("localhost", 9010);
+/// options.tls = Some(tls.into());
+/// # Ok::<(), metrics_adapter::jmx::client::tls::TlsError>(())
+/// ```
 #[derive(Clone)]
 pub struct TlsSettings {
     config: Arc<ClientConfig>,
@@ -44,6 +68,12 @@ impl std::fmt::Debug for TlsSettings {
 }
 
 /// Which versions and cipher suites may be agreed on.
+///
+/// ```
+/// use metrics_adapter::jmx::client::tls::Suites;
+///
+/// let suites = Suites { versions: vec![&rustls::version::TLS13], ..Suites::default() };
+/// ```
 #[derive(Clone, Debug)]
 pub struct Suites {
     /// Cipher suites and algorithms.
@@ -70,6 +100,13 @@ impl TlsSettings {
     ///
     /// # Errors
     /// The key does not fit the certificate, or is of an unknown kind.
+    ///
+    /// ```
+    /// use metrics_adapter::jmx::client::tls::{NameCheck, Suites, TlsSettings};
+    ///
+    /// let roots = rustls::RootCertStore::empty();
+    /// assert!(TlsSettings::new(&Suites::default(), roots, None, NameCheck::Required).is_ok());
+    /// ```
     pub fn new(
         suites: &Suites,
         roots: RootCertStore,

@@ -17,6 +17,13 @@ use crate::rule::config::Text;
 use crate::yaml;
 
 /// Why a configuration cannot be used.
+///
+/// ```
+/// use metrics_adapter::source::app::{Config, Options};
+///
+/// let error = Config::parse("sources: 1", "adapter.yaml".as_ref(), Options::default()).unwrap_err();
+/// assert!(error.to_string().starts_with("adapter.yaml:1: "));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}: {reason}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
 pub struct ConfigError {
@@ -29,6 +36,12 @@ pub struct ConfigError {
 }
 
 /// What the command line allows a configuration file to ask for.
+///
+/// ```
+/// use metrics_adapter::source::app::Options;
+///
+/// assert!(!Options::default().allow_exec, "sources run no programs unless they may");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether sources may run programs.
@@ -36,6 +49,26 @@ pub struct Options {
 }
 
 /// Sources that are ready to run.
+///
+/// ```
+/// # use metrics_adapter::source::app::{Gather, Gathering, Reading};
+/// # struct Orders;
+/// # impl Gather for Orders {
+/// #     fn gather(&self) -> Gathering<'_> {
+/// #         Box::pin(async { Ok(Reading::default()) })
+/// #     }
+/// # }
+/// use metrics_adapter::ListenAddr;
+/// use metrics_adapter::source::app::{Config, Options, SourceOptions};
+/// use std::sync::Arc;
+///
+/// let text = "sources: [{name: queue, type: prometheus, url: 'http://127.0.0.1:8080/metrics'}]";
+/// let config = Config::parse(text, "adapter.yaml".as_ref(), Options::default())?
+///     .listen(ListenAddr::loopback(9102))
+///     .with_source(SourceOptions::new("orders", "own"), Arc::new(Orders));
+/// assert!(config.sources().any(|source| source.name == "orders"));
+/// # Ok::<(), metrics_adapter::source::app::ConfigError>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Config {
     /// The file they came from, read again on a reload.
@@ -90,6 +123,10 @@ impl std::fmt::Debug for Config {
 
 impl Config {
     /// Sources of an embedder alone; see [`Config::with_source`].
+    ///
+    /// ```
+    /// assert_eq!(metrics_adapter::source::app::Config::new().sources().count(), 0);
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -99,6 +136,13 @@ impl Config {
     ///
     /// # Errors
     /// It cannot be read, or something in it is wrong; the text names file, line, source and key.
+    ///
+    /// ```no_run
+    /// use metrics_adapter::source::app::{Config, Options};
+    ///
+    /// let config = Config::load("adapter.yaml".as_ref(), Options::default())?;
+    /// # Ok::<(), metrics_adapter::source::app::ConfigError>(())
+    /// ```
     pub fn load(path: &Path, options: Options) -> Result<Self, ConfigError> {
         let fail = |line, reason| ConfigError { path: path.to_owned(), line, reason };
         let size = std::fs::metadata(path).map_err(|error| fail(None, error.to_string()))?.len();
@@ -114,6 +158,13 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
+    ///
+    /// ```
+    /// use metrics_adapter::source::app::{Config, Options};
+    ///
+    /// let config = Config::parse("sources: []", "adapter.yaml".as_ref(), Options::default())?;
+    /// # Ok::<(), metrics_adapter::source::app::ConfigError>(())
+    /// ```
     pub fn parse(text: &str, path: &Path, options: Options) -> Result<Self, ConfigError> {
         let (sources, push) = read(text, path, &options).map_err(|problem| ConfigError {
             path: path.to_owned(),
@@ -124,6 +175,20 @@ impl Config {
     }
 
     /// Adds a source of the embedder's own.
+    ///
+    /// ```
+    /// # use metrics_adapter::source::app::{Gather, Gathering, Reading};
+    /// # struct Orders;
+    /// # impl Gather for Orders {
+    /// #     fn gather(&self) -> Gathering<'_> {
+    /// #         Box::pin(async { Ok(Reading::default()) })
+    /// #     }
+    /// # }
+    /// # use metrics_adapter::source::app::{Config, SourceOptions};
+    /// let orders = std::sync::Arc::new(Orders);
+    /// let config = Config::new().with_source(SourceOptions::new("orders", "own"), orders);
+    /// assert_eq!(config.sources().count(), 1);
+    /// ```
     #[must_use]
     pub fn with_source(mut self, options: SourceOptions, gather: Arc<dyn Gather>) -> Self {
         self.sources.push(Source { options, gather, raw: None });
@@ -131,6 +196,12 @@ impl Config {
     }
 
     /// Serves the page at this address (`host:port`, `:port`) instead of `:9102`.
+    ///
+    /// ```
+    /// use metrics_adapter::{ListenAddr, source::app::Config};
+    ///
+    /// let config = Config::new().listen(ListenAddr { host: String::new(), port: 9100 });
+    /// ```
     #[must_use]
     pub fn listen(mut self, address: common::config::ListenAddr) -> Self {
         self.web.listen = address;
@@ -138,6 +209,13 @@ impl Config {
     }
 
     /// Names and kinds of the sources.
+    ///
+    /// ```
+    /// # use metrics_adapter::source::app::Config;
+    /// for source in Config::new().sources() {
+    ///     println!("{} ({})", source.name, source.kind);
+    /// }
+    /// ```
     pub fn sources(&self) -> impl Iterator<Item = &SourceOptions> {
         self.sources.iter().map(|source| &source.options)
     }

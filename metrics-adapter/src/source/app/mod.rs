@@ -1,7 +1,7 @@
 //! Application statistics as sources: any number of them on one page.
 //!
 //! A source is whatever implements [`Gather`]; the configuration file makes those that come along, and an embedder
-//! adds its own to the [`Config`]. The [`Runner`] gathers them on a scrape or by an interval, each under its own
+//! adds its own to the [`Config`]. The runner gathers them on a scrape or by an interval, each under its own
 //! timeout and apart from the others, and puts what they gave together as one page.
 
 mod address;
@@ -14,6 +14,7 @@ mod file;
 mod http;
 mod jmx;
 mod limits;
+#[doc(hidden)]
 pub mod module;
 mod own;
 mod probe;
@@ -35,9 +36,12 @@ use std::time::Duration;
 use common::shutdown::Shutdown;
 
 pub use self::config::{Config, ConfigError, Options};
+#[doc(hidden)]
 pub use self::explain::{explain, lint, test};
+#[doc(hidden)]
 pub use self::probe::{Probed, probe};
 pub use self::run::{APP, RunError, run};
+#[doc(hidden)]
 pub use self::runner::Runner;
 use crate::family::Family;
 pub use crate::family::normal::Normal;
@@ -50,6 +54,28 @@ pub type Gathering<'a> = Pin<Box<dyn Future<Output = Result<Reading, GatherError
 pub type Starting = Pin<Box<dyn Future<Output = Result<(), GatherError>> + Send>>;
 
 /// A source of families: the trait to implement for a source of one's own.
+///
+/// ```
+/// use metrics_adapter::family::{Family, Kind};
+/// use metrics_adapter::source::app::{Gather, GatherError, Gathering, Reading};
+///
+/// struct Disk(std::path::PathBuf);
+///
+/// impl Gather for Disk {
+///     fn gather(&self) -> Gathering<'_> {
+///         Box::pin(async {
+///             let size = std::fs::metadata(&self.0).map_err(|error| GatherError(error.to_string()))?.len();
+///             let family = Family::new("store_bytes", "Size of the store.", Kind::Gauge);
+///             Ok(Reading::of(vec![family.with(&[("file", "main")], size as f64)]))
+///         })
+///     }
+///
+///     fn down(&self) -> Vec<Family> {
+///         vec![Family::new("store_up", "Whether the store is there.", Kind::Gauge).with(&[], 0.0)]
+///     }
+/// }
+/// assert_eq!(Disk("/does/not/exist".into()).down()[0].samples.len(), 1);
+/// ```
 pub trait Gather: Send + Sync + 'static {
     /// Reads the families as they are now.
     ///
@@ -64,17 +90,66 @@ pub trait Gather: Send + Sync + 'static {
 
     /// What a document would give: an answer of the peer, lines of a log or of StatsD. For `test` and `explain`;
     /// nothing is fetched, and nothing is kept. `None` where a source reads no documents.
+    ///
+    /// ```
+    /// # use metrics_adapter::family::{Family, Kind};
+    /// # use metrics_adapter::source::app::{Gather, GatherError, Gathering, Reading};
+    /// struct Load;
+    ///
+    /// impl Gather for Load {
+    ///     fn gather(&self) -> Gathering<'_> {
+    ///         let text = std::fs::read("/proc/loadavg").unwrap_or_default();
+    ///         Box::pin(async move { self.read(&text).unwrap() })
+    ///     }
+    ///
+    ///     fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
+    ///         let text = String::from_utf8_lossy(document);
+    ///         let load = text.split(' ').next().and_then(|number| number.parse().ok());
+    ///         Some(load.map_or(Err("no number".into()), |load| {
+    ///             Ok(Reading::of(vec![Family::new("load1", "", Kind::Gauge).with(&[], load)]))
+    ///         }))
+    ///     }
+    /// }
+    /// assert_eq!(Load.read(b"0.5 0.4").unwrap().unwrap().samples(), 1);
+    /// ```
     fn read(&self, document: &[u8]) -> Option<Result<Reading, GatherError>> {
         let _ = document;
         None
     }
 
     /// What in its configuration is likely a mistake, one line each. Nothing is connected to.
+    ///
+    /// ```
+    /// # use metrics_adapter::source::app::{Gather, Gathering, Reading};
+    /// # struct Orders;
+    /// # impl Gather for Orders {
+    /// #     fn gather(&self) -> Gathering<'_> {
+    /// #         Box::pin(async { Ok(Reading::default()) })
+    /// #     }
+    /// # }
+    ///
+    /// assert!(Orders.lint().is_empty(), "nothing to say, unless a source says something");
+    /// ```
     fn lint(&self) -> Vec<String> {
         Vec::new()
     }
 
     /// Starts what has to run in between (listeners, a reader of a growing file), until shutdown.
+    ///
+    /// ```
+    /// # use metrics_adapter::source::app::{Gather, Gathering, Reading};
+    /// # struct Orders;
+    /// # impl Gather for Orders {
+    /// #     fn gather(&self) -> Gathering<'_> {
+    /// #         Box::pin(async { Ok(Reading::default()) })
+    /// #     }
+    /// # }
+    /// # use std::sync::Arc;
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let nothing_to_start = Arc::new(Orders).start(metrics_adapter::Shutdown::new());
+    /// assert_eq!(nothing_to_start.await, Ok(()));
+    /// # });
+    /// ```
     fn start(self: Arc<Self>, shutdown: Shutdown) -> Starting {
         drop(shutdown);
         Box::pin(std::future::ready(Ok(())))
@@ -82,6 +157,12 @@ pub trait Gather: Send + Sync + 'static {
 }
 
 /// Why a source could not be gathered: one line for people, without secrets.
+///
+/// ```
+/// use metrics_adapter::source::app::GatherError;
+///
+/// assert_eq!(GatherError::from("connection refused").to_string(), "connection refused");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct GatherError(pub String);
@@ -105,6 +186,15 @@ impl From<ReadError> for GatherError {
 }
 
 /// How a source is run, whatever its kind.
+///
+/// ```
+/// use metrics_adapter::source::app::SourceOptions;
+/// use std::time::Duration;
+///
+/// let mut options = SourceOptions::new("orders", "own");
+/// options.interval = Some(Duration::from_secs(30));
+/// options.normal.labels.push(("shop".into(), "corner".into()));
+/// ```
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
     /// Names it in errors, on the status page and in the label `source` of `metrics_adapter_source_*`.
@@ -123,6 +213,11 @@ pub struct SourceOptions {
 
 impl SourceOptions {
     /// Gathered on a scrape within 5 seconds, at most 100,000 samples, no labels.
+    ///
+    /// ```
+    /// let options = metrics_adapter::source::app::SourceOptions::new("orders", "own");
+    /// assert_eq!(options.interval, None, "on every scrape");
+    /// ```
     pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
         Self {
             name: name.into(),

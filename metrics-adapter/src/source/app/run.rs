@@ -18,6 +18,12 @@ use crate::push::Pusher;
 use crate::web::{self, Page, WebError};
 
 /// The settings table of the `run` mode.
+///
+/// ```
+/// use metrics_adapter::{Layers, source::app::APP};
+///
+/// assert_eq!(Layers::new(&APP).finish().text("web.telemetry-path"), Some("/metrics"));
+/// ```
 pub const APP: App = App {
     after_help: "Commands, in place of a configuration alone:\n  \
         explain FILE [SOURCE [DOCUMENT]]\n  \
@@ -70,6 +76,17 @@ impl Default for Web {
 }
 
 /// Why the mode did not start.
+///
+/// ```
+/// use metrics_adapter::source::app::{Config, RunError, run};
+/// use metrics_adapter::{ListenAddr, Shutdown};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let nowhere = ListenAddr { host: "256.0.0.1".into(), port: 1 };
+/// let error = run(Config::new().listen(nowhere), Shutdown::new()).await.unwrap_err();
+/// assert!(matches!(error, RunError::Web(_)));
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -89,6 +106,16 @@ impl Config {
     ///
     /// # Errors
     /// A value that does not parse.
+    ///
+    /// ```
+    /// use metrics_adapter::Layers;
+    /// use metrics_adapter::source::app::{APP, Config};
+    ///
+    /// let mut layers = Layers::new(&APP);
+    /// layers.flag("web.listen-address", vec!["127.0.0.1:9100".into()])?;
+    /// let config = Config::new().with_settings(&layers.finish())?;
+    /// # Ok::<(), metrics_adapter::SettingError>(())
+    /// ```
     pub fn with_settings(mut self, settings: &Settings) -> Result<Self, SettingError> {
         self.web = Web {
             listen: settings.value("web.listen-address")?,
@@ -101,12 +128,19 @@ impl Config {
     }
 
     /// The file with TLS and passwords of the page.
+    #[doc(hidden)]
     #[must_use]
     pub fn web_config(&self) -> Option<&std::path::Path> {
         self.web.config.as_deref()
     }
 
     /// Asks a running mode to read its configuration again.
+    ///
+    /// ```
+    /// let config = metrics_adapter::source::app::Config::new();
+    /// let reload = config.reloader(); // before `config` goes into `run`
+    /// reload();
+    /// ```
     pub fn reloader(&self) -> impl Fn() + Send + Sync + 'static {
         let reload = Arc::clone(&self.web.reload);
         move || reload.notify_one()
@@ -118,6 +152,15 @@ impl Options {
     ///
     /// # Errors
     /// A value that does not parse.
+    ///
+    /// ```
+    /// use metrics_adapter::Layers;
+    /// use metrics_adapter::source::app::{APP, Options};
+    ///
+    /// let options = Options::from_settings(&Layers::new(&APP).finish())?;
+    /// assert!(!options.allow_exec);
+    /// # Ok::<(), metrics_adapter::SettingError>(())
+    /// ```
     pub fn from_settings(settings: &Settings) -> Result<Self, SettingError> {
         Ok(Self { allow_exec: settings.value("allow-exec")? })
     }
@@ -130,6 +173,17 @@ const POLL: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When a source or the HTTP server cannot start. Once it runs it does not fail.
+///
+/// ```
+/// use metrics_adapter::source::app::{Config, run};
+/// use metrics_adapter::{ListenAddr, Shutdown};
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// let shutdown = Shutdown::new();
+/// shutdown.trigger();
+/// run(Config::new().listen(ListenAddr::loopback(0)), shutdown).await.unwrap();
+/// # });
+/// ```
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let web = web::Server::bind(&config.web.listen, config.web.config.as_deref()).await?;
     let runner = Runner::start(&config, &shutdown).await?;

@@ -19,6 +19,13 @@ const MAX_BYTES: u64 = 4 << 20;
 const MAX_INCLUDES: usize = 8;
 
 /// Why a configuration cannot be used. Names the file, and the line where the parser knows it.
+///
+/// ```
+/// use metrics_adapter::source::jmx::Config;
+///
+/// let error = Config::from_text("rules: 1", "config.yaml".as_ref()).unwrap_err();
+/// assert_eq!(error.path.to_str(), Some("config.yaml"));
+/// ```
 #[derive(Debug, Error)]
 #[error("{}{}: {reason}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
 pub struct ConfigError {

@@ -26,6 +26,16 @@ use crate::push::{PushError, Pusher};
 use crate::rule::page::SharedFamily;
 
 /// Why the server cannot run.
+///
+/// ```
+/// use metrics_adapter::source::jmx::{Config, RunError, run};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let config = Config::from_text("{}", "config.yaml".as_ref()).unwrap();
+/// let error = run(config, "nowhere", metrics_adapter::Shutdown::new()).await.unwrap_err();
+/// assert!(matches!(error, RunError::Listen { .. }));
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -52,6 +62,14 @@ const PUSH_DRAIN: Duration = Duration::from_secs(4);
 ///
 /// # Errors
 /// The receiver cannot be pushed to. One that does not answer is no error.
+///
+/// ```no_run
+/// use metrics_adapter::source::jmx::{Config, push_only};
+///
+/// # async fn example() -> Result<(), metrics_adapter::source::jmx::RunError> {
+/// push_only(Config::load("config.yaml".as_ref())?, metrics_adapter::Shutdown::new()).await
+/// # }
+/// ```
 pub async fn push_only(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let push = config.settings.open_telemetry.clone();
     let source = Arc::new(JmxSource::new(config));
@@ -78,6 +96,14 @@ fn start_pushing(
 ///
 /// # Errors
 /// The address cannot be listened on. A JVM that cannot be reached is no error.
+///
+/// ```no_run
+/// use metrics_adapter::source::jmx::{Config, run};
+///
+/// # async fn example() -> Result<(), metrics_adapter::source::jmx::RunError> {
+/// run(Config::load("config.yaml".as_ref())?, ":9404", metrics_adapter::Shutdown::new()).await
+/// # }
+/// ```
 pub async fn run(config: Config, listen: &str, shutdown: Shutdown) -> Result<(), RunError> {
     let refuse = |source| RunError::Listen { address: listen.to_owned(), source };
     let address = ListenAddr::from_setting(listen).map_err(|reason| refuse(reason.into()))?;

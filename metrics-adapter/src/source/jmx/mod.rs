@@ -11,6 +11,7 @@
 //! ```
 
 mod basic_auth;
+#[doc(hidden)]
 pub mod cases;
 mod config;
 mod explain;
@@ -41,6 +42,7 @@ use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 pub use self::config::ConfigError;
+#[doc(hidden)]
 pub use self::explain::{Explained, Explanation, Fate, explain};
 pub use self::http::{RunError, push_only, run};
 use self::settings::{Settings, TargetSettings};
@@ -51,6 +53,12 @@ use crate::family::{Families, Family};
 use crate::rule::page::{Page, SharedFamily};
 
 /// Rule sets that come along, for `includes: ["builtin:NAME"]` and `rule_set` in the run mode.
+///
+/// ```
+/// use metrics_adapter::source::jmx::RULE_SETS;
+///
+/// assert!(RULE_SETS.iter().any(|(name, rules)| *name == "kafka" && rules.contains("kafka")));
+/// ```
 pub const RULE_SETS: &[(&str, &str)] = &[
     ("activemq", include_str!("../../../rules/activemq.yaml")),
     ("cassandra", include_str!("../../../rules/cassandra.yaml")),
@@ -69,6 +77,14 @@ const MAX_PROBES: usize = 64;
 const PROBE_MEMORY: Duration = Duration::from_secs(600);
 
 /// A configuration that was read and checked.
+///
+/// ```
+/// use metrics_adapter::source::jmx::Config;
+///
+/// let config = Config::from_text("hostPort: localhost:9010\nrules: [{pattern: '.*'}]", "config.yaml".as_ref())?;
+/// assert!(!config.pushes());
+/// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Config {
     path: PathBuf,
@@ -79,6 +95,12 @@ pub struct Config {
 
 impl Config {
     /// Whether it has the key `openTelemetry`, so that the page is pushed.
+    ///
+    /// ```
+    /// # use metrics_adapter::source::jmx::Config;
+    /// assert!(!Config::from_text("{}", "config.yaml".as_ref())?.pushes());
+    /// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn pushes(&self) -> bool {
         self.settings.open_telemetry.is_some()
@@ -88,6 +110,11 @@ impl Config {
     ///
     /// # Errors
     /// It cannot be read, is no YAML, or asks for something that is not there.
+    ///
+    /// ```no_run
+    /// let config = metrics_adapter::source::jmx::Config::load("config.yaml".as_ref())?;
+    /// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
+    /// ```
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::load_with(path, HashMap::new())
     }
@@ -97,6 +124,13 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
+    ///
+    /// ```
+    /// use metrics_adapter::source::jmx::Config;
+    ///
+    /// let config = Config::from_text("includes: ['builtin:kafka']", "config.yaml".as_ref())?;
+    /// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
+    /// ```
     pub fn from_text(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let settings = config::from_text(text, path, &|name| std::env::var(name).ok())?;
         Ok(Self { path: PathBuf::new(), seen: Seen::default(), properties: HashMap::new(), settings })
@@ -106,6 +140,14 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
+    ///
+    /// ```no_run
+    /// use metrics_adapter::source::jmx::Config;
+    ///
+    /// let properties = [("javax.net.ssl.trustStore".to_owned(), "/etc/trust.p12".to_owned())];
+    /// let config = Config::load_with("config.yaml".as_ref(), properties.into())?;
+    /// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
+    /// ```
     pub fn load_with(path: &Path, properties: HashMap<String, String>) -> Result<Self, ConfigError> {
         let modified = modified(path);
         let environment = |name: &str| properties.get(name).cloned().or_else(|| std::env::var(name).ok());
@@ -144,6 +186,7 @@ fn stores(paths: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
 
 /// All JVMs of a configuration.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct JmxSource {
     current: ArcSwap<Current>,
     /// Of the page's own port; its certificates may be renewed.
@@ -196,6 +239,7 @@ impl Current {
 }
 
 /// A scrape that cannot be answered with a page.
+#[doc(hidden)]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScrapeError {

@@ -12,6 +12,10 @@ use crate::mapping::Replacement;
 use crate::statsd::Styles;
 
 /// Where lines are copied to.
+///
+/// ```
+/// let relay = metrics_adapter::source::statsd::RelayTarget { address: "127.0.0.1:9125".into(), packet_length: 1400 };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayTarget {
     /// `host:port`, resolved when first used.
@@ -21,6 +25,15 @@ pub struct RelayTarget {
 }
 
 /// Settings of the `statsd` mode.
+///
+/// ```
+/// use metrics_adapter::{Layers, ListenAddr, source::statsd};
+///
+/// let mut config = statsd::Config::from_settings(&Layers::new(&statsd::APP).finish())?;
+/// config.udp = Some(ListenAddr::loopback(8125));
+/// config.mapping = Some("mapping.yaml".into());
+/// # Ok::<(), metrics_adapter::SettingError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where HTTP is served.
@@ -70,6 +83,12 @@ const BOUNDS: &str = "Bounds";
 const WEB: &str = "HTTP";
 
 /// The settings table of the `statsd` mode.
+///
+/// ```
+/// use metrics_adapter::{Layers, source::statsd};
+///
+/// assert_eq!(Layers::new(&statsd::APP).finish().text("statsd.listen-udp"), Some(":9125"));
+/// ```
 pub const APP: App = App {
     after_help: "Commands instead of running:\n  \
         explain LINE   show how a line is parsed, which rule it meets, and the samples it makes\n  \
@@ -202,6 +221,16 @@ impl Config {
     ///
     /// # Errors
     /// A value that does not parse, or settings that contradict each other.
+    ///
+    /// ```
+    /// use metrics_adapter::{Layers, source::statsd};
+    ///
+    /// let mut layers = Layers::new(&statsd::APP);
+    /// layers.flag("statsd.listen-tcp", vec![String::new()])?;
+    /// let config = statsd::Config::from_settings(&layers.finish())?;
+    /// assert!(config.tcp.is_none() && config.udp.is_some());
+    /// # Ok::<(), metrics_adapter::SettingError>(())
+    /// ```
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
         let size = settings.value::<ByteSize>("memory-limit")?;
         let memory_limit = usize::try_from(size.0).unwrap_or(usize::MAX);

@@ -15,9 +15,13 @@ mod tcp;
 mod unixgram;
 
 pub use config::{APP, Config, RelayTarget};
+#[doc(hidden)]
 pub use embed::{Embedded, embed};
 pub(crate) use own::convert;
+#[doc(hidden)]
 pub use relay::Relay;
+#[doc(hidden)]
 pub use reload::{Reload, ReloadError};
 pub use run::{Error, run};
+#[doc(hidden)]
 pub use shared::{Shared, StatsdSource};

@@ -18,6 +18,17 @@ use crate::mapping::{Mapping, MappingError};
 use crate::web::{self, Page, WebError};
 
 /// Why the mode did not start.
+///
+/// ```
+/// use metrics_adapter::{Layers, Shutdown, source::statsd};
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// let mut config = statsd::Config::from_settings(&Layers::new(&statsd::APP).finish()).unwrap();
+/// config.mapping = Some("/does/not/exist.yaml".into());
+/// let error = statsd::run(config, Shutdown::new()).await.unwrap_err();
+/// assert!(matches!(error, statsd::Error::Mapping(_)));
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -45,6 +56,15 @@ pub enum Error {
 ///
 /// # Errors
 /// When a listener, the mapping or the HTTP server cannot start. Once it runs it does not fail.
+///
+/// ```no_run
+/// use metrics_adapter::{Layers, Shutdown, source::statsd};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = statsd::Config::from_settings(&Layers::new(&statsd::APP).finish())?;
+/// statsd::run(config, Shutdown::new()).await?;
+/// # Ok(()) }
+/// ```
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let watch = reload::watch(config.mapping.as_ref());
     let mapping = match &config.mapping {
