@@ -50,6 +50,7 @@ impl Config {
     ///
     /// # Errors
     /// A value that isn't what its key takes.
+    #[doc(hidden)]
     pub fn apply_git_settings(&mut self) -> Result<Vec<String>, String> {
         self.transport = self.git.http_options(None)?;
         if self.credentials.cookie_file.is_none() {
@@ -225,6 +226,7 @@ impl GitConfig {
     ///
     /// # Errors
     /// A value that isn't what its key takes.
+    #[doc(hidden)]
     pub fn http_options(&self, url: Option<&Url>) -> Result<HttpOptions, String> {
         let mut options = HttpOptions::default();
         let mut closest: HashMap<&str, (usize, usize)> = HashMap::new();

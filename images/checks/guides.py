@@ -10,11 +10,12 @@ servers listen on them. Blocks are told apart by their language:
     yaml      a configuration: an adapter's, rule tests, a kustomization, containers of a pod,
               a security context with one of our seccomp profiles
     json      must parse
-    text      drawings; not run, as blocks without a language are not
+    text      drawings; not run, as blocks without a language are not, and so without a command
 
 A command that ends must succeed (it is tried again for a while: servers need time). A server must serve, and goes on for
 the rest of its file, or until one of the same program follows. Folders of the guides (/srv, /volume, ...) are kept below
-a temporary one. A file without anything to run counts for nothing; a block of another language is an error."""
+a temporary one. A file without anything to run counts for nothing; a block of another language is an error, and so is code
+that is only indented, since nobody would run it. A JVM's options are compared with those of the one that runs."""
 
 import contextlib
 import json
@@ -24,6 +25,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 import yaml
@@ -31,8 +33,11 @@ import yaml
 import guides_stage
 
 PATIENCE = 60
-BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# As deep as its list item, if it is in one.
+BLOCK = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"\n\n(?: {4}|\t)\S")
 PROGRAMS = ("gitsync", "redis-ambassador", "metrics-adapter")
+COMMAND = re.compile(rf"^(\$ |({'|'.join(PROGRAMS)}|cargo|curl|git|java|kubectl|make|podman) \S)", re.MULTILINE)
 # What begins a command of ours that ends by itself.
 ENDING = re.compile(r"--one-time|--check-config|--help|--version| (check|explain|lint|test|probe)\b")
 # gitsync's list; metrics-adapter has one, too.
@@ -57,12 +62,15 @@ class Guide:
 
     def run(self):
         text = self.path.read_text()
+        if code := INDENTED.search(BLOCK.sub(lambda block: "\n" * block[0].count("\n"), text)):
+            line = text.count("\n", 0, text.find(code[0].strip())) + 1
+            sys.exit(f"error: {self.path}:{line}: code that is only indented is not run: put it between ```")
         try:
             self.lay_down(text)
             for block in BLOCK.finditer(text):
                 line = text.count("\n", 0, block.start()) + 1
                 try:
-                    self.block(block[1].strip(), block[2])
+                    self.block(block[2].strip(), textwrap.dedent(block[3]))
                 except (Failure, ValueError, OSError, yaml.YAMLError) as wrong:
                     sys.exit(f"error: {self.path}:{line}: {wrong}{self.logs()}")
         finally:
@@ -73,8 +81,9 @@ class Guide:
     def lay_down(self, text):
         """Files of configurations: commands before them speak of them."""
         for block in BLOCK.finditer(text):
-            if block[1].strip() == "yaml" and (name := file_of(yaml.safe_load(block[2]))):
-                self.write(name, block[2])
+            content = textwrap.dedent(block[3])
+            if block[2].strip() == "yaml" and (name := file_of(yaml.safe_load(content))):
+                self.write(name, content)
 
     def write(self, name, content):
         (self.work / name).write_text(self.place(content) if name == SOURCES else content)
@@ -82,7 +91,7 @@ class Guide:
     def block(self, language, content):
         match language:
             case "sh":
-                for line in content.splitlines():
+                for line in content.replace("\\\n", " ").splitlines():
                     self.command(line, [])
             case "console":
                 for part in re.split(r"^\$ ", content, flags=re.MULTILINE)[1:]:
@@ -92,8 +101,11 @@ class Guide:
                 self.configuration(content)
             case "json":
                 json.loads(content)
-            case "text" | "" | "yaml before" | "yaml after":
-                # Drawings; and manifests that the end-to-end tests run (tests/e2e/manifests).
+            case "text" | "":
+                if found := COMMAND.search(content):
+                    raise Failure(f"a command in a block that is not run: {found[0].strip()}")
+            case "yaml before" | "yaml after":
+                # The end-to-end tests run these manifests (tests/e2e/manifests).
                 pass
             case other:
                 raise Failure(f"nothing knows how to run a block of '{other}'")
@@ -120,6 +132,8 @@ class Guide:
             if program == "make":
                 # CI runs the targets themselves; here only that they exist.
                 self.ends(f"make --dry-run {shlex.split(each, comments=True)[1]}", [], pathlib.Path.cwd())
+            elif program == "java":
+                self.stage.is_started_with(shlex.split(each))
             elif program in PROGRAMS and not ENDING.search(each):
                 self.serves(program, shlex.split(self.place(each), comments=True))
             else:
@@ -189,6 +203,12 @@ class Guide:
             self.ends(f"gitsync --sources {name} --check-config", [], self.work)
         elif name == "adapter.yaml":
             self.ends(f"metrics-adapter run --check-config {name}", [], self.work)
+        elif name == "mapping.yaml":
+            self.ends(f"metrics-adapter statsd lint --statsd.mapping-config {name}", [], self.work)
+        elif name == "cases.yaml" and any("lines" in case for case in value["tests"]):
+            self.ends(f"metrics-adapter statsd test {name} --statsd.mapping-config mapping.yaml", [], self.work)
+        elif name == "cases.yaml":
+            self.ends(f"metrics-adapter run test adapter.yaml {name}", [], self.work)
         elif name == "config.yaml":
             self.ends(f"metrics-adapter jmx --check-config {name}", [], self.work)
         elif not name:
@@ -207,7 +227,7 @@ def file_of(value):
     """The name under which a guide's commands know a configuration."""
     if isinstance(value, dict) and any("repo" in source for source in value.get("sources", [])):
         return SOURCES
-    names = {"sources": "adapter.yaml", "push": "push.yaml", "tests": "cases.yaml", "hostPort": "config.yaml", "rules": "config.yaml"}
+    names = {"sources": "adapter.yaml", "push": "push.yaml", "tests": "cases.yaml", "mappings": "mapping.yaml", "hostPort": "config.yaml", "rules": "config.yaml"}
     return next((name for key, name in names.items() if isinstance(value, dict) and key in value), None)
 
 

@@ -209,9 +209,15 @@ class Stage:
     def java(self):
         (self.folder / "Sleeper.java").write_text(SLEEPER)
         remote = "-Dcom.sun.management.jmxremote"
-        self.start("java", f"{remote}.port=9010", f"{remote}.rmi.port=9010", f"{remote}.authenticate=false", f"{remote}.ssl=false",
-                   "-Djava.rmi.server.hostname=127.0.0.1", "Sleeper.java")
+        self.options = [f"{remote}.port=9010", f"{remote}.rmi.port=9010", f"{remote}.authenticate=false", f"{remote}.ssl=false"]
+        self.start("java", *self.options, "-Djava.rmi.server.hostname=127.0.0.1", "Sleeper.java")
         until("the JVM", lambda: socket.create_connection(("127.0.0.1", 9010), 5).close() is None)
+
+    def is_started_with(self, words):
+        """A guide's command line of a JVM: its options are those of the one here."""
+        told = [word for word in words if word.startswith("-D")]
+        if sorted(told) != sorted(self.options):
+            raise ValueError(f"{told} are not the options of the JVM that everything is tried with: {self.options}")
 
     def web(self):
         settings = self.folder / "nginx.conf"

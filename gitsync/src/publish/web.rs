@@ -142,6 +142,7 @@ impl Codec {
 
 impl Web {
     /// Whether a symlink to the checkout itself wouldn't do.
+    #[doc(hidden)]
     pub fn is_on(&self) -> bool {
         *self != Self::default()
     }

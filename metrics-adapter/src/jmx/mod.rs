@@ -43,5 +43,7 @@ pub mod value;
 pub use mbean::{AttributeInfo, MBeanInfo, ObjectInstance};
 pub use number::Number;
 pub use object_name::{ObjectName, ObjectNameError};
+pub use remote::RemoteException;
+pub use serialization::Limits;
 pub use service_url::{RegistryAddress, ServiceUrlError};
 pub use value::{Composite, Tabular, Value};

@@ -99,6 +99,17 @@ impl Fields<'_> {
 }
 
 /// An exception that a call threw on the other side.
+///
+/// ```
+/// use metrics_adapter::jmx::RemoteException;
+///
+/// let exception = RemoteException {
+///     class: "javax.management.InstanceNotFoundException".into(),
+///     message: "shop:type=Cart".into(),
+///     chain: vec!["javax.management.InstanceNotFoundException".into()],
+/// };
+/// assert!(exception.involves("javax.management.InstanceNotFoundException"));
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{class}: {message}")]
 pub struct RemoteException {
@@ -116,6 +127,7 @@ impl RemoteException {
 
     /// Follows the causes of a thrown object; `detail`, `exception` and `target` are how older wrapper
     /// classes keep theirs.
+    #[doc(hidden)]
     #[must_use]
     pub fn from_throwable(graph: &Graph, value: Value) -> Self {
         let mut found = Self { class: String::new(), message: String::new(), chain: Vec::new() };

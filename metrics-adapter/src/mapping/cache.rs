@@ -8,6 +8,13 @@ use hashbrown::HashTable;
 use super::{Mapped, MetricType};
 
 /// Which entry goes when the cache is full.
+///
+/// ```
+/// # use metrics_adapter::{Layers, source::statsd};
+/// # let mut config = statsd::Config::from_settings(&Layers::new(&statsd::APP).finish()).unwrap();
+///
+/// config.ingest.replacement = metrics_adapter::mapping::Replacement::Random;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replacement {
     /// The one not asked for the longest.

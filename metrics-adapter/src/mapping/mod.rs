@@ -17,7 +17,8 @@ mod tests;
 use std::sync::Arc;
 
 #[doc(hidden)]
-pub use cache::{Cache, Replacement};
+pub use cache::Cache;
+pub use cache::Replacement;
 pub use config::{Action, Defaults, ObserverKind, Rule};
 pub use file::{MappingError, Problem};
 pub use lint::{Finding, lint};

@@ -55,6 +55,13 @@ pub enum Refusal {
 }
 
 /// Bounds of a [`Store`].
+///
+/// ```
+/// # use metrics_adapter::{Layers, source::statsd};
+/// # let mut config = statsd::Config::from_settings(&Layers::new(&statsd::APP).finish()).unwrap();
+///
+/// config.limits = statsd::Limits { series: 10_000, bytes: 64 << 20 };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Series at one time.

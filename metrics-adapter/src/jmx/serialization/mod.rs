@@ -19,6 +19,13 @@ pub use reader::{Content, Reader};
 use thiserror::Error;
 
 /// Bounds on one serialization stream, which is one reply of the peer.
+///
+/// ```
+/// use metrics_adapter::jmx::{Limits, client::Options};
+///
+/// let mut options = Options::new("localhost", 9010);
+/// options.limits = Limits { bytes: 1 << 20, ..Limits::default() };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one stream. 16 MiB holds the names of about 250,000 MBeans.

@@ -13,11 +13,23 @@ use super::shared::Shared;
 use crate::mapping::{Mapping, MappingError};
 
 /// A handle that asks for a reload; clones ask the same.
+///
+/// ```
+/// # use metrics_adapter::{Layers, source::statsd};
+/// # let mut config = statsd::Config::from_settings(&Layers::new(&statsd::APP).finish()).unwrap();
+///
+/// let reload = config.reload.clone(); // before `config` goes into `run`
+/// reload.ask();
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Reload(Arc<Notify>);
 
 impl Reload {
     /// Asks; several askings before the reload count as one.
+    ///
+    /// ```
+    /// metrics_adapter::source::statsd::Reload::default().ask();
+    /// ```
     pub fn ask(&self) {
         self.0.notify_one();
     }
