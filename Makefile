@@ -82,7 +82,7 @@ check-browser: build ## the status pages in Chromium; screenshots in target/scre
 
 screenshots: check-browser ## take the pictures of the README anew
 	for name in gitsync redis-ambassador metrics-adapter; do for scheme in light dark; do \
-	  cp target/screenshots/$$name-phone-$$scheme.png images/screenshots/$$name-$$scheme.png; done; done
+	  cp target/screenshots/$$name-phone-$$scheme.png images/screenshots/$$name-$$scheme.png || exit 1; done; done
 
 check-guides: build ## every command and configuration of the guides, as printed
 	@.ci/guides
