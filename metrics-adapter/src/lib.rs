@@ -82,7 +82,7 @@ pub enum Config {
 /// use metrics_adapter::{Config, Error, Shutdown, run, source::jmx};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let config = Box::new(jmx::Config::from_text("{}", "config.yaml".as_ref()).unwrap());
+/// let config = Box::new(jmx::Config::from_text("hostPort: localhost:9010", "config.yaml".as_ref()).unwrap());
 /// let error = run(Config::Jmx { config, listen: "nowhere".into() }, Shutdown::new()).await.unwrap_err();
 /// assert!(matches!(error, Error::Jmx(jmx::RunError::Listen { .. })));
 /// # });

@@ -115,7 +115,7 @@ impl Default for Mapping {
 /// ```
 /// use metrics_adapter::mapping::{Mapping, MetricType};
 ///
-/// let mapping = Mapping::parse("mappings: [{match: 'a.*', name: '$1_total'}]").unwrap();
+/// let mapping = Mapping::parse("mappings: [{match: 'a.*', name: '${1}_total'}]").unwrap();
 /// let mapped = mapping.find("a.b", MetricType::Counter).unwrap();
 /// assert_eq!((mapped.rule, &*mapped.name), (0, "b_total"));
 /// ```

@@ -162,7 +162,7 @@ impl Config {
     /// ```
     /// use metrics_adapter::source::app::{Config, Options};
     ///
-    /// let config = Config::parse("sources: []", "adapter.yaml".as_ref(), Options::default())?;
+    /// let config = Config::parse("sources: [{type: nginx}]", "adapter.yaml".as_ref(), Options::default())?;
     /// # Ok::<(), metrics_adapter::source::app::ConfigError>(())
     /// ```
     pub fn parse(text: &str, path: &Path, options: Options) -> Result<Self, ConfigError> {

@@ -31,7 +31,7 @@ use crate::rule::page::SharedFamily;
 /// use metrics_adapter::source::jmx::{Config, RunError, run};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let config = Config::from_text("{}", "config.yaml".as_ref()).unwrap();
+/// let config = Config::from_text("hostPort: localhost:9010", "config.yaml".as_ref()).unwrap();
 /// let error = run(config, "nowhere", metrics_adapter::Shutdown::new()).await.unwrap_err();
 /// assert!(matches!(error, RunError::Listen { .. }));
 /// # });

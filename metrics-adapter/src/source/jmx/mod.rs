@@ -98,7 +98,7 @@ impl Config {
     ///
     /// ```
     /// # use metrics_adapter::source::jmx::Config;
-    /// assert!(!Config::from_text("{}", "config.yaml".as_ref())?.pushes());
+    /// assert!(!Config::from_text("hostPort: localhost:9010", "config.yaml".as_ref())?.pushes());
     /// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
     /// ```
     #[must_use]
@@ -128,7 +128,7 @@ impl Config {
     /// ```
     /// use metrics_adapter::source::jmx::Config;
     ///
-    /// let config = Config::from_text("includes: ['builtin:kafka']", "config.yaml".as_ref())?;
+    /// let config = Config::from_text("{hostPort: 'localhost:9010', includes: ['builtin:kafka']}", "config.yaml".as_ref())?;
     /// # Ok::<(), metrics_adapter::source::jmx::ConfigError>(())
     /// ```
     pub fn from_text(text: &str, path: &Path) -> Result<Self, ConfigError> {
