@@ -31,6 +31,20 @@ pub struct Status {
     /// Buttons: a label and the path that is sent a POST with the bearer token from the page's field.
     #[serde(skip)]
     pub calls: Vec<(&'static str, &'static str)>,
+    /// What the buttons can be about, one of a list; see [`Choices`].
+    #[serde(skip)]
+    pub choices: Option<Choices>,
+}
+
+/// A list to choose from, beside the buttons.
+#[derive(Debug, Clone)]
+pub struct Choices {
+    /// Name of the query parameter that carries the choice; left out as long as nothing is chosen.
+    pub parameter: &'static str,
+    /// What stands there while nothing is chosen.
+    pub nothing: &'static str,
+    /// The values.
+    pub values: Vec<String>,
 }
 
 impl Status {
@@ -42,6 +56,7 @@ impl Status {
             sections: Vec::new(),
             details: serde_json::Value::Null,
             calls: Vec::new(),
+            choices: None,
         }
     }
 
@@ -49,6 +64,13 @@ impl Status {
     #[must_use]
     pub fn call(mut self, label: &'static str, path: &'static str) -> Self {
         self.calls.push((label, path));
+        self
+    }
+
+    /// Lets somebody choose what the buttons are about.
+    #[must_use]
+    pub fn choices(mut self, choices: Choices) -> Self {
+        self.choices = Some(choices);
         self
     }
 

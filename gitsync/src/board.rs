@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::status::{Cell, Health, Section, Status};
+use common::status::{Cell, Choices, Health, Section, Status};
 use tokio::sync::watch;
 
 use crate::view::{Feed, Newest, View};
@@ -124,11 +124,7 @@ impl Board {
             let (health, headline) = view.headline();
             let mut page = Status::new(health, headline).details(view.details());
             if steers {
-                page = page
-                    .call("Sync now", "/sync?wait")
-                    .call("Roll back", "/rollback")
-                    .call("Pin", "/pin")
-                    .call("Unpin", "/unpin");
+                page = with_buttons(page);
             }
             return view.sections().into_iter().fold(page, Status::section);
         }
@@ -141,7 +137,9 @@ impl Board {
         };
         let mut page = Status::new(health, format!("{good} of {all} sources are as they should be"));
         if steers {
-            page = page.call("Sync now", "/sync?wait");
+            let values = views.keys().cloned().collect();
+            page =
+                with_buttons(page).choices(Choices { parameter: "source", nothing: "all sources", values });
         }
         if let Some(problem) = problem {
             page = page
@@ -169,4 +167,11 @@ impl Board {
     fn views(&self) -> MutexGuard<'_, BTreeMap<String, (View, Counts)>> {
         self.0.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn with_buttons(page: Status) -> Status {
+    page.call("Sync now", "/sync?wait")
+        .call("Roll back", "/rollback")
+        .call("Pin", "/pin")
+        .call("Unpin", "/unpin")
 }

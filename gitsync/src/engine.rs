@@ -21,7 +21,7 @@ use crate::protocol::{Follow, ObjectId};
 use crate::publish::Link;
 use crate::repo::{
     CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
-    between, has_stale, mark_replaced,
+    Tidied, between, has_stale, mark_replaced,
 };
 use crate::submodule;
 use crate::view::Phases;
@@ -67,6 +67,8 @@ pub(crate) struct Engine {
     copy: Option<Patrol>,
     /// The packs as they were when all was well.
     packs: u64,
+    /// Bytes in them that are no longer needed, at most, once that is known.
+    garbage: Option<u64>,
     first: bool,
     /// Checkouts whose files were written by this process, the newest last.
     made: Vec<ObjectId>,
@@ -115,6 +117,7 @@ impl Engine {
             patrol: None,
             copy: None,
             packs: 0,
+            garbage: None,
             first: true,
             made: Vec::new(),
             phases: Phases::new(),
@@ -370,6 +373,11 @@ impl Engine {
         self.spent("publish", begun);
         let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
+        self.garbage = match (self.garbage, news.old, &news.changes) {
+            (Some(known), Some(_), Some(changes)) => Some(known.saturating_add(changes.replaced)),
+            (known, None, _) => known,
+            _ => None,
+        };
         self.tidy(made.store, using, commit, cancel).await;
         let link = self.link.clone();
         self.copy = blocking(move || Ok(link.patrol())).await?;
@@ -623,30 +631,37 @@ impl Engine {
     }
 
     /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&self, store: Store, using: Using, commit: ObjectId, cancel: &CancellationToken) {
+    async fn tidy(&mut self, store: Store, using: Using, commit: ObjectId, cancel: &CancellationToken) {
         let (mode, token, lends) = (self.config.tidy, cancel.clone(), self.hub.lends());
         let timeout = self.config.stale_worktree_timeout;
         let (how, made) = (self.config.reuse, self.made.clone());
         let keep = self.orders.kept(self.config.keep, commit);
-        let lfs = self.config.lfs;
+        let (lfs, garbage) = (self.config.lfs, self.garbage);
         let tidied = blocking(move || {
             let removed = store.clear_stale(commit, timeout, how, &made, &keep)?;
             if lfs {
                 store.tidy_lfs(commit)?;
             }
+            let mut garbage = garbage;
             if !lends {
-                if store.tidy(&[commit], &removed, mode, &token)? {
-                    tracing::debug!("rewrote the packs as one");
+                match store.tidy(&[commit], &removed, mode, garbage, &token)? {
+                    Tidied::Nothing => {}
+                    Tidied::Counted(bytes) => garbage = Some(bytes),
+                    Tidied::Rewritten => {
+                        garbage = Some(0);
+                        tracing::debug!("rewrote the packs as one");
+                    }
                 }
                 store.note_packs()?;
             }
-            Ok(removed)
+            Ok((removed, garbage))
         });
         let tidied = tidied.await;
         // Nothing is removed from a shared store while somebody uses it, which we no longer do.
         drop(using);
         let tidied = match tidied {
-            Ok(removed) => {
+            Ok((removed, garbage)) => {
+                self.garbage = garbage;
                 if !removed.is_empty() {
                     tracing::debug!(removed = removed.len(), "removed replaced checkouts");
                 }

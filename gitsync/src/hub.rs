@@ -17,7 +17,7 @@ use crate::fetcher::{Fetcher, Goal, Source, blocking};
 use crate::keyring::{Keyring, Keys};
 use crate::metrics::Metrics;
 use crate::protocol::{Follow, Glob, ObjectId, RemoteRef};
-use crate::repo::{Layout, RepoError, Store};
+use crate::repo::{Layout, RepoError, Store, Tidied};
 use crate::sync::spread;
 
 /// Removed checkouts that are remembered until the store is tidied.
@@ -438,7 +438,7 @@ impl Hub {
             let mut commits: Vec<ObjectId> = tips.iter().filter_map(here).collect();
             commits.sort_unstable();
             commits.dedup();
-            if store.tidy(&commits, &gone, mode, &cancel)? {
+            if store.tidy(&commits, &gone, mode, None, &cancel)? == Tidied::Rewritten {
                 tracing::debug!("rewrote the packs as one");
             }
             store.note_packs()?;

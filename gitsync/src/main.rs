@@ -178,6 +178,8 @@ fn refuse(settings: &Settings, error: &ConfigError) -> ExitCode {
         && let Some(root) = settings.text("root").filter(|root| !root.is_empty())
     {
         let path = std::path::Path::new(root).join(path);
+        // One level, as in kubernetes/git-sync; if that fails, so does what follows.
+        let _ = path.parent().map(std::fs::create_dir);
         if let Err(error) = common::fs::write_atomically(&path, error.to_string().as_bytes(), 0o644) {
             eprintln!("gitsync: can't write {}: {error}", path.display());
         }

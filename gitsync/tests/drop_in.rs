@@ -337,6 +337,15 @@ fn as_the_first_process_it_buries_orphans_and_obeys() {
 }
 
 #[test]
+fn a_configuration_error_is_written_where_nothing_is_yet() {
+    let site = Site::new();
+    let output = finish(&mut site.sync(&["--depth=-1", "--error-file=error"]));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let written = fs::read_to_string(site.root().join("error")).unwrap();
+    assert!(written.contains("--depth: must be 0 or more"), "{written}");
+}
+
+#[test]
 fn a_bad_variable_ends_it_before_anything_else() {
     let status = |variables: &[(&str, &str)], flags: &[&str]| {
         let mut command = Command::new(support::BINARY);

@@ -399,6 +399,58 @@ fn webhooks_and_calls_choose_sources() {
     assert_eq!(status, 200, "{told}");
     assert_eq!(volume.read("other/a").as_deref(), Some("1"));
     assert_eq!(volume.read("main/a").as_deref(), Some("2"));
+    // So is a pin; the others follow their refs.
+    let (status, told) = volume.call("/pin?source=main");
+    assert_eq!(status, 200, "{told}");
+    for site in [&one, &other] {
+        site.push(&[("a", "4")]);
+    }
+    assert_eq!(volume.sync("").0, 200);
+    assert_eq!(volume.read("main/a").as_deref(), Some("2"));
+    assert_eq!(volume.read("other/a").as_deref(), Some("4"));
+    assert_eq!(volume.call("/unpin?source=main").0, 200);
+    volume.shows("main/a", "4");
+    // The page lets somebody with the token choose.
+    let page = get(volume.port, "/").unwrap().1;
+    for part in ["<select id=\"choice\" name=\"source\"", "<option>main</option>", "data-call=\"/pin\""] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+#[ignore = "needs nginx, fcgiwrap and git-lfs"]
+fn each_source_has_its_submodules_and_large_files() {
+    let ((outer, http), (inner, elsewhere)) = (served(), served());
+    inner.push(&[("part", "of the inner one")]);
+    let module = elsewhere.url();
+    git(&outer.work(), &["submodule", "add", "-q", &module, "inner"]);
+    outer.push(&[("a", "1")]);
+    // A repository on this machine brings its large files itself.
+    let large = Site::new();
+    git(&large.work(), &["lfs", "install", "--local"]);
+    fs::write(large.work().join(".gitattributes"), "*.bin filter=lfs diff=lfs merge=lfs -text\n").unwrap();
+    fs::write(large.work().join("b.bin"), "large".repeat(1_000)).unwrap();
+    git(&large.work(), &["add", "-A"]);
+    git(&large.work(), &["commit", "-q", "-m", "large"]);
+    let list = format!(
+        "sources:\n- {{name: with, repo: {outer}}}\n- {{name: without, repo: {outer}, submodules: off}}\n\
+         - {{name: large, repo: {large}, lfs: on}}\n- {{name: pointers, repo: {large}}}\n",
+        outer = http.url(),
+        large = large.work().display()
+    );
+    let volume = Volume::start(&list);
+    volume.ready();
+    volume.shows("with/inner/part", "of the inner one");
+    assert_eq!(volume.read("without/a").as_deref(), Some("1"));
+    assert!(!volume.root().join("without/inner/part").exists());
+    assert_eq!(volume.read("large/b.bin"), Some("large".repeat(1_000)));
+    assert!(volume.read("pointers/b.bin").unwrap().starts_with("version https://git-lfs"));
+    // One more commit of the inner one is published when the outer one names it.
+    inner.push(&[("part", "newer")]);
+    git(&outer.work(), &["submodule", "update", "-q", "--remote", "inner"]);
+    outer.push(&[("a", "2")]);
+    assert_eq!(volume.sync("&source=with").0, 200);
+    volume.shows("with/inner/part", "newer");
 }
 
 #[test]

@@ -234,7 +234,7 @@ class Stage:
         (work / "config.yaml").write_text("hostPort: localhost:9010\n")
         (work / "mapping.yml").write_text(MAPPING)
         (work / "etc/redis/ca.pem").write_bytes(self.authority.read_bytes())
-        for name in ("token", "webhook"):
+        for name in ("token", "webhook", "password"):
             (work / "secrets" / name).write_text(f"a-{name}-of-the-guides-0123456789\n")
         (work / "token").write_text((work / "secrets/token").read_text())
         (work / "stats.json").write_text('{"queue": {"length": 3}}\n')

@@ -20,7 +20,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;
 overflow-x:auto}dl{display:grid;grid-template-columns:minmax(8rem,auto) 1fr;gap:.25rem 1rem;margin:0}\
 dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top}\
-td{white-space:pre-wrap}input{font:inherit;width:100%;margin:0 0 1rem;padding:.25rem .5rem;color:var(--fg);\
+td{white-space:pre-wrap}input,select{font:inherit;width:100%;margin:0 0 1rem;padding:.25rem .5rem;color:var(--fg);\
 background:var(--card);border:1px solid var(--line);border-radius:.5rem}\
 th{color:var(--dim);font-weight:500}.good{color:var(--good)}.warning{color:var(--warning)}.bad{color:var(--bad)}\
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:1rem}figure{margin:0}\
@@ -45,7 +45,9 @@ document.addEventListener('visibilitychange',()=>{source.close();if(!document.hi
 /// The token stays in the page; it is neither stored nor part of any address.
 const CALLS: &str = "\
 for(const b of document.querySelectorAll('[data-call]'))b.addEventListener('click',async e=>{e.preventDefault();\
-const o=document.getElementById('said');o.textContent='…';try{const r=await fetch(b.dataset.call,{method:'POST',\
+const o=document.getElementById('said'),c=document.getElementById('choice');let u=b.dataset.call;\
+if(c&&c.value)u+=(u.includes('?')?'&':'?')+c.name+'='+encodeURIComponent(c.value);\
+o.textContent='…';try{const r=await fetch(u,{method:'POST',\
 headers:{Authorization:'Bearer '+document.getElementById('token').value}});const d=await r.json();\
 o.textContent=r.status+' '+[d.status,d.message,d.error,d.new,d.not_followed].filter(Boolean).join(': ')}\
 catch(x){o.textContent=String(x)}});";
@@ -83,6 +85,18 @@ pub(super) fn render(build: &Build, status: &Status) -> String {
             "<section aria-label=\"Act\"><h2>Act</h2><form><input id=\"token\" type=\"password\" autocomplete=\"off\" \
              aria-label=\"Token\" placeholder=\"Token\">",
         );
+        if let Some(choices) = &status.choices {
+            let _ = write!(
+                html,
+                "<select id=\"choice\" name=\"{0}\" aria-label=\"{0}\"><option value=\"\">{1}</option>",
+                escape(choices.parameter),
+                escape(choices.nothing)
+            );
+            for value in &choices.values {
+                let _ = write!(html, "<option>{}</option>", escape(value));
+            }
+            html.push_str("</select> ");
+        }
         for (label, path) in &status.calls {
             let _ = write!(html, "<button data-call=\"{}\">{}</button> ", escape(path), escape(label));
         }

@@ -161,7 +161,11 @@ mod tests {
 
     fn news(old: u8, new: u8) -> Arc<News> {
         let path = vec![new];
-        let changes = Changes { total: 1, listed: vec![Change { path, kind: ChangeKind::Added }] };
+        let changes = Changes {
+            total: 1,
+            listed: vec![Change { path, kind: ChangeKind::Added }],
+            ..Changes::default()
+        };
         Arc::new(News {
             new: id(new),
             old: Some(id(old)),

@@ -135,7 +135,8 @@ impl Codec {
                 out.write_all(data)?;
                 Ok(out.into_inner())
             }
-            Self::Zstandard => zstd::bulk::compress(data, if is_small { 19 } else { 12 }),
+            // The images hold nothing of it below level 16 but level 1 (`images/build.sh`).
+            Self::Zstandard => zstd::bulk::compress(data, if is_small { 19 } else { 16 }),
         }
     }
 }

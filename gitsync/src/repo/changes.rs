@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 
-use super::index::{IndexEntry, Reader};
+use super::index::Reader;
 use super::{Layout, worktree};
 use crate::protocol::ObjectId;
 
@@ -71,6 +71,8 @@ pub struct Changes {
     pub total: usize,
     /// The first 10,000.
     pub listed: Vec<Change>,
+    /// Bytes of the old files that are gone or other ones now.
+    pub(crate) replaced: u64,
 }
 
 impl Changes {
@@ -89,6 +91,7 @@ impl Changes {
         }
         let mut changes = Self::default();
         all.into_iter().for_each(|(path, kind)| changes.push(path.to_vec(), kind));
+        changes.replaced = self.replaced + later.replaced;
         // What was only counted stays counted.
         changes.total += [self, later].map(|one| one.total - one.listed.len()).iter().sum::<usize>();
         changes
@@ -109,36 +112,33 @@ pub(crate) fn between(layout: &Layout, old: ObjectId, new: ObjectId) -> Option<C
     compared.inspect_err(|error| tracing::debug!(%error, "can't tell what changed")).ok()
 }
 
-fn compare(
-    old: impl Iterator<Item = io::Result<IndexEntry>>,
-    new: impl Iterator<Item = io::Result<IndexEntry>>,
-) -> io::Result<Changes> {
+fn compare(mut old: Reader<impl Read>, mut new: Reader<impl Read>) -> io::Result<Changes> {
     // What a sparse checkout leaves out isn't there for readers.
-    let there = |entry: &io::Result<IndexEntry>| entry.as_ref().map_or(true, |entry| !entry.skip);
-    let (mut old, mut new) = (old.filter(there), new.filter(there));
-    let (mut left, mut right) = (old.next().transpose()?, new.next().transpose()?);
+    let (mut left, mut right) = (old.line_on_disk()?, new.line_on_disk()?);
     let mut changes = Changes::default();
     loop {
         let order = match (&left, &right) {
             (None, None) => return Ok(changes),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(left), Some(right)) => left.path.cmp(&right.path),
+            (Some(left), Some(right)) => left.path.cmp(right.path),
         };
-        match (order, left.take(), right.take()) {
-            (Ordering::Less, Some(gone), kept) => {
-                changes.push(gone.path, ChangeKind::Deleted);
-                (left, right) = (old.next().transpose()?, kept);
+        match (order, left, right) {
+            (Ordering::Less, Some(gone), _) => {
+                changes.push(gone.path.to_vec(), ChangeKind::Deleted);
+                changes.replaced += u64::from(gone.stat().size);
+                left = old.line_on_disk()?;
             }
-            (Ordering::Greater, kept, Some(added)) => {
-                changes.push(added.path, ChangeKind::Added);
-                (left, right) = (kept, new.next().transpose()?);
+            (Ordering::Greater, _, Some(added)) => {
+                changes.push(added.path.to_vec(), ChangeKind::Added);
+                right = new.line_on_disk()?;
             }
             (_, Some(before), Some(after)) => {
-                if (before.mode, before.id) != (after.mode, after.id) {
-                    changes.push(after.path, ChangeKind::Modified);
+                if (before.mode, before.id()) != (after.mode, after.id()) {
+                    changes.push(after.path.to_vec(), ChangeKind::Modified);
+                    changes.replaced += u64::from(before.stat().size);
                 }
-                (left, right) = (old.next().transpose()?, new.next().transpose()?);
+                (left, right) = (old.line_on_disk()?, new.line_on_disk()?);
             }
             _ => return Ok(changes),
         }
@@ -151,19 +151,21 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::index::Stat;
+    use super::super::index::{self, IndexEntry, Stat};
     use super::super::tree::Mode;
     use super::*;
 
-    fn entries(files: &BTreeMap<u8, u8>) -> Vec<io::Result<IndexEntry>> {
+    fn entries(files: &BTreeMap<u8, u8>) -> Reader<io::Cursor<Vec<u8>>> {
         let entry = |(path, id): (&u8, &u8)| IndexEntry {
-            path: vec![*path],
+            path: vec![*path + 1],
             mode: Mode::File,
             id: ObjectId::from_bytes([*id; 20]),
             stat: Stat::default(),
             skip: false,
         };
-        files.iter().map(entry).map(Ok).collect()
+        let mut wire = Vec::new();
+        index::write(&mut wire, &files.iter().map(entry).collect::<Vec<_>>()).unwrap();
+        Reader::new(io::Cursor::new(wire)).unwrap()
     }
 
     proptest! {
@@ -173,10 +175,10 @@ mod tests {
             new in prop::collection::btree_map(0u8..20, 0u8..3, 0..20),
             last in prop::collection::btree_map(0u8..20, 0u8..3, 0..20),
         ) {
-            let changes = compare(entries(&old).into_iter(), entries(&new).into_iter()).unwrap();
+            let changes = compare(entries(&old), entries(&new)).unwrap();
             let mut back = old.clone();
             for change in &changes.listed {
-                let path = change.path[0];
+                let path = change.path[0] - 1;
                 match change.kind {
                     ChangeKind::Deleted => prop_assert!(back.remove(&path).is_some()),
                     ChangeKind::Added => prop_assert!(back.insert(path, new[&path]).is_none()),
@@ -186,9 +188,9 @@ mod tests {
             prop_assert_eq!(&back, &new);
             prop_assert_eq!(changes.total, changes.listed.len());
             // Two steps tell at least what one step over both would.
-            let second = compare(entries(&new).into_iter(), entries(&last).into_iter()).unwrap();
+            let second = compare(entries(&new), entries(&last)).unwrap();
             let both = changes.and_then(&second);
-            for change in compare(entries(&old).into_iter(), entries(&last).into_iter()).unwrap().listed {
+            for change in compare(entries(&old), entries(&last)).unwrap().listed {
                 prop_assert!(both.listed.contains(&change), "{change:?}");
             }
         }

@@ -11,7 +11,7 @@ use rustix::fs::CWD;
 
 use super::attributes::Attributes;
 use super::checkout::{Convert as _, join, split, stat_at};
-use super::index::{self, IndexEntry};
+use super::index::{self, IndexEntry, Line};
 use super::objects::{Kind, Objects};
 use super::store::remove_any;
 use super::tree::Mode;
@@ -118,22 +118,21 @@ impl Patrol {
         let top = top.unwrap_or_else(|| self.layout.worktree(self.commit));
         let Some(reader) = &mut self.reader else { return seen };
         for _ in 0..limit {
-            match reader.next() {
-                None => {
+            match reader.line_on_disk() {
+                Ok(None) => {
                     seen.complete = true;
                     self.reader = None;
                     break;
                 }
-                Some(Err(_)) => {
+                Err(_) => {
                     seen.lost = true;
                     self.reader = None;
                     break;
                 }
-                Some(Ok(entry)) => {
-                    if only.as_ref().is_none_or(|only| only.contains(&entry.path))
-                        && !is_as_written(&top, &entry)
+                Ok(Some(line)) => {
+                    if only.as_ref().is_none_or(|only| only.contains(line.path)) && !is_as_written(&top, line)
                     {
-                        seen.changed.push(entry);
+                        seen.changed.push(line.to_entry());
                     }
                 }
             }
@@ -146,8 +145,14 @@ impl Patrol {
     /// Others may rewrite Git's index (`git status` does), but it has to stay an index.
     fn has_whole_index(&mut self) -> bool {
         let path = self.layout.admin(self.commit).join("index");
-        let state = fs::metadata(&path).and_then(|meta| Ok((meta.len(), meta.modified()?))).ok();
-        if state.is_some() && state == self.index {
+        let state = |path: &Path| fs::metadata(path).and_then(|meta| Ok((meta.len(), meta.modified()?))).ok();
+        let own = state(&own_index(&self.layout, self.commit));
+        let state = state(&path);
+        // Nobody wrote it since we made both, our own after it.
+        let is_ours =
+            || matches!((state, own), (Some(index), Some(own)) if index.0 == own.0 && index.1 <= own.1);
+        if state.is_some() && (state == self.index || (self.index.is_none() && is_ours())) {
+            self.index = state;
             return true;
         }
         let whole = fs::read(&path).is_ok_and(|data| index::is_whole(&data));
@@ -156,15 +161,12 @@ impl Patrol {
     }
 }
 
-fn is_as_written(top: &Path, entry: &IndexEntry) -> bool {
-    let path = join(top, &entry.path);
-    if entry.skip {
-        return true;
-    }
-    match entry.mode {
+fn is_as_written(top: &Path, line: Line<'_>) -> bool {
+    let path = join(top, line.path);
+    match line.mode {
         // What happens inside a submodule is its own affair.
         Mode::Submodule => path.is_dir(),
-        _ => stat_at(CWD, &path).is_ok_and(|now| now.ctime == entry.stat.ctime && now == entry.stat),
+        _ => stat_at(CWD, &path).is_ok_and(|now| now == line.stat()),
     }
 }
 

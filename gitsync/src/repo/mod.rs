@@ -59,6 +59,7 @@ pub use store::{Lacking, Preparation, Store};
 pub(crate) use store::{list, remove_any};
 pub use submodule::Wanted;
 pub(crate) use submodule::place as submodule_place;
+pub use tidy::Tidied;
 pub use worktree::{CheckoutOptions, CheckoutStats};
 pub(crate) use worktree::{has_stale, mark_replaced, own_index};
 

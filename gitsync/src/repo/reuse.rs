@@ -310,14 +310,17 @@ fn read_index(path: &Path) -> Result<Vec<IndexEntry>, RepoError> {
     read().map_err(RepoError::io("reading", path))
 }
 
-/// When a checkout was finished, before anybody could see it.
+/// When a checkout was finished, before anybody could see it, less a [`TICK`]: seconds and nanoseconds, as in
+/// the index.
 #[derive(Clone, Copy)]
-pub(super) struct Finished(SystemTime);
+pub(super) struct Finished((u32, u32));
 
 impl Finished {
     pub(super) fn read(index: &Path) -> Result<Self, RepoError> {
         let time = fs::metadata(index).and_then(|meta| meta.modified());
-        Ok(Self(time.map_err(RepoError::io("reading the state of", index))?))
+        let time = time.map_err(RepoError::io("reading the state of", index))?;
+        let before = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(TICK);
+        Ok(Self((u32::try_from(before.as_secs()).unwrap_or(0), before.subsec_nanos())))
     }
 
     pub(super) fn is_as_written(
@@ -333,8 +336,7 @@ impl Finished {
     /// Written in the same tick of the clock in which it became visible: somebody's change could
     /// have left the times as they were, so the content has to be looked at.
     pub(super) fn is_fresh(self, stat: Stat) -> bool {
-        let newest = stat.ctime.max(stat.mtime);
-        SystemTime::UNIX_EPOCH + Duration::new(u64::from(newest.0), newest.1) + TICK > self.0
+        stat.ctime.max(stat.mtime) > self.0
     }
 }
 

@@ -18,12 +18,24 @@ const MANY_PACKS: usize = 10;
 const MUCH_GARBAGE: u64 = 1 << 20;
 const GARBAGE_SHARE: u64 = 4;
 
+/// What [`Store::tidy`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tidied {
+    /// Nothing was due.
+    Nothing,
+    /// The packs were looked through, and so many bytes in them are no longer needed.
+    Counted(u64),
+    /// The packs are one now, without what isn't needed.
+    Rewritten,
+}
+
 impl Store {
-    /// Rewrites the packs as one when that is due; gives whether it did.
+    /// Rewrites the packs as one when that is due.
     ///
     /// Only what `tips`, the published commits, and the other existing checkouts reach is kept. A store with all
     /// history is walked for that only when one of `gone`, the removed checkouts, is no part of it any
-    /// more; otherwise nothing became garbage, and its small packs are joined.
+    /// more; otherwise nothing became garbage, and its small packs are joined. `garbage` is as much as there can
+    /// be, in bytes, where that is known: as long as it is little, nothing is walked for it.
     ///
     /// # Errors
     /// When an object is damaged or the new pack can't be written; the old ones stay then.
@@ -32,17 +44,23 @@ impl Store {
         tips: &[ObjectId],
         gone: &[PathBuf],
         mode: Tidy,
+        garbage: Option<u64>,
         cancel: &CancellationToken,
-    ) -> Result<bool, RepoError> {
+    ) -> Result<Tidied, RepoError> {
         let paths = self.packs()?;
         let many = paths.len() >= MANY_PACKS || (mode == Tidy::EachTime && paths.len() > 1);
         if gone.is_empty() || mode == Tidy::Off || (mode == Tidy::ManyPacks && !many) {
-            return Ok(false);
+            return Ok(Tidied::Nothing);
+        }
+        // What came since the last time may have been replaced as well.
+        let (largest, all) = sizes_of(&paths);
+        if !many && garbage.is_some_and(|garbage| !is_much(garbage.saturating_add(all - largest), all)) {
+            return Ok(Tidied::Nothing);
         }
         let shallow = self.shallow()?;
         let walk = !shallow.is_empty() || self.is_rewound(tips, gone, cancel)?;
         if !walk && !many {
-            return Ok(false);
+            return Ok(Tidied::Nothing);
         }
         let partial = self.is_partial();
         let packs = paths.iter().map(|path| Pack::open(path)).collect::<Result<Vec<_>, _>>()?;
@@ -51,8 +69,11 @@ impl Store {
             false => all_but_the_largest(packs),
         };
         let loose = if walk { self.loose()? } else { Vec::new() };
-        if !many && !has_much_garbage(&packs, &loose, &keep) {
-            return Ok(false);
+        if !many {
+            let (garbage, all) = garbage_of(&packs, &loose, &keep);
+            if !is_much(garbage, all) {
+                return Ok(Tidied::Counted(garbage));
+            }
         }
         let new = repack::write(self.objects(), &packs, &keep, &self.layout().packs(), cancel)?;
         if partial {
@@ -74,7 +95,7 @@ impl Store {
             let gone: Vec<_> = shallow.into_iter().filter(|id| !self.objects().has(*id)).collect();
             self.remove_shallow(&gone)?;
         }
-        Ok(true)
+        Ok(Tidied::Rewritten)
     }
 
     /// Whether one of the checkouts was of a commit that is no ancestor of any of `tips`.
@@ -181,7 +202,8 @@ fn name_of(path: &Path) -> Option<&str> {
     path.file_name().and_then(|name| name.to_str())
 }
 
-fn has_much_garbage(packs: &[Pack], loose: &[(PathBuf, ObjectId)], keep: &IdSet) -> bool {
+/// Bytes that nobody needs, and all bytes.
+fn garbage_of(packs: &[Pack], loose: &[(PathBuf, ObjectId)], keep: &IdSet) -> (u64, u64) {
     let mut seen = IdSet::with_capacity_and_hasher(keep.len(), foldhash::fast::RandomState::default());
     let mut kept: u64 = packs.iter().map(|pack| pack.share(keep, &mut seen)).sum();
     let mut all: u64 = packs.iter().map(Pack::size).sum();
@@ -192,6 +214,16 @@ fn has_much_garbage(packs: &[Pack], loose: &[(PathBuf, ObjectId)], keep: &IdSet)
             kept += size;
         }
     }
-    let garbage = all.saturating_sub(kept);
-    garbage > MUCH_GARBAGE && garbage > kept / GARBAGE_SHARE
+    (all.saturating_sub(kept), all)
+}
+
+/// Whether so much garbage has to go.
+fn is_much(garbage: u64, all: u64) -> bool {
+    garbage > MUCH_GARBAGE && garbage > all.saturating_sub(garbage) / GARBAGE_SHARE
+}
+
+/// That of the largest of some files, and of all.
+fn sizes_of(paths: &[PathBuf]) -> (u64, u64) {
+    let sizes = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len());
+    sizes.fold((0, 0), |(largest, all), size| (size.max(largest), all + size))
 }

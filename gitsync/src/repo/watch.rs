@@ -49,15 +49,14 @@ pub(super) enum News {
 impl Watch {
     /// `None` when the kernel can't or won't watch that much.
     pub(super) fn start(top: &Path, index: &Path) -> Option<Self> {
-        let index = File::open(index).and_then(index::Reader::new).ok()?;
+        let mut index = File::open(index).and_then(index::Reader::new).ok()?;
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
         let mut watch = Self { fd, directories: HashMap::new() };
         watch.add(top, b"")?;
         let mut last = Vec::new();
-        for entry in index {
-            let entry = entry.ok()?;
-            let directory = split(&entry.path).0;
-            if directory == last || entry.skip {
+        while let Some(line) = index.line_on_disk().ok()? {
+            let directory = split(line.path).0;
+            if directory == last {
                 continue;
             }
             // Those above it, too: they can be renamed. What the last one had in common is done.
@@ -68,7 +67,8 @@ impl Watch {
                     watch.add(top, part)?;
                 }
             }
-            last = directory.to_vec();
+            last.clear();
+            last.extend_from_slice(directory);
         }
         Some(watch)
     }
