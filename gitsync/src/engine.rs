@@ -383,6 +383,11 @@ impl Engine {
         self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.hub.state(&self.layout);
+        blocking(|| {
+            crate::memory::give_back();
+            Ok(())
+        })
+        .await?;
         self.spent("tidy", begun);
         Ok(Updated { commit, changed, news: Some(news) })
     }

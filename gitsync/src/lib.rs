@@ -53,6 +53,7 @@ mod hub;
 mod keyring;
 mod lfs;
 mod many;
+mod memory;
 mod metrics;
 mod news;
 mod orders;

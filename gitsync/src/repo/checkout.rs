@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::index::Stat;
 use super::objects::{Kind, Objects};
 use super::tree::{Entry, Mode};
-use super::{RepoError, large, lfs};
+use super::{RepoError, large};
 use crate::lfs::Pointer;
 use crate::protocol::ObjectId;
 
@@ -149,7 +149,7 @@ impl Work<'_> {
         if !self.write_large(objects, entry, &mut file)? {
             let blob = objects.read_checked(entry.id, Kind::Blob)?;
             if let Some(pointer) = self.convert.pointer(&entry.path, &blob) {
-                lfs::fill(objects.directory(), &pointer, &file, &path())?;
+                objects.large().pour(&pointer, &file, &path())?;
             } else {
                 let converted = self.convert.convert(&entry.path, entry.id, &blob);
                 let content = converted.as_deref().unwrap_or(&blob);

@@ -306,7 +306,7 @@ fn restore(content: &Content<'_>, top: &Path, entry: &IndexEntry) -> Result<(), 
         .tempfile_in(directory)
         .map_err(RepoError::io("creating a file in", directory))?;
     match content.pointer(entry)? {
-        Some(pointer) => lfs::fill(content.objects.directory(), &pointer, file.as_file(), &path)?,
+        Some(pointer) => content.objects.large().pour(&pointer, file.as_file(), &path)?,
         None => file.write_all(&blob).map_err(RepoError::io("writing", &path))?,
     }
     file.persist(&path).map_err(|e| RepoError::io("replacing", &path)(e.error))?;

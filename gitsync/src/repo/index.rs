@@ -106,9 +106,11 @@ impl Table {
             starts.push(at);
             let entry = data.get(at..end)?;
             let length = length_of(entry)?;
-            if Line::of(&entry[..length])?.skip {
+            // Only version 3 has such entries.
+            if is_extended(entry) {
                 return None;
             }
+            Line::of(&entry[..length])?;
             at += length;
         }
         starts.push(at);

@@ -50,7 +50,7 @@ impl Objects {
     }
 
     /// Those beside a repository's own objects.
-    fn beside(objects: &Path) -> Self {
+    pub(crate) fn beside(objects: &Path) -> Self {
         Self { directory: objects.parent().unwrap_or(objects).join("lfs") }
     }
 
@@ -108,7 +108,7 @@ impl Objects {
     }
 
     /// Writes an object into an empty file, checked once more on the way.
-    fn pour(&self, pointer: &Pointer, mut file: &File, to: &Path) -> Result<(), RepoError> {
+    pub(crate) fn pour(&self, pointer: &Pointer, mut file: &File, to: &Path) -> Result<(), RepoError> {
         let path = self.path(pointer.oid);
         if pointer.size > 0 {
             let mut source = File::open(&path).map_err(RepoError::io("opening", &path))?;
@@ -176,11 +176,6 @@ impl Objects {
         }
         Ok(removed)
     }
-}
-
-/// Fills a new file of a checkout with an object of the repository whose own objects are in `objects`.
-pub(crate) fn fill(objects: &Path, pointer: &Pointer, file: &File, path: &Path) -> Result<(), RepoError> {
-    Objects::beside(objects).pour(pointer, file, path)
 }
 
 /// Whether a file holds an object's content.

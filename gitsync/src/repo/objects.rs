@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{RepoError, indexer, init_libgit2};
+use super::{Layout, RepoError, indexer, init_libgit2, lfs};
 use crate::protocol::ObjectId;
 
 /// Types of objects.
@@ -62,11 +62,22 @@ pub(crate) struct Commit {
 pub(crate) struct Objects {
     odb: git2::Odb<'static>,
     directory: PathBuf,
+    /// Those kept with LFS: of the repository itself, also where the others are borrowed.
+    large: lfs::Objects,
 }
 
 impl Objects {
     /// Opens a directory; it must exist.
     pub(crate) fn open(directory: &Path) -> Result<Self, RepoError> {
+        Self::open_with(directory, lfs::Objects::beside(directory))
+    }
+
+    /// The same for the repository of `layout`.
+    pub(crate) fn of(layout: &Layout) -> Result<Self, RepoError> {
+        Self::open_with(&layout.objects(), lfs::Objects::new(layout))
+    }
+
+    fn open_with(directory: &Path, large: lfs::Objects) -> Result<Self, RepoError> {
         init_libgit2();
         let open = || {
             let odb = git2::Odb::new()?;
@@ -75,12 +86,16 @@ impl Objects {
             Ok(odb)
         };
         let odb = open().map_err(RepoError::git(format!("opening {}", directory.display())))?;
-        Ok(Self { odb, directory: directory.to_owned() })
+        Ok(Self { odb, directory: directory.to_owned(), large })
     }
 
     /// Opens the same directory once more, for another thread.
     pub(crate) fn reopen(&self) -> Result<Self, RepoError> {
-        Self::open(&self.directory)
+        Self::open_with(&self.directory, self.large.clone())
+    }
+
+    pub(crate) fn large(&self) -> &lfs::Objects {
+        &self.large
     }
 
     pub(crate) fn directory(&self) -> &Path {

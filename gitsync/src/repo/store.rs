@@ -84,7 +84,7 @@ impl Store {
         if layout.is_borrowing() {
             borrow(&layout)?;
         }
-        let objects = Objects::open(&layout.objects())?;
+        let objects = Objects::of(&layout)?;
         let store = Self { layout, objects };
         store.set_origin(origin)?;
         Ok((store, preparation))
@@ -112,7 +112,7 @@ impl Store {
         remove_if_there(&self.layout.git_dir().join(DEPTH_NOTE))?;
         self.configure(&[(PROMISOR, None), (PROMISED, None), (PARTIAL, None)])?;
         init(&self.layout)?;
-        let objects = Objects::open(&directory)?;
+        let objects = Objects::of(&self.layout)?;
         Ok(Self { layout: self.layout, objects })
     }
 
