@@ -318,11 +318,11 @@ impl Target {
             beans.iter().for_each(|(_, class)| *of_class.entry(Arc::clone(class)).or_default() += 1);
         }
         of_class.retain(|_, count| *count >= MANY_OF_A_CLASS);
-        let mut spoken_for = Vec::new();
+        let mut spoken_for = HashSet::new();
         let (mut first, mut alike) = (Vec::new(), Vec::new());
         for (name, class) in beans {
             match of_class.remove(&class) {
-                Some(_) => spoken_for.push(Arc::clone(&class)),
+                Some(_) => drop(spoken_for.insert(Arc::clone(&class))),
                 None if spoken_for.contains(&class) => {
                     alike.push((name, class));
                     continue;
@@ -333,17 +333,21 @@ impl Target {
         }
         self.ask_each(session, collection, first, &spoken_for, now).await?;
         let mut others = Vec::new();
+        // What one bean says must not become more than the JVM could have said for each of them.
+        let mut room = MAX_SAMPLES;
         for (name, class) in alike {
-            let Some(info) = self.shared.get(&class).cloned() else {
+            let info = self.shared.get(&class).filter(|info| info.attributes.len() <= room);
+            let Some(info) = info.cloned() else {
                 others.push((name, class));
                 continue;
             };
+            room -= info.attributes.len();
             let key = Arc::clone(name.shared());
             self.remember(collection, name, class, Some(&info), now);
             self.beans.get_mut(&*key).into_iter().for_each(|bean| bean.assumed = true);
             self.assumed.push(key);
         }
-        self.ask_each(session, collection, others, &[], now).await
+        self.ask_each(session, collection, others, &HashSet::new(), now).await
     }
 
     async fn ask_each(
@@ -351,7 +355,7 @@ impl Target {
         session: &mut Session,
         collection: &Collection,
         beans: Vec<(ObjectName, Arc<str>)>,
-        spoken_for: &[Arc<str>],
+        spoken_for: &HashSet<Arc<str>>,
         now: Instant,
     ) -> Result<(), Error> {
         let mut beans = beans.into_iter();
