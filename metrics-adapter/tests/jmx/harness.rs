@@ -21,7 +21,10 @@ fn classes() -> &'static Path {
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-classes", env!("CARGO_CRATE_NAME")));
         std::fs::create_dir_all(&directory).unwrap();
         let sources = ["Fixture", "Named"].map(|name| java(&format!("{name}.java")));
-        let status = Command::new("javac").arg("-d").arg(&directory).args(sources).status();
+        // For the oldest Java that this is tested with.
+        let mut command = Command::new("javac");
+        command.args(["--release", "8", "-Xlint:-options", "-d"]).arg(&directory).args(sources);
+        let status = command.status();
         assert!(status.expect("javac of a JDK").success());
         directory
     })
@@ -45,9 +48,20 @@ impl Jvm {
 
     /// `management` are `com.sun.management.jmxremote.` properties.
     pub(crate) fn start(port: u16, management: &[&str], options: &[String], arguments: &[&str]) -> Self {
+        Self::on(Command::new("java"), port, management, options, arguments)
+    }
+
+    /// The same with a Java of one's choice.
+    pub(crate) fn on(
+        java: Command,
+        port: u16,
+        management: &[&str],
+        options: &[String],
+        arguments: &[&str],
+    ) -> Self {
         let main = ["-cp".to_owned(), classes().display().to_string(), "Fixture".to_owned()];
         let main = options.iter().cloned().chain(main).chain(arguments.iter().map(|word| (*word).to_owned()));
-        Self::start_main(port, management, &main.collect::<Vec<_>>())
+        Self::start_main(java, port, management, &main.collect::<Vec<_>>())
     }
 
     /// Beans of any names and values; see `Named.java`.
@@ -55,19 +69,19 @@ impl Jvm {
     pub(crate) fn named(beans: &[&str]) -> Self {
         let main = ["-cp".to_owned(), classes().display().to_string(), "Named".to_owned()];
         let main = main.into_iter().chain(beans.iter().map(|word| (*word).to_owned()));
-        Self::start_main(free_port(), &["authenticate=false", "ssl=false"], &main.collect::<Vec<_>>())
+        let open = ["authenticate=false", "ssl=false"];
+        Self::start_main(Command::new("java"), free_port(), &open, &main.collect::<Vec<_>>())
     }
 
     /// A JVM that no client can reach over a port.
     pub(crate) fn without_port(arguments: &[&str]) -> Self {
         let main = ["-cp".to_owned(), classes().display().to_string(), "Fixture".to_owned()];
         let main = main.into_iter().chain(arguments.iter().map(|word| (*word).to_owned()));
-        Self::start_main(0, &[], &main.collect::<Vec<_>>())
+        Self::start_main(Command::new("java"), 0, &[], &main.collect::<Vec<_>>())
     }
 
     /// `main` is everything from the options on; port 0 leaves the management agent out.
-    fn start_main(port: u16, management: &[&str], main: &[String]) -> Self {
-        let mut command = Command::new("java");
+    fn start_main(mut command: Command, port: u16, management: &[&str], main: &[String]) -> Self {
         command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.arg("-Djava.rmi.server.hostname=unreachable.invalid");
         if port != 0 {
@@ -249,6 +263,7 @@ pub(crate) fn agent(user: &str) -> (Jvm, u16) {
     let port = free_port();
     let main = ["-cp".to_owned(), format!("{classes}:{JARS}"), "Agent".to_owned(), port.to_string()];
     let main: Vec<String> = main.into_iter().chain([user.to_owned()]).collect();
-    let jvm = Jvm::start_main(free_port(), &["authenticate=false", "ssl=false"], &main);
+    let open = ["authenticate=false", "ssl=false"];
+    let jvm = Jvm::start_main(Command::new("java"), free_port(), &open, &main);
     (jvm, port)
 }

@@ -4,9 +4,11 @@
 
 mod harness;
 mod otlp;
+mod runtimes;
 mod transports;
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -80,19 +82,32 @@ rules:
     assert!(!page.contains("queue=\"2\"") && !page.contains("java_lang"));
 }
 
+/// A file that its owner alone may read, as Java wants it.
+fn secret_file(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+/// Lets `monitor` in with `s3cret`.
+fn password(directory: &Path) -> [String; 4] {
+    let password = secret_file(directory, "password", "monitor s3cret\n");
+    let access = secret_file(directory, "access", "monitor readonly\n");
+    [
+        "authenticate=true".to_owned(),
+        "ssl=false".to_owned(),
+        format!("password.file={password}"),
+        format!("access.file={access}"),
+    ]
+}
+
 #[test]
 #[ignore = "needs a JDK (java, javac, keytool)"]
 fn passwords() {
     let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        path.display().to_string()
-    };
-    let password = format!("password.file={}", file("password", "monitor s3cret\n"));
-    let access = format!("access.file={}", file("access", "monitor readonly\n"));
-    let management = ["authenticate=true", "ssl=false", &password, &access];
+    let management = password(directory.path());
+    let management: Vec<&str> = management.iter().map(String::as_str).collect();
     let jvm = Jvm::start(free_port(), &management, &[], &[]);
     for (credentials, complaint) in [
         ("", "credentials are needed"),
@@ -104,7 +119,7 @@ fn passwords() {
         assert!(log.contains(&jvm.port.to_string()), "{log}");
         assert!(!log.contains("wrong-one"));
     }
-    let secret = file("secret", "s3cret\n");
+    let secret = secret_file(directory.path(), "secret", "s3cret\n");
     let adapter = Adapter::of(jvm.port, &format!("username: monitor\npasswordFile: {secret}\n"));
     let page = adapter.scrape();
     assert_eq!(value(&page, "jmx_scrape_error"), Some(0.0), "{}", adapter.log());
@@ -272,8 +287,40 @@ fn families_of_the_agent() {
     assert!(value(&page, r#"jvm_gc_collection_seconds_count{app="x",gc="Copy"}"#).is_some());
     assert!(value(&page, r#"jvm_classes_loaded_total{app="x"}"#).unwrap() > 100.0);
     assert!(value(&page, r#"jvm_memory_pool_used_bytes{app="x",pool="Metaspace"}"#).unwrap() > 1e5);
-    assert!(page.contains("jvm_runtime_info{app=\"x\",runtime="), "{page}");
+    assert!(
+        page.contains("jvm_runtime_info{app=\"x\",runtime=\"OpenJDK Runtime Environment\",vendor=\""),
+        "{page}"
+    );
     assert!(!page.contains("java_lang"));
+}
+
+/// Many beans of one class are taken to be alike at first.
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn beans_of_one_class_that_are_unlike() {
+    let expect = |page: &str, kind: &str, has: [bool; 3]| {
+        for (attribute, has) in ["First", "Second", "Third"].into_iter().zip(has) {
+            for number in 0..20 {
+                let series = format!("unlike_{kind}_{attribute}{{number=\"{number}\"}}");
+                if value(page, &series).is_some() != has {
+                    return false;
+                }
+            }
+        }
+        true
+    };
+    let jvm = Jvm::plain(&["unlike"]);
+    let page = Adapter::of(jvm.port, "").scrape();
+    assert!(expect(&page, "one", [true, true, false]) && expect(&page, "two", [true, false, true]), "{page}");
+    // Of these, whichever speaks for all may have an attribute less than another.
+    let jvm = Jvm::plain(&["unlike", "few"]);
+    let adapter = Adapter::of(jvm.port, "");
+    eventually("everything is on the page", || {
+        let page = adapter.scrape();
+        expect(&page, "one", [true, true, false])
+            && expect(&page, "two", [true, false, true])
+            && expect(&page, "few", [true, false, false])
+    });
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn a_unix_socket_that_hangs() {
     let page = adapter.page();
     assert!(page.contains("\ngood 1\n"), "{page}");
     assert!(page.contains("metrics_adapter_source_up{source=\"hangs\",type=\"tcp_text\"} 0"), "{page}");
-    assert!(adapter.problem("hangs").contains("not done within 300ms (timeout)"));
+    adapter.wait_for_problem("hangs", "not done within 300ms (timeout)");
     drop(listener);
 }
 

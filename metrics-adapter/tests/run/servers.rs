@@ -13,8 +13,8 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-fn shows(adapter: &Adapter, series: &[&str]) {
-    adapter.shows(series);
+fn shows(adapter: &Adapter, series: &[&str]) -> String {
+    adapter.shows(series)
 }
 
 /// Series with their values, and types of families, of what an exporter and we have in common.
@@ -336,6 +336,65 @@ fn memcached() {
     // `cmd_set` of the server counts the `cas`, too.
     assert_eq!(adapter.value("memcached_commands_total{command=\"set\",status=\"hit\"}"), Some(1.0));
     assert_eq!(adapter.value("memcached_commands_total{command=\"cas\",status=\"badval\"}"), Some(1.0));
+    goes_down(&adapter, server, "memcached_up", "memcached");
+}
+
+/// A proxy in front of a server, and a memcached that can be one: Debian's next release has it.
+#[test]
+#[ignore = "needs memcached, and the newer one of images/setup.sh"]
+fn memcached_as_a_proxy() {
+    const ROUTES: &str = r#"
+        function mcp_config_pools() return mcp.pool({mcp.backend("b", "127.0.0.1", BACKEND)}) end
+        function mcp_config_routes(pool)
+            local routes = mcp.funcgen_new()
+            local handle = routes:new_handle(pool)
+            local function route(context)
+                return function(request) return context:enqueue_and_wait(request, handle) end
+            end
+            routes:ready({n = "all", f = route})
+            mcp.attach(mcp.CMD_ANY_STORAGE, routes)
+        end"#;
+    let (directory, backend, port) = (directory(), free_port(), free_port());
+    let number = backend.to_string();
+    let arguments = ["-u", "nobody", "-l", "127.0.0.1", "-p", &number];
+    let _backend = serve("memcached", &arguments, backend, directory.path());
+    let routes = directory.path().join("routes.lua");
+    fs::write(&routes, ROUTES.replace("BACKEND", &number)).unwrap();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/memcached/usr");
+    let libraries = fs::read_dir(format!("{root}/lib")).expect("images/setup.sh test fetches it");
+    let libraries = libraries.map(|entry| entry.unwrap().path());
+    let libraries = libraries.into_iter().find(|path| path.join("libc.so.6").exists()).unwrap();
+    let loader = fs::read_dir(&libraries).unwrap().map(|entry| entry.unwrap().path());
+    let loader = loader.into_iter().find(|path| path.to_string_lossy().contains("/ld-linux")).unwrap();
+    let (number, config) = (port.to_string(), format!("proxy_config={}", routes.display()));
+    let (libraries, program) = (libraries.display().to_string(), format!("{root}/bin/memcached"));
+    let arguments = ["--library-path", &libraries, &program, "-u", "root", "-l", "127.0.0.1", "-p", &number];
+    let arguments: Vec<&str> = arguments.into_iter().chain(["-o", &config]).collect();
+    let server = serve(loader.to_str().unwrap(), &arguments, port, directory.path());
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(&mut client, b"set k 0 0 1\r\nx\r\nget k\r\nquit\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut client, &mut answer).unwrap();
+    assert_eq!(answer, "STORED\r\nVALUE k 0 1\r\nx\r\nEND\r\n");
+    let adapter = Adapter::start(&format!("sources:\n- type: memcached\n  address: 127.0.0.1:{port}\n"));
+    adapter.wait_for("memcached_proxy_config_reloads_total", 1.0);
+    let page = shows(
+        &adapter,
+        &[
+            "memcached_proxy_conn_requests_total",
+            "memcached_proxy_conn_errors_total",
+            "memcached_proxy_conn_oom_total",
+            "memcached_proxy_req_active",
+            "memcached_proxy_config_reload_fails_total",
+            "memcached_proxy_config_cron_runs_total",
+            "memcached_proxy_config_cron_fails_total",
+            "memcached_proxy_backend_total",
+            "memcached_proxy_backend_marked_bad_total",
+            "memcached_proxy_backend_failed",
+            "memcached_proxy_request_failed_depth_total",
+        ],
+    );
+    assert!(page.contains("memcached_up 1\n"), "{page}");
     goes_down(&adapter, server, "memcached_up", "memcached");
 }
 

@@ -2,10 +2,13 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,11 +20,47 @@ use super::tls::TlsSettings;
 use crate::jmx::jrmp::{self, Method, Outcome, ReplyDecoder};
 use crate::jmx::serialization::{Graph, Limits};
 
-const READ_BYTES: usize = 32 * 1024;
-/// A JVM sends each reply by itself. While more than this many are still to come, the next ones are given this
-/// time to gather, since waking up for each would cost both sides more than the calls do.
-const MANY_REPLIES: usize = 16;
-const GATHER: Duration = Duration::from_millis(1);
+const READ_BYTES: usize = 64 * 1024;
+/// A JVM sends each reply by itself, and waking up for each would cost both sides more than the calls do. So the
+/// system is asked to speak up only when about three quarters of what is still to come are there, or this much.
+const MOST_GATHERED: usize = 48 * 1024;
+/// Fewer bytes than these are not worth the asking.
+const LEAST_GATHERED: usize = 2 * 1024;
+/// How much a reply is taken for before the first one has come.
+const REPLY_BYTES: usize = 256;
+/// Then whatever has come is looked at, since the rest may be shorter than expected.
+const GATHER: Duration = Duration::from_millis(3);
+
+sockopt_impl!(
+    /// From how many bytes on a socket counts as readable.
+    LowWater,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_RCVLOWAT,
+    i32
+);
+
+/// When the bytes on a socket are told of.
+struct Mark<'s> {
+    socket: &'s OwnedFd,
+    bytes: usize,
+}
+
+impl Mark<'_> {
+    /// On a system that has no such mark every reply wakes this thread up, no more.
+    fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            let _ = setsockopt(self.socket, LowWater, &i32::try_from(bytes).unwrap_or(1));
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.set(1);
+    }
+}
 
 /// Where to connect to, and how.
 #[derive(Clone, Debug)]
@@ -66,6 +105,8 @@ pub(super) enum Repeated {
 /// An open connection behind its handshakes.
 pub(super) struct Connection {
     address: String,
+    /// The socket below whatever is spoken over it.
+    socket: OwnedFd,
     reader: ReadHalf<Box<dyn Transport>>,
     writer: WriteHalf<Box<dyn Transport>>,
     input: Vec<u8>,
@@ -87,6 +128,8 @@ impl Connection {
         let stream = within(limit, &address, Phase::Connect, connect).await?;
         // Calls are written whole; waiting for more would only delay them.
         stream.set_nodelay(true).map_err(|source| io_error(&address, Phase::Connect, source))?;
+        let socket = stream.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|source| io_error(&address, Phase::Connect, source))?;
         let transport: Box<dyn Transport> = match &dial.tls {
             None => Box::new(stream),
             Some(settings) => {
@@ -103,6 +146,7 @@ impl Connection {
         let (reader, writer) = tokio::io::split(transport);
         let mut connection = Self {
             address,
+            socket,
             reader,
             writer,
             input: Vec::with_capacity(READ_BYTES),
@@ -208,11 +252,12 @@ impl Connection {
         count: usize,
         mut each: impl FnMut(Event<'_>) -> usize,
     ) -> Result<(), Error> {
-        let Self { address, reader, writer, input, decoder, reply_timeout } = self;
+        let Self { address, socket, reader, writer, input, decoder, reply_timeout } = self;
         let limit = *reply_timeout;
         let reading = async {
+            let mut mark = Mark { socket, bytes: 1 };
             let mut replies = 0;
-            let mut last = 0;
+            let mut total = 0;
             while replies < count {
                 let mut used = 0;
                 while replies < count {
@@ -236,10 +281,19 @@ impl Connection {
                 }
                 input.drain(..used);
                 if replies < count {
-                    if (1..READ_BYTES / 2).contains(&last) && count - replies > MANY_REPLIES {
-                        tokio::time::sleep(GATHER).await;
+                    total += used;
+                    let usual = usize::checked_div(total, replies).unwrap_or(REPLY_BYTES);
+                    let expected = ((count - replies) * usual).saturating_sub(input.len()) / 4 * 3;
+                    if expected > LEAST_GATHERED {
+                        mark.set(expected.min(MOST_GATHERED));
+                        let more = read_more(reader, input, limit, address, Phase::Reply);
+                        if let Ok(read) = timeout(GATHER, more).await {
+                            read?;
+                            continue;
+                        }
                     }
-                    last = read_more(reader, input, limit, address, Phase::Reply).await?;
+                    mark.set(1);
+                    read_more(reader, input, limit, address, Phase::Reply).await?;
                 }
             }
             Ok(())

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 /// Time for one gathering.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a page waits for a source, whatever its timeout.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// A gathering that took longer makes the source a slow one, for which pages wait no longer than `GRACE` as long as
-/// its last result is younger than `SLOW_AGE`.
-pub(super) const SLOW: Duration = Duration::from_secs(1);
-pub(super) const SLOW_AGE: Duration = Duration::from_secs(300);
+/// How long a page waits for a source, whatever its timeout. What is not there by then is shown as it was the last
+/// time, if that is younger than `LAST_AGE`.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const LAST_AGE: Duration = Duration::from_secs(300);
+/// How long a page waits for a source that is known to be slower than that.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
 /// Samples of one source.
 pub(super) const SERIES: usize = 100_000;

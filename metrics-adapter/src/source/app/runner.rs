@@ -214,22 +214,22 @@ impl Slot {
     }
 
     /// What belongs on a page that has to be there at the deadline. A page waits for a source that is usually
-    /// quick; one that was slow the last time is gathered behind the pages' backs, and its last result is shown.
+    /// quick. One that was slow the last time, or is slow now, is gathered behind the pages' backs, and its last
+    /// result is shown; whether it has failed is for its own timeout to say.
     async fn for_page(self: &Arc<Self>, deadline: Instant) -> Arc<Snapshot> {
         let now = Instant::now();
-        let (slow, mut running, late) = {
+        let (last, mut running, late) = {
             let mut state = lock(&self.state);
             let last = state.last.clone();
             if let (Some(last), Some(_)) = (&last, self.options.interval) {
                 return Arc::clone(last);
             }
-            let slow = last.filter(|last| {
-                last.took > limits::SLOW && last.at.elapsed().is_ok_and(|age| age < limits::SLOW_AGE)
-            });
-            (slow, self.begin(&mut state), state.late)
+            let last = last.filter(|last| last.at.elapsed().is_ok_and(|age| age < limits::LAST_AGE));
+            (last, self.begin(&mut state), state.late)
         };
+        let slow = late || last.as_ref().is_some_and(|last| last.took > limits::PATIENCE);
         // Time that it has had already counts: a source that hangs since the start holds up no page of later.
-        let patience = if late || slow.is_some() { Duration::ZERO } else { limits::PATIENCE };
+        let patience = if slow { Duration::ZERO } else { limits::PATIENCE };
         let until = deadline.min((running.begun + patience).max(now + limits::GRACE));
         let done = tokio::time::timeout_at(until.into(), running.outcome.wait_for(Option::is_some)).await;
         if let Ok(Ok(snapshot)) = done
@@ -237,11 +237,9 @@ impl Slot {
         {
             return Arc::clone(snapshot);
         }
-        if let Some(slow) = slow {
-            return slow;
-        }
         lock(&self.state).late = true;
-        Arc::new(self.failed("not done within the time the page has".into(), now.elapsed()))
+        let failed = || self.failed("not done within the time the page has".into(), now.elapsed());
+        last.unwrap_or_else(|| Arc::new(failed()))
     }
 
     async fn every(self: Arc<Self>, interval: Duration) {

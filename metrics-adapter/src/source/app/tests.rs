@@ -52,6 +52,26 @@ async fn a_source_that_panics_or_hangs_is_down_and_nothing_else() {
     }
 }
 
+/// Time is the runtime's own here: it leaps to the next timer whenever nothing is left to do.
+#[tokio::test(start_paused = true)]
+async fn pages_come_while_a_source_still_hangs() {
+    let mut config = Config::new();
+    for name in ["good", "hangs"] {
+        let options = SourceOptions { timeout: Duration::from_secs(60), ..SourceOptions::new(name, "test") };
+        config = config.with_source(options, Arc::new(One(name)));
+    }
+    let runner = Runner::start(&config, &Shutdown::new()).await.unwrap();
+    let start = tokio::time::Instant::now();
+    for _ in 0..10 {
+        let mut union = runner.page(Instant::now() + Duration::from_secs(20)).await;
+        let text = String::from_utf8(page(&mut union, Format::Text)).unwrap();
+        assert!(text.lines().any(|line| line == "good 1"), "{text}");
+        assert!(text.contains("metrics_adapter_source_up{source=\"hangs\",type=\"test\"} 0"), "{text}");
+    }
+    let waited = start.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?} for ten pages");
+}
+
 #[test]
 fn every_rule_set_is_valid_and_usable_by_name() {
     for (name, _) in crate::source::jmx::RULE_SETS {

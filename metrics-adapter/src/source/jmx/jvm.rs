@@ -8,7 +8,7 @@ use super::session::{Error, Session};
 use crate::family::Kind;
 use crate::jmx::client::{AttributeRequest, BeanAnswer};
 use crate::jmx::object_name::ObjectName;
-use crate::jmx::value::Value;
+use crate::jmx::value::{Composite, Value};
 use crate::rule::page::Page;
 use crate::rule::set::Matched;
 
@@ -135,8 +135,12 @@ const GROUPS: &[Group] = &[
 /// Where the platform's beans are.
 const PLATFORM: &[&str] = &["java.lang:*", "java.nio:*"];
 
-/// Which attributes make up the labels of `jvm_runtime_info`.
-const RUNTIME: &[(&str, &str)] = &[("VmName", "runtime"), ("VmVendor", "vendor"), ("VmVersion", "version")];
+/// The labels of `jvm_runtime_info`: system properties, as in the agent, or else what the bean itself says.
+const RUNTIME: &[(&str, &str, &str)] = &[
+    ("runtime", "java.runtime.name", "VmName"),
+    ("vendor", "java.vm.vendor", "VmVendor"),
+    ("version", "java.runtime.version", "VmVersion"),
+];
 
 /// Reads the platform beans and adds their samples.
 pub(super) async fn add(
@@ -160,7 +164,8 @@ pub(super) async fn add(
             }
         }
     }
-    let runtime: Vec<&str> = RUNTIME.iter().map(|(attribute, _)| *attribute).collect();
+    let runtime = RUNTIME.iter().map(|(_, _, attribute)| *attribute);
+    let runtime: Vec<&str> = runtime.chain(["SystemProperties"]).collect();
     let request = AttributeRequest { bean: "java.lang:type=Runtime", attributes: &runtime };
     for answer in session.attributes(&[request]).await? {
         runtime_info(&answer.values(), labels, page);
@@ -217,9 +222,15 @@ fn sample(
 }
 
 fn runtime_info(values: &[(Arc<str>, Value)], labels: &[(String, String)], page: &mut Page) {
+    let attribute = |wanted: &str| values.iter().find(|(name, _)| **name == *wanted).map(|(_, value)| value);
+    let property = |wanted: &str| {
+        let Some(Value::Tabular(properties)) = attribute("SystemProperties") else { return None };
+        let is_it = |row: &&Composite| matches!(row.item("key"), Some(Value::String(key)) if key == wanted);
+        properties.rows.iter().find(is_it)?.item("value")
+    };
     let mut all = labels.to_vec();
-    for (attribute, label) in RUNTIME {
-        if let Some((_, Value::String(text))) = values.iter().find(|(name, _)| **name == **attribute) {
+    for (label, name, own) in RUNTIME {
+        if let Some(Value::String(text)) = property(name).or_else(|| attribute(own)) {
             all.push(((*label).to_owned(), text.clone()));
         }
     }

@@ -365,13 +365,16 @@ impl JmxSource {
         let collection = &current.settings.collection;
         let mut page = Page::new(collection.name_style);
         // At the same time, so that a JVM that does not answer delays nobody else's samples.
-        let scrapes = current.targets.iter().map(async |target| {
+        let scrapes = current.targets.iter().map(async |shared| {
             let mut own = Page::new(collection.name_style);
-            let mut target = target.lock().await;
+            let mut target = shared.lock().await;
             let mut span = Span::start("jmx");
             target.scrape(collection, Some(deadline), end, &mut own).await;
             let report = target.report();
             report.trace(&mut span);
+            if target.assumes() {
+                tokio::spawn(verify(Arc::clone(shared), Arc::clone(&current.settings)));
+            }
             (own, report)
         });
         let mut reports = Vec::with_capacity(current.targets.len());
@@ -399,14 +402,17 @@ impl JmxSource {
             return Err(ScrapeError::NotAllowed(name.to_owned()));
         }
         let settings = settings::probed(&current.settings, name).map_err(ScrapeError::NoTarget)?;
-        let target = self.probed(name, settings).await;
-        let mut target = target.lock().await;
+        let shared = self.probed(name, settings).await;
+        let mut target = shared.lock().await;
         let mut page = Page::new(current.settings.collection.name_style);
         let limit = current.settings.scrape_timeout.unwrap_or(DEFAULT_SCRAPE);
         let work = target.scrape(&current.settings.collection, deadline, deadline, &mut page);
         if tokio::time::timeout(limit, work).await.is_err() {
             self.counts.timeouts.fetch_add(1, Ordering::Relaxed);
             return Err(ScrapeError::Timeout(limit));
+        }
+        if target.assumes() {
+            tokio::spawn(verify(Arc::clone(&shared), Arc::clone(&current.settings)));
         }
         let mut families = page.finish_shared();
         families.extend(own::scrape_families(&[target.report()]).into_iter().map(SharedFamily::from));
@@ -476,6 +482,12 @@ impl JmxSource {
         families.extend(self.own_families());
         Ok(families)
     }
+}
+
+/// Lets beans describe themselves that were taken to be like others, some at a time, so that no scrape has to wait
+/// for more than these. What differs is right at the next scrape; an error shows there, too.
+async fn verify(target: SharedTarget, settings: Arc<Settings>) {
+    while let Ok(true) = target.lock().await.verify(&settings.collection).await {}
 }
 
 impl Source for JmxSource {

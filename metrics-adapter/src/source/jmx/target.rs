@@ -24,6 +24,10 @@ use common::trace::Span;
 const BEANS_PER_CALL: usize = 256;
 /// Beans that are described in one go. Descriptions are long, and most of what is held of them is dropped again.
 const DESCRIPTIONS_PER_CALL: usize = 128;
+/// So many new beans of one class are taken to be alike at first, if one of them says that its description never
+/// changes: that is what Java says of interfaces, and asking each of a thousand beans would hold the first page up.
+/// All of them are asked later.
+const MANY_OF_A_CLASS: usize = 16;
 /// How long a bean whose getter hangs is left alone.
 const SUSPENSION: Duration = Duration::from_secs(300);
 /// Beans that are looked at, and samples that are made, per scrape.
@@ -38,6 +42,9 @@ pub(super) struct Target {
     pub(super) settings: TargetSettings,
     session: Option<Session>,
     beans: HashMap<Arc<str>, Box<Bean>, foldhash::fast::RandomState>,
+    /// Beans that are only taken to be like another one of their class, and what that one said, by class.
+    assumed: Vec<Arc<str>>,
+    shared: HashMap<Arc<str>, Arc<MBeanInfo>>,
     /// Texts and labels that beans have in common.
     pool: Pool,
     /// Phases of the last scrape, for the status page.
@@ -81,6 +88,8 @@ pub(super) struct Bean {
     class: Arc<str>,
     pub(super) attributes: Box<[Attribute]>,
     immutable: bool,
+    /// It has not described itself yet: it counts as one that is like another of its class.
+    assumed: bool,
     described: Instant,
     suspended_until: Option<Instant>,
     /// Attributes whose values cannot be exported or read; kept while the bean is registered.
@@ -100,6 +109,8 @@ impl Target {
             settings,
             session: None,
             beans: HashMap::default(),
+            assumed: Vec::new(),
+            shared: HashMap::new(),
             pool: Pool::default(),
             last: Report::default(),
             logged: None,
@@ -241,10 +252,15 @@ impl Target {
         self.phases.describe = start.elapsed();
         let start = Instant::now();
         for names in names.chunks(BEANS_PER_CALL) {
-            let read = self.attributes(session, collection, names, page).await;
+            let mut doubtful = Vec::new();
+            let read = self.attributes(session, collection, names, page, &mut doubtful).await;
             self.phases.values = start.elapsed();
-            if let Some(new) = read? {
-                problem.get_or_insert(new);
+            problem = problem.or(read?);
+            if !doubtful.is_empty() {
+                self.settle(session, collection, &doubtful).await?;
+                let read = self.attributes(session, collection, &doubtful, page, &mut Vec::new()).await;
+                self.phases.values = start.elapsed();
+                problem = problem.or(read?);
             }
             if page.len() > MAX_SAMPLES {
                 return Ok(Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name)));
@@ -288,12 +304,58 @@ impl Target {
         Ok(names)
     }
 
-    /// Lets beans describe themselves.
+    /// Lets beans describe themselves; of many beans of one class, one speaks for all.
     async fn ask(
         &mut self,
         session: &mut Session,
         collection: &Collection,
         beans: Vec<(ObjectName, Arc<str>)>,
+        now: Instant,
+    ) -> Result<(), Error> {
+        let mut of_class: HashMap<Arc<str>, usize> = HashMap::new();
+        // An explanation is for people who want to know, and have time.
+        if self.trace.is_none() {
+            beans.iter().for_each(|(_, class)| *of_class.entry(Arc::clone(class)).or_default() += 1);
+        }
+        of_class.retain(|_, count| *count >= MANY_OF_A_CLASS);
+        let mut spoken_for = HashSet::new();
+        let (mut first, mut alike) = (Vec::new(), Vec::new());
+        for (name, class) in beans {
+            match of_class.remove(&class) {
+                Some(_) => drop(spoken_for.insert(Arc::clone(&class))),
+                None if spoken_for.contains(&class) => {
+                    alike.push((name, class));
+                    continue;
+                }
+                None => {}
+            }
+            first.push((name, class));
+        }
+        self.ask_each(session, collection, first, &spoken_for, now).await?;
+        let mut others = Vec::new();
+        // What one bean says must not become more than the JVM could have said for each of them.
+        let mut room = MAX_SAMPLES;
+        for (name, class) in alike {
+            let info = self.shared.get(&class).filter(|info| info.attributes.len() <= room);
+            let Some(info) = info.cloned() else {
+                others.push((name, class));
+                continue;
+            };
+            room -= info.attributes.len();
+            let key = Arc::clone(name.shared());
+            self.remember(collection, name, class, Some(&info), now);
+            self.beans.get_mut(&*key).into_iter().for_each(|bean| bean.assumed = true);
+            self.assumed.push(key);
+        }
+        self.ask_each(session, collection, others, &HashSet::new(), now).await
+    }
+
+    async fn ask_each(
+        &mut self,
+        session: &mut Session,
+        collection: &Collection,
+        beans: Vec<(ObjectName, Arc<str>)>,
+        spoken_for: &HashSet<Arc<str>>,
         now: Instant,
     ) -> Result<(), Error> {
         let mut beans = beans.into_iter();
@@ -305,9 +367,64 @@ impl Target {
             let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
             let infos = session.mbean_infos(&names).await?;
             for ((name, class), info) in batch.into_iter().zip(infos) {
-                self.remember(collection, name, class, info, now);
+                if let Some(info) = info.as_ref().filter(|info| info.immutable && spoken_for.contains(&class))
+                {
+                    self.shared.insert(Arc::clone(&class), Arc::new(info.clone()));
+                }
+                self.remember(collection, name, class, info.as_ref(), now);
             }
         }
+    }
+
+    /// Lets some of the beans that were taken to be like others describe themselves after all. Returns whether there
+    /// are more of them.
+    pub(super) async fn verify(&mut self, collection: &Collection) -> Result<bool, Error> {
+        let Some(mut session) = self.session.take() else { return Ok(false) };
+        let from = self.assumed.len().saturating_sub(DESCRIPTIONS_PER_CALL);
+        let names = self.assumed.split_off(from);
+        let result = self.settle(&mut session, collection, &names).await;
+        if result.is_ok() || session.outlives_errors() {
+            self.session = Some(session);
+        }
+        if result.is_err() {
+            self.assumed.extend(names);
+        }
+        result.map(|()| !self.assumed.is_empty())
+    }
+
+    /// Whether there are beans that were only taken to be like others.
+    pub(super) fn assumes(&self) -> bool {
+        !self.assumed.is_empty()
+    }
+
+    /// Lets those of these beans describe themselves that have not yet.
+    async fn settle(
+        &mut self,
+        session: &mut Session,
+        collection: &Collection,
+        names: &[Arc<str>],
+    ) -> Result<(), Error> {
+        let now = Instant::now();
+        let is_assumed = |name: &&Arc<str>| self.beans.get(&**name).is_some_and(|bean| bean.assumed);
+        let names: Vec<&Arc<str>> = names.iter().filter(is_assumed).collect();
+        for names in names.chunks(DESCRIPTIONS_PER_CALL) {
+            let infos = session.mbean_infos(&names.iter().map(|name| &***name).collect::<Vec<_>>()).await?;
+            for (name, info) in names.iter().zip(infos) {
+                let Some(bean) = self.beans.get_mut(&***name) else { continue };
+                bean.assumed = false;
+                if info.is_some() && info.as_ref() == self.shared.get(&bean.class).map(|shared| &**shared) {
+                    continue;
+                }
+                if let Ok(parsed) = ObjectName::try_from(Arc::clone(name)) {
+                    let class = Arc::clone(&bean.class);
+                    self.remember(collection, parsed, class, info.as_ref(), now);
+                }
+            }
+        }
+        if self.assumed.is_empty() {
+            self.shared.clear();
+        }
+        Ok(())
     }
 
     fn remember(
@@ -315,7 +432,7 @@ impl Target {
         collection: &Collection,
         name: ObjectName,
         class: Arc<str>,
-        info: Option<MBeanInfo>,
+        info: Option<&MBeanInfo>,
         now: Instant,
     ) {
         let Some(info) = info else {
@@ -328,7 +445,7 @@ impl Target {
         let prunable = self.trace.is_none() && collection.customizers.is_empty();
         let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
         let (look, pool) = (&self.look, &mut self.pool);
-        let wanted = info.attributes.into_iter().filter(|attribute| {
+        let wanted = info.attributes.iter().filter(|attribute| {
             let wanted = attribute.readable
                 && collection.filter.wants_attribute(&name, &attribute.name)
                 && may_export(&attribute.class, texts);
@@ -339,8 +456,8 @@ impl Target {
             wanted && !pruned
         });
         let attributes = wanted.map(|AttributeInfo { name, description, .. }| Attribute {
-            name: pool.text(&name),
-            description: pool.text(&description),
+            name: pool.text(name),
+            description: pool.text(description),
             known: Known::default(),
         });
         let attributes = attributes.collect();
@@ -351,6 +468,7 @@ impl Target {
             class,
             attributes,
             immutable: info.immutable,
+            assumed: false,
             described: now,
             suspended_until: known.as_ref().and_then(|bean| bean.suspended_until),
             excluded: known.map(|bean| bean.excluded).unwrap_or_default(),
@@ -358,13 +476,15 @@ impl Target {
         self.beans.insert(key, Box::new(bean));
     }
 
-    /// Reads some beans. Returns what went wrong with a bean, if anything did.
+    /// Reads some beans. Returns what went wrong with a bean, if anything did. Beans that seem to be unlike those
+    /// that spoke for them end up in `doubtful`, and have to be read again.
     async fn attributes(
         &mut self,
         session: &mut Session,
         collection: &Collection,
         names: &[Arc<str>],
         page: &mut Page,
+        doubtful: &mut Vec<Arc<str>>,
     ) -> Result<Option<String>, Error> {
         let now = Instant::now();
         let mut problem = None;
@@ -385,10 +505,17 @@ impl Target {
         let requests: Vec<AttributeRequest<'_>> =
             wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
         let answers = session.attributes(&requests).await?;
-        let names: Vec<&Arc<str>> = wanted.into_iter().map(|(name, _)| name).collect();
-        for (name, answer) in names.into_iter().zip(answers) {
+        let asked: Vec<(&Arc<str>, usize)> =
+            wanted.into_iter().map(|(name, attributes)| (name, attributes.len())).collect();
+        for ((name, asked), answer) in asked.into_iter().zip(answers) {
             let Some(bean) = self.beans.get_mut(&**name) else { continue };
             match answer {
+                // A getter that throws, or a bean that is not like the others after all.
+                BeanAnswer::Values(result)
+                    if bean.assumed && result.values.len() + result.unreadable.len() < asked =>
+                {
+                    doubtful.push(Arc::clone(name));
+                }
                 BeanAnswer::Values(result) => {
                     for attribute in result.unreadable {
                         tracing::info!(bean = &**name, attribute, "left out: the JVM cannot serialize it");
