@@ -28,6 +28,9 @@ const DESCRIPTIONS_PER_CALL: usize = 128;
 /// changes: that is what Java says of interfaces, and asking each of a thousand beans would hold the first page up.
 /// All of them are asked later.
 const MANY_OF_A_CLASS: usize = 16;
+/// From this many beans on, a JVM that was not asked before is read over two sessions at a time: it has compiled
+/// nothing of it yet, so that its processors are what takes the time.
+const MANY_COLD: usize = 256;
 /// How long a bean whose getter hangs is left alone.
 const SUSPENSION: Duration = Duration::from_secs(300);
 /// Beans that are looked at, and samples that are made, per scrape.
@@ -41,6 +44,8 @@ const MIN_REPLY: Duration = Duration::from_millis(500);
 pub(super) struct Target {
     pub(super) settings: TargetSettings,
     session: Option<Session>,
+    /// Takes over a half of the first scrape.
+    helper: Option<Session>,
     beans: HashMap<Arc<str>, Box<Bean>, foldhash::fast::RandomState>,
     /// Beans that are only taken to be like another one of their class, and what that one said, by class.
     assumed: Vec<Arc<str>>,
@@ -108,6 +113,7 @@ impl Target {
         Self {
             settings,
             session: None,
+            helper: None,
             beans: HashMap::default(),
             assumed: Vec::new(),
             shared: HashMap::new(),
@@ -208,7 +214,7 @@ impl Target {
         };
         session.set_reply_timeout(reply);
         // On the heap, for it is large and there are several ways to it.
-        let work: Work<'_, Option<String>> = Box::pin(self.read_with(&mut session, collection, page));
+        let work: Work<'_, Option<String>> = Box::pin(self.read_with(&mut session, collection, page, reply));
         let result = work.await;
         // After an error most sessions connect again by themselves.
         if result.is_ok() || session.outlives_errors() {
@@ -234,6 +240,7 @@ impl Target {
         session: &mut Session,
         collection: &Collection,
         page: &mut Page,
+        reply: Duration,
     ) -> Result<Option<String>, Error> {
         let start = Instant::now();
         let instances = query(session, collection).await?;
@@ -248,7 +255,17 @@ impl Target {
             jvm::add(session, &self.settings.labels, page).await?;
         }
         let start = Instant::now();
-        let names = self.describe(session, collection, instances).await?;
+        let is_cold = self.beans.is_empty() && instances.len() >= MANY_COLD;
+        let names = if is_cold && matches!(session, Session::Rmi(_)) {
+            let settings = self.settings.clone();
+            let (names, helper) =
+                tokio::join!(self.describe(session, collection, instances), Session::open(&settings, reply));
+            let names = names?;
+            self.helper = helper.ok();
+            names
+        } else {
+            self.describe(session, collection, instances).await?
+        };
         self.phases.describe = start.elapsed();
         let start = Instant::now();
         for names in names.chunks(BEANS_PER_CALL) {
@@ -263,8 +280,12 @@ impl Target {
                 problem = problem.or(read?);
             }
             if page.len() > MAX_SAMPLES {
-                return Ok(Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name)));
+                problem = Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name));
+                break;
             }
+        }
+        if let Some(helper) = self.helper.take() {
+            tokio::spawn(helper.close());
         }
         Ok(problem)
     }
@@ -504,7 +525,22 @@ impl Target {
         }
         let requests: Vec<AttributeRequest<'_>> =
             wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
-        let answers = session.attributes(&requests).await?;
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut left = &requests[..];
+        if let Some(mut helper) = self.helper.take() {
+            let (own, others) = left.split_at(left.len() / 2);
+            let (first, second) = tokio::join!(session.attributes(own), helper.attributes(others));
+            answers.extend(first?);
+            left = others;
+            if let Ok(second) = second {
+                answers.extend(second);
+                left = &[];
+                self.helper = Some(helper);
+            }
+        }
+        if !left.is_empty() {
+            answers.extend(session.attributes(left).await?);
+        }
         let asked: Vec<(&Arc<str>, usize)> =
             wanted.into_iter().map(|(name, attributes)| (name, attributes.len())).collect();
         for ((name, asked), answer) in asked.into_iter().zip(answers) {
