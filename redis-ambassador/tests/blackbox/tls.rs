@@ -1,6 +1,6 @@
 //! TLS towards servers and towards clients, with the real redis-server and redis-cli at the other end.
 
-use crate::harness::{Ambassador, Process, Server, eventually, server_port};
+use crate::harness::{Ambassador, Client, Process, Server, eventually, server_port};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -201,7 +201,7 @@ fn a_client_that_speaks_no_tls_disturbs_nobody() {
     let (ambassador, ports) =
         Ambassador::with_ports(&strings(&[&flags[..], &["--tls-key", &key][..]].concat()));
     for _ in 0..20 {
-        let mut plain = crate::harness::Client::connect(ports[1]);
+        let mut plain = Client::connect(ports[1]);
         plain.send("PING");
         let mut rest = Vec::new();
         let _ = std::io::Read::read_to_end(&mut plain.stream, &mut rest);
@@ -212,6 +212,44 @@ fn a_client_that_speaks_no_tls_disturbs_nobody() {
     eventually("their connections are gone", || ambassador.metric("redis_ambassador_clients") <= 1.0);
 }
 
+/// A redis-sentinel that speaks nothing but TLS.
+struct TlsSentinel {
+    port: u16,
+    directory: tempfile::TempDir,
+    _process: Process,
+}
+
+impl TlsSentinel {
+    fn start(authority: &Authority, lines: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = server_port();
+        let text = format!(
+            "port 0\ntls-port {port}\nbind 127.0.0.1\ndir {}\ntls-replication yes\ntls-cert-file {}\n\
+             tls-key-file {}\ntls-ca-cert-file {}\n{lines}",
+            directory.path().display(),
+            authority.text("server.pem"),
+            authority.text("server.key"),
+            authority.text("ca.pem"),
+        );
+        let file = directory.path().join("sentinel.conf");
+        std::fs::write(&file, text).unwrap();
+        let child =
+            Command::new("redis-sentinel").arg(&file).stdout(std::process::Stdio::null()).spawn().unwrap();
+        Self { port, directory, _process: Process { child } }
+    }
+
+    /// The flags of an ambassador that asks this Sentinel for `second`, with this password.
+    fn flags(&self, authority: &Authority, password: &str) -> Vec<String> {
+        let secret = self.directory.path().join("password");
+        std::fs::write(&secret, format!("{password}\n")).unwrap();
+        let address = format!("127.0.0.1:{}", self.port);
+        let mut flags = strings(&["--sentinel", &address, "--sentinel-name", "second", "--sentinel-tls"]);
+        flags.extend(strings(&["--sentinel-password-file", &secret.display().to_string()]));
+        flags.extend(authority.upstream());
+        flags
+    }
+}
+
 #[test]
 fn sentinels_are_asked_over_tls_with_a_password() {
     let authority = Authority::new();
@@ -219,30 +257,66 @@ fn sentinels_are_asked_over_tls_with_a_password() {
     authority.certificate("client", &["ambassador"]);
     let (primary, _replica) = pair(&authority, &[]);
     let other = Server::start(&[]);
-    let directory = tempfile::tempdir().unwrap();
-    let port = server_port();
     // Two primaries by name: only the one that was asked for counts.
-    let text = format!(
-        "port 0\ntls-port {port}\nbind 127.0.0.1\ndir {}\ntls-replication yes\ntls-cert-file {}\n\
-         tls-key-file {}\ntls-ca-cert-file {}\nrequirepass watchword\nsentinel sentinel-pass watchword\n\
-         sentinel monitor first 127.0.0.1 {} 1\nsentinel monitor second 127.0.0.1 {} 1\n",
-        directory.path().display(),
-        authority.text("server.pem"),
-        authority.text("server.key"),
-        authority.text("ca.pem"),
-        other.port,
+    let lines = format!(
+        "requirepass watchword\nsentinel sentinel-pass watchword\nsentinel monitor first 127.0.0.1 {} 1\n\
+         sentinel monitor second 127.0.0.1 {} 1\n",
+        other.port, primary.port
+    );
+    let sentinel = TlsSentinel::start(&authority, &lines);
+    let ambassador = Ambassador::with_arguments(&sentinel.flags(&authority, "watchword"));
+    assert_eq!(ambassador.client().say("CONFIG GET tls-port"), format!("tls-port {}", primary.port));
+}
+
+#[test]
+fn sentinels_switch_over_tls_and_a_user_of_theirs_hears_of_it() {
+    let authority = Authority::new();
+    authority.certificate("server", &["127.0.0.1"]);
+    authority.certificate("client", &["ambassador"]);
+    let (primary, mut replica) = pair(&authority, &[]);
+    eventually("the replica is in sync", || {
+        authority.cli(replica.port, true, &["ROLE"]).contains("connected")
+    });
+    // Without its name the user's password is worth nothing.
+    let lines = format!(
+        "requirepass other\nuser ambassador on >watchword ~* &* +@all\n\
+         sentinel monitor second 127.0.0.1 {} 1\nsentinel down-after-milliseconds second 1000\n\
+         sentinel failover-timeout second 1000\n",
         primary.port
     );
-    let file = directory.path().join("sentinel.conf");
-    std::fs::write(&file, text).unwrap();
-    let child =
-        Command::new("redis-sentinel").arg(&file).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let _sentinel = Process { child };
-    let secret = directory.path().join("password");
-    std::fs::write(&secret, "watchword\n").unwrap();
-    let mut flags = strings(&["--sentinel", &format!("127.0.0.1:{port}"), "--sentinel-name", "second"]);
-    flags.extend(strings(&["--sentinel-tls", "--sentinel-password-file", &secret.display().to_string()]));
-    flags.extend(authority.upstream());
+    let sentinel = TlsSentinel::start(&authority, &lines);
+    let asked = |words: &[&str]| {
+        let user = ["--no-auth-warning", "--user", "ambassador", "--pass", "watchword", "SENTINEL"];
+        authority.cli(sentinel.port, true, &[&user[..], words].concat())
+    };
+    let knows = |port: u16| asked(&["REPLICAS", "second"]).contains(&format!("127.0.0.1:{port}"));
+    eventually("the Sentinel knows the replica", || knows(replica.port));
+    let mut flags = sentinel.flags(&authority, "watchword");
+    flags.extend(strings(&["--sentinel-user", "ambassador"]));
     let ambassador = Ambassador::with_arguments(&flags);
-    assert_eq!(ambassador.client().say("CONFIG GET tls-port"), format!("tls-port {}", primary.port));
+    let mut client = ambassador.client();
+
+    let (mut number, mut acknowledged) = (0, 0);
+    let mut write_until_primary_is = |client: &mut Client, port: u16| {
+        eventually("writes go to the new primary", || {
+            number += 1;
+            match client.say(&format!("SADD set {number}")).as_str() {
+                "1" => acknowledged += 1,
+                answer => assert!(answer.starts_with("LOSTREPLY"), "{answer}"),
+            }
+            client.say("CONFIG GET tls-port") == format!("tls-port {port}")
+        });
+        acknowledged
+    };
+    write_until_primary_is(&mut client, primary.port);
+    assert_eq!(asked(&["FAILOVER", "second"]), "OK");
+    let acknowledged = write_until_primary_is(&mut client, replica.port);
+    let kept: usize = client.say("SCARD set").parse().unwrap();
+    assert!(kept >= acknowledged, "{acknowledged} acknowledged, {kept} kept in a planned switch");
+
+    eventually("the old primary follows, and the Sentinel knows", || {
+        knows(primary.port) && authority.cli(primary.port, true, &["ROLE"]).contains("connected")
+    });
+    replica.kill();
+    write_until_primary_is(&mut client, primary.port);
 }
