@@ -77,12 +77,17 @@ fn an_answer_that_is_no_page() {
 #[test]
 fn errors_and_redirects_of_a_server() {
     let fake = Fake::new(|_, stream| {
-        let _ =
-            write!(stream, "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n");
+        let _ = write!(
+            stream,
+            "HTTP/1.1 302 Found\r\nconnection: close\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n"
+        );
     });
     isolated(&json(&fake), "302 Found and points to http://elsewhere/");
     let fake = Fake::new(|_, stream| {
-        let _ = write!(stream, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+        let _ = write!(
+            stream,
+            "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
     });
     isolated(&json(&fake), "503");
 }
