@@ -403,12 +403,16 @@ impl<R: Read> Reader<R> {
         if self.rest.end == self.window.len() {
             return Err(broken());
         }
-        let read = self.input.read(&mut self.window[self.rest.end..])?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match self.input.read(&mut self.window[self.rest.end..]) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.rest.end += read;
+                Ok(())
+            }
+            // The caller comes again when it still lacks something.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
         }
-        self.rest.end += read;
-        Ok(())
     }
 }
 
