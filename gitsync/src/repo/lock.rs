@@ -15,7 +15,7 @@ const HOLDER: &str = "gitsync-holder";
 #[derive(Debug)]
 pub struct RootLock {
     // The lock is on the directory itself, so that replacing `.git` can't split it in two.
-    _directory: Option<File>,
+    directory: Option<File>,
 }
 
 impl RootLock {
@@ -27,14 +27,14 @@ impl RootLock {
         let root = layout.root();
         let directory = File::open(root).map_err(RepoError::io("opening", root))?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _directory: Some(directory) }),
+            Ok(()) => Ok(Self { directory: Some(directory) }),
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 Err(RepoError::Locked { root: root.to_owned(), holder: read_holder(layout) })
             }
             // Some network file systems have no locks on directories; better unguarded than not at all.
             Err(error) => {
                 tracing::warn!(root = %root.display(), %error, "the file system can't lock the root");
-                Ok(Self { _directory: None })
+                Ok(Self { directory: None })
             }
         }
     }
@@ -46,6 +46,17 @@ impl RootLock {
         let path = layout.git_dir().join(HOLDER);
         if let Err(error) = write(&path, &text) {
             tracing::debug!(path = %path.display(), %error, "can't note the holder of the root");
+        }
+    }
+}
+
+impl Drop for RootLock {
+    /// Closing alone would leave the lock to a child that was forked just now and has not begun its program.
+    fn drop(&mut self) {
+        if let Some(directory) = &self.directory
+            && let Err(error) = rustix::fs::flock(directory, FlockOperation::Unlock)
+        {
+            tracing::debug!(%error, "can't unlock the root");
         }
     }
 }
