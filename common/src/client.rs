@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as LegacyClient;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client as LegacyClient, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -129,4 +132,77 @@ pub fn client_via(tls: ClientConfig, connect: Duration, proxies: Proxies) -> Cli
         .pool_timer(TokioTimer::new())
         .http1_max_buf_size(MAX_BUFFER)
         .build(https)
+}
+
+/// Sends a request that only reads, and sends it once more when the connection ends before an answer begins: a server
+/// may close a connection it kept just as a request leaves (RFC 9112, section 9.3.1).
+///
+/// # Errors
+/// No connection comes about, the second one ends as well, or the answer is no HTTP.
+pub async fn read(client: &Client, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    let once = |request: Request<Full<Bytes>>| {
+        client.request(request.map(|body| body.map_err(|never| match never {}).boxed()))
+    };
+    match once(request.clone()).await {
+        Err(error) if !error.is_connect() && is_lost(&error) => once(request).await,
+        result => result,
+    }
+}
+
+fn is_lost(error: &Error) -> bool {
+    let first: Option<&dyn std::error::Error> = Some(error);
+    std::iter::successors(first, |error| error.source()).any(|error| {
+        // The last is TLS that ends without a word.
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        let lost = |error: &io::Error| matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof);
+        error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+            || error.downcast_ref::<io::Error>().is_some_and(lost)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that answers so many requests on each of its connections, reads one more and closes; and how many
+    /// of as many requests in turn as `asked` come through.
+    async fn served(answers: &[usize], asked: usize) -> Vec<bool> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let answers = answers.to_vec();
+        tokio::spawn(async move {
+            for count in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 1024];
+                for _ in 0..count {
+                    assert_ne!(stream.read(&mut buffer).await.unwrap(), 0);
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                }
+                let _ = stream.read(&mut buffer).await;
+            }
+        });
+        let client = client(tls(&TlsOptions::default()).unwrap(), Duration::from_secs(5));
+        let mut came = Vec::new();
+        for _ in 0..asked {
+            let request = Request::post(&uri).body(Full::new(Bytes::from_static(b"body"))).unwrap();
+            let answer = read(&client, request).await;
+            came.push(answer.is_ok());
+            if let Ok(answer) = answer {
+                answer.into_body().collect().await.unwrap();
+            }
+        }
+        came
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_ends_as_a_request_leaves_is_no_error() {
+        assert_eq!(served(&[1, 2], 3).await, [true, true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_asked_twice_and_not_for_ever() {
+        assert_eq!(served(&[0, 0, 1], 2).await, [false, true]);
+    }
 }

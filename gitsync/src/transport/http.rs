@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bytes::Bytes;
-use common::client::{Client, Proxies, RequestBody, TlsOptions};
+use common::client::{Client, Proxies, TlsOptions};
 use common::secret::{ExposeSecret as _, SecretString};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -299,9 +299,8 @@ impl HttpRemote {
                 request = request.header(name, value);
             }
         }
-        let body: RequestBody = Full::new(body).map_err(|never| match never {}).boxed();
-        let request = request.body(body).map_err(invalid)?;
-        match tokio::time::timeout(STALL, self.client.request(request)).await {
+        let request = request.body(Full::new(body)).map_err(invalid)?;
+        match tokio::time::timeout(STALL, common::client::read(&self.client, request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(TransportError::Io {
                 what: "asking",

@@ -14,14 +14,13 @@ pub(super) struct Evidence {
     pub(super) appointed: Option<usize>,
     /// A synchronised replica that was just seen turning into a primary.
     pub(super) promoted: Option<usize>,
-    /// The Sentinels are about to promote somebody: the previous primary gets no more writes.
-    pub(super) switching: bool,
+    /// A primary that the Sentinels are about to replace: it gets no more writes.
+    pub(super) held: Option<usize>,
 }
 
 /// Decides.
 pub(super) fn decide(evidence: Evidence, observations: &[Observation]) -> View {
-    let primary = primary(evidence, observations)
-        .filter(|primary| !(evidence.switching && evidence.previous == Some(*primary)));
+    let primary = primary(evidence, observations).filter(|primary| evidence.held != Some(*primary));
     let servers = observations
         .iter()
         .enumerate()
@@ -124,9 +123,12 @@ mod tests {
         let both = [primary_with(2), primary_with(0)];
         let evidence = Evidence { appointed: Some(0), promoted: Some(1), ..after(Some(0)) };
         assert_eq!(decide(evidence, &both).primary, Some(1));
-        let evidence = Evidence { switching: true, ..after(Some(0)) };
+        let evidence = Evidence { held: Some(0), ..after(Some(0)) };
         assert_eq!(decide(evidence, &[primary_with(2), replica("connected")]).primary, None);
         assert_eq!(decide(Evidence { promoted: Some(1), ..evidence }, &both).primary, Some(1));
+        // The announcement comes late: the new primary is not held for it.
+        let late = Evidence { held: Some(0), ..after(Some(1)) };
+        assert_eq!(decide(late, &[replica("connected"), primary_with(1)]).primary, Some(1));
     }
 
     #[test]

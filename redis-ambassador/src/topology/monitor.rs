@@ -95,8 +95,8 @@ pub(super) struct State {
     opinions: Vec<(u64, usize)>,
     /// Until then everybody is asked often.
     alert_until: Option<Instant>,
-    /// Until then the previous primary gets no writes.
-    switching_until: Option<Instant>,
+    /// A primary that the Sentinels are about to replace, and until when it gets no writes.
+    held: Option<(usize, Instant)>,
     /// When the primary was lost.
     lost_at: Option<Instant>,
     table: Option<Arc<crate::command::Table>>,
@@ -180,7 +180,7 @@ impl Monitor {
             evidence: Evidence { configured, ..Evidence::default() },
             opinions: Vec::new(),
             alert_until: None,
-            switching_until: None,
+            held: None,
             lost_at: None,
             table: None,
             table_from: None,
@@ -327,11 +327,15 @@ impl Monitor {
         self.settings.probe_now.notify_waiters();
     }
 
-    /// The Sentinels are about to promote a replica.
-    pub(super) fn hold_writes(&self) {
+    /// The Sentinels are about to promote a replica of this primary.
+    pub(super) fn hold_writes(&self, primary: &ServerAddr) {
         let mut state = self.lock();
-        tracing::warn!("a Sentinel is switching the primary; writes wait");
-        state.switching_until = Some(Instant::now() + HOLD);
+        let known = state.servers.iter().position(|known| **known == *primary);
+        let Some(server) = known.or(state.evidence.previous) else { return };
+        if state.held.is_none_or(|(held, _)| held != server) {
+            tracing::warn!(%primary, "a Sentinel is switching the primary; writes wait");
+        }
+        state.held = Some((server, Instant::now() + HOLD));
         self.decide(&mut state);
         drop(state);
         self.alert();
@@ -340,7 +344,7 @@ impl Monitor {
     /// The switch did not happen.
     pub(super) fn release_writes(&self) {
         let mut state = self.lock();
-        state.switching_until = None;
+        state.held = None;
         self.decide(&mut state);
     }
 
@@ -449,7 +453,7 @@ impl Monitor {
         let is_primary = matches!(observation, Observation::Primary { .. });
         if is_promotion(state.replica_offsets[server], before, &observation) {
             state.evidence.promoted = Some(server);
-            state.switching_until = None;
+            state.held = None;
         } else if !is_primary && state.evidence.promoted == Some(server) {
             state.evidence.promoted = None;
         }
@@ -531,7 +535,8 @@ impl Monitor {
 
     /// Draws the conclusions from what is known now, and publishes them.
     pub(super) fn decide(&self, state: &mut State) {
-        state.evidence.switching = state.switching_until.is_some_and(|until| Instant::now() < until);
+        state.held = state.held.filter(|(_, until)| Instant::now() < *until);
+        state.evidence.held = state.held.map(|(server, _)| server);
         if state.evidence.appointed.is_some() && state.evidence.appointed == state.evidence.promoted {
             // The Sentinels have caught up with what was seen; from here on they lead.
             state.evidence.promoted = None;
@@ -598,7 +603,7 @@ impl Monitor {
             });
         }
         self.regained(state);
-        state.switching_until = None;
+        state.held = None;
         state.evidence.previous = Some(primary);
         if self.settings.cluster {
             return;

@@ -8,11 +8,12 @@ use super::observe::{self, number, text};
 use crate::address::ServerAddr;
 use crate::upstream::Access;
 use futures_util::StreamExt;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::{RedisError, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Where the Sentinels are and what to ask them for.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ pub(crate) fn start(monitor: &Arc<Monitor>, settings: &SentinelSettings) {
     }
 }
 
-/// Follows one Sentinel until its connection breaks.
+/// Follows one Sentinel until one of its two connections breaks.
 async fn follow(
     monitor: &Arc<Monitor>,
     settings: &SentinelSettings,
@@ -61,29 +62,48 @@ async fn follow(
     events.psubscribe("*").await?;
     let mut connection = observe::connect(address, access, TIMEOUT).await?;
     tracing::info!(sentinel = %address, "following Sentinel");
-    let mut messages = events.on_message();
-    loop {
-        look(monitor, settings, index, &mut connection).await?;
-        tokio::select! {
-            message = messages.next() => {
-                let Some(message) = message else {
-                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-                };
-                let details: String = message.get_payload().unwrap_or_default();
-                on_event(monitor, &settings.name, message.get_channel_name(), &details);
-            }
-            () = tokio::time::sleep(PERIOD) => {}
+    let news = Notify::new();
+    let looking = async {
+        loop {
+            look(monitor, settings, index, &mut connection).await?;
+            let _ = tokio::time::timeout(PERIOD, news.notified()).await;
         }
+    };
+    tokio::select! {
+        ended = listen(monitor, settings, events, &news) => ended,
+        ended = looking => ended,
     }
 }
 
-/// What an event means for us. Its details name the primary it is about.
+/// Hears the events as they come. Nothing is asked in between: from the announcement of a switch to the promotion
+/// pass some 100 ms, and seven events come at once.
+async fn listen(
+    monitor: &Monitor,
+    settings: &SentinelSettings,
+    mut events: PubSub,
+    news: &Notify,
+) -> Result<(), RedisError> {
+    let mut messages = events.on_message();
+    while let Some(message) = messages.next().await {
+        let details: String = message.get_payload().unwrap_or_default();
+        on_event(monitor, &settings.name, message.get_channel_name(), &details);
+        news.notify_one();
+    }
+    Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into())
+}
+
+/// What an event means for us.
 fn on_event(monitor: &Monitor, name: &str, event: &str, details: &str) {
     if !details.split(' ').any(|word| word == name) {
         return;
     }
     match event {
-        "+failover-state-send-slaveof-noone" => monitor.hold_writes(),
+        // The last step before the promotion is `send-slaveof-noone`, 100 ms later: too short for a busy machine.
+        "+failover-state-select-slave" | "+failover-state-send-slaveof-noone" => {
+            if let Some(primary) = concerned(details) {
+                monitor.hold_writes(&primary);
+            }
+        }
         "-failover-abort-slave-timeout" | "-failover-abort-no-good-slave" | "-failover-abort-not-elected" => {
             monitor.release_writes();
         }
@@ -92,6 +112,14 @@ fn on_event(monitor: &Monitor, name: &str, event: &str, details: &str) {
         }
         _ => {}
     }
+}
+
+/// The primary an event is about: `master NAME HOST PORT`, or `slave … @ NAME HOST PORT` of one of its replicas.
+fn concerned(details: &str) -> Option<ServerAddr> {
+    let primary = details.rsplit(" @ ").next()?;
+    let mut words = primary.split(' ').rev();
+    let port = words.next()?.parse().ok()?;
+    Some(ServerAddr::Tcp { host: words.next()?.to_owned(), port })
 }
 
 /// Asks for the primary and the replicas.
@@ -141,6 +169,17 @@ fn address(fields: &HashMap<String, String>) -> Option<ServerAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_names_its_primary() {
+        let primary = |host: &str, port| Some(ServerAddr::Tcp { host: host.to_owned(), port });
+        assert_eq!(concerned("master mymaster 10.0.0.1 6379"), primary("10.0.0.1", 6379));
+        assert_eq!(
+            concerned("slave 10.0.0.2:6379 10.0.0.2 6379 @ mymaster redis-0.redis 6380"),
+            primary("redis-0.redis", 6380)
+        );
+        assert_eq!(concerned("nonsense"), None);
+    }
 
     #[test]
     fn a_sentinels_answer_is_read() {

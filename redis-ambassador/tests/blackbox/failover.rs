@@ -1,6 +1,7 @@
 //! Another server becomes primary: a pause, not an error.
 
 use crate::harness::{Ambassador, Client, Sentinel, Server, ask, eventually};
+use crate::relay::Relay;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,11 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Self {
+        Self::with_sentinels_through(|sentinel| sentinel.port)
+    }
+
+    /// The ambassador reaches each Sentinel through the port that is given for it.
+    fn with_sentinels_through(port: impl Fn(&Sentinel) -> u16) -> Self {
         let primary = Server::start(&[]);
         let replicas = [Server::replica_of(&primary, &[]), Server::replica_of(&primary, &[])];
         for replica in &replicas {
@@ -28,7 +34,7 @@ impl Cluster {
         });
         let arguments: Vec<String> = sentinels
             .iter()
-            .flat_map(|sentinel| ["--sentinel".to_owned(), format!("127.0.0.1:{}", sentinel.port)])
+            .flat_map(|sentinel| ["--sentinel".to_owned(), format!("127.0.0.1:{}", port(sentinel))])
             .collect();
         let ambassador = Ambassador::with_arguments(&arguments);
         let servers = std::iter::once(primary).chain(replicas).collect();
@@ -111,7 +117,19 @@ fn run(cluster: &mut Cluster, event: impl FnOnce(&mut Cluster)) -> (usize, usize
 
 #[test]
 fn a_switch_by_the_sentinels_loses_nothing() {
-    let mut cluster = Cluster::start();
+    a_planned_switch_loses_nothing(Cluster::start());
+}
+
+#[test]
+fn nor_does_one_by_sentinels_that_are_slow_to_tell() {
+    a_planned_switch_loses_nothing(Cluster::with_sentinels_through(|sentinel| {
+        let relay = Relay::to(sentinel.port);
+        relay.delay(Duration::from_millis(40));
+        relay.port
+    }));
+}
+
+fn a_planned_switch_loses_nothing(mut cluster: Cluster) {
     let (acknowledged, missing, seen) = run(&mut cluster, |cluster| {
         assert_eq!(cluster.sentinels[0].client().say("SENTINEL FAILOVER mymaster"), "OK");
     });

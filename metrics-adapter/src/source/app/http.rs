@@ -108,7 +108,7 @@ impl Fetch {
         Ok(Self { uri, ..self.clone() })
     }
 
-    fn request(&self) -> Result<Request<client::RequestBody>, GatherError> {
+    fn request(&self) -> Result<Request<Full<Bytes>>, GatherError> {
         let mut request = Request::builder().method(self.method.clone()).uri(self.uri.clone());
         request = request.header(header::USER_AGENT, concat!("metrics-adapter/", env!("CARGO_PKG_VERSION")));
         for (name, value) in &self.headers {
@@ -131,14 +131,13 @@ impl Fetch {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        let body = Full::new(self.body.clone()).map_err(|never| match never {}).boxed();
-        request.body(body).map_err(|error| GatherError(error.to_string()))
+        request.body(Full::new(self.body.clone())).map_err(|error| GatherError(error.to_string()))
     }
 
     /// The body of a successful answer.
     pub(super) async fn fetch(&self) -> Result<Vec<u8>, GatherError> {
         let shown = &self.uri;
-        let answer = self.client.request(self.request()?).await.map_err(|error| {
+        let answer = client::read(&self.client, self.request()?).await.map_err(|error| {
             let cause = common::error::chain(&error);
             GatherError(format!("{shown}: {cause}"))
         })?;
