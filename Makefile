@@ -66,7 +66,7 @@ check-scripts: ## shellcheck
 
 check-units: ## unit, property, process and documentation tests
 	cargo test --locked --workspace --exclude e2e --no-fail-fast -- --include-ignored
-	cargo test --locked --package gitsync --features openpgp --test verify -- --include-ignored
+	cargo test --locked --package gitsync --no-default-features --features cli --test verify -- --include-ignored
 
 check-package: ## each crate packs, and builds from its package, offline
 	@.ci/package

@@ -30,20 +30,25 @@ linker_flags() {
 }
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
-# Paths of this machine are mapped away: two checkouts of one commit give the same bytes.
+# Paths of this machine are mapped away: two checkouts of one commit give the same bytes, whatever the target folder.
 # C code is never unwound through: Rust stops a panic where C called it. So it needs no tables for that.
 # Of zstd only its fastest and its best ways to compress: nobody here uses those in between. libgit2 uses the C library's
 # regular expressions instead of an engine of its own, for the names of its settings.
 # Cargo forgets the profile's `strip` where a binary's own package has an optimisation level, so it is said here.
 build_binaries() {
-  local package=() binary cargo_home=${CARGO_HOME:-$HOME/.cargo}
+  local package=() binary place
+  local places=("$PWD=/src" "$(realpath -m "${CARGO_TARGET_DIR:-target}")=/src/target" "${CARGO_HOME:-$HOME/.cargo}=/cargo")
   for binary in "$@" ${ALSO:-}; do package+=(--package "$binary"); done
   local smaller=(-UGIT_REGEX_BUILTIN -DGIT_REGEX_REGCOMP=1) way
   for way in DFAST GREEDY LAZY LAZY2 BTLAZY2; do smaller+=("-DZSTD_EXCLUDE_${way}_BLOCK_COMPRESSOR"); done
-  local separator=$'\x1f'
-  BUILD_REVISION=$(revision) \
-    CARGO_ENCODED_RUSTFLAGS="-Ctarget-feature=+crt-static$separator-Cstrip=symbols$separator$(linker_flags)--remap-path-prefix=$PWD=/src$separator--remap-path-prefix=$cargo_home=/cargo" \
-    CFLAGS="${CFLAGS:-} ${smaller[*]} -fno-asynchronous-unwind-tables -ffile-prefix-map=$PWD=/src -ffile-prefix-map=$cargo_home=/cargo" \
+  local separator=$'\x1f' rust c
+  rust="-Ctarget-feature=+crt-static$separator-Cstrip=symbols$separator$(linker_flags)"
+  c="${CFLAGS:-} ${smaller[*]} -fno-asynchronous-unwind-tables"
+  for place in "${places[@]}"; do
+    rust+="--remap-path-prefix=$place$separator"
+    c+=" -ffile-prefix-map=$place"
+  done
+  BUILD_REVISION=$(revision) CARGO_ENCODED_RUSTFLAGS="${rust%"$separator"}" CFLAGS=$c \
     cargo build --locked --release --target "$TRIPLE" "${package[@]}" --bins
 }
 

@@ -23,7 +23,7 @@ fn main() {
     for (files, bytes, modes) in [
         (100, 250, &["off", "auto"][..]),
         (10_000, 250, &["off", "hardlink", "auto"]),
-        (10_000, 8_000, &["off", "auto"]),
+        (10_000, 3_000, &["off", "auto"]),
     ] {
         let mut whole = None;
         for mode in modes {

@@ -29,6 +29,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Parsed::Run(invocation) => invocation,
         Parsed::Exit(code) => return code,
     };
+    let words: Vec<&str> = invocation.words.iter().map(String::as_str).collect();
+    if let Err(text) = known(&words) {
+        eprintln!("redis-ambassador: error: {text}\nTry `redis-ambassador --help`.");
+        return ExitCode::from(common::cli::USAGE);
+    }
     let config = match Config::from_settings(&invocation.settings) {
         Ok(config) => config,
         Err(error) => return refuse_config(&APP, &error),
@@ -37,20 +42,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         println!("configuration is good");
         return ExitCode::SUCCESS;
     }
-    let words: Vec<&str> = invocation.words.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] => {}
-        ["check"] => return check_servers(config),
-        ["explain", _, ..] => {
+        ["check", ..] => return check_servers(config),
+        _ => {
             print!("{}", explain(&config, &invocation.words[1..]));
             return ExitCode::SUCCESS;
-        }
-        _ => {
-            eprintln!(
-                "redis-ambassador: error: `{}` is neither `check` nor `explain COMMAND`",
-                words.join(" ")
-            );
-            return ExitCode::from(common::cli::USAGE);
         }
     }
     common::telemetry::start(invocation.log_format, &invocation.log_level);
@@ -58,6 +55,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     tracing::info!(version = build.version, revision = build.revision, "starting");
     let deadline = config.drain + Duration::from_secs(3);
     runtime::run(runtime::Options { threads: 1, deadline }, |shutdown| serve(config, arguments, shutdown))
+}
+
+/// Whether these words after the flags ask for something there is.
+fn known(words: &[&str]) -> Result<(), String> {
+    match words {
+        [] | ["check"] | ["explain", _, ..] => Ok(()),
+        ["explain"] => Err("`explain` needs a command, as in `explain GET foo`".to_owned()),
+        [first, ..] => {
+            let hint = common::config::nearest(first, ["check", "explain"]).filter(|name| name != first);
+            let hint = hint.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            Err(format!("`{}` is neither `check` nor `explain COMMAND`{hint}", words.join(" ")))
+        }
+    }
 }
 
 /// Runs, and reads the configuration again at SIGHUP and when its file changes.
@@ -125,5 +135,21 @@ fn check_servers(config: Config) -> ExitCode {
             eprintln!("redis-ambassador: error: {}", common::error::chain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_by_a_wrong_word_is_guessed() {
+        for words in [&[][..], &["check"], &["explain", "GET", "key"]] {
+            assert_eq!(known(words), Ok(()));
+        }
+        let error = |words: &[&str]| known(words).unwrap_err();
+        assert!(error(&["expain", "GET"]).ends_with("did you mean `explain`?"));
+        assert_eq!(error(&["check", "all"]), "`check all` is neither `check` nor `explain COMMAND`");
+        assert!(error(&["explain"]).contains("explain GET"));
     }
 }

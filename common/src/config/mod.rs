@@ -277,11 +277,17 @@ impl App {
 /// let modes = ["symlink", "atomic-dir"];
 /// assert_eq!(common::config::nearest("simlink", modes), Some("symlink"));
 /// assert_eq!(common::config::nearest("copy", modes), None);
+/// assert_eq!(common::config::nearest("ulr", ["path", "url"]), Some("url"));
 /// ```
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Two letters the wrong way round in a short name are far apart for Jaro and Winkler.
+    let score = |candidate: &str| match name.len() > 2 && strsim::osa_distance(name, candidate) <= 1 {
+        true => 1.0,
+        false => strsim::jaro_winkler(name, candidate),
+    };
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| (score(candidate), candidate))
         .filter(|(score, _)| *score > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
