@@ -204,7 +204,6 @@ impl Engine {
             self.make_room().await;
         }
         let updated = result?;
-        self.after(&updated);
         held()?;
         Ok(self.report(&updated))
     }
@@ -373,6 +372,8 @@ impl Engine {
         self.spent("publish", begun);
         let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
+        // Not after tidying up, which may take its time.
+        self.tell(commit, changed, &news);
         self.garbage = match (self.garbage, news.old, &news.changes) {
             (Some(known), Some(_), Some(changes)) => Some(known.saturating_add(changes.replaced)),
             (known, None, _) => known,
@@ -706,13 +707,11 @@ impl Engine {
         blocking(move || Ok(Patrol::watching(layout, commit))).await
     }
 
-    fn after(&mut self, updated: &Updated) {
-        let commit = updated.commit;
-        if updated.changed || self.first {
+    /// Tells those who wait for a publication.
+    fn tell(&mut self, commit: ObjectId, changed: bool, news: &Arc<News>) {
+        if changed || self.first {
             self.metrics.fetch();
-            if let Some(news) = &updated.news {
-                self.hooks.after(news);
-            }
+            self.hooks.after(news);
             if let Some(path) = &self.config.touch_file {
                 touch(&self.layout.root().join(path));
             }
