@@ -204,6 +204,7 @@ impl Engine {
             self.make_room().await;
         }
         let updated = result?;
+        self.after(&updated);
         held()?;
         Ok(self.report(&updated))
     }
@@ -373,7 +374,10 @@ impl Engine {
         let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
         // Not after tidying up, which may take its time.
-        self.tell(commit, changed, &news);
+        if changed || self.first {
+            self.metrics.fetch();
+            self.hooks.after(&news);
+        }
         self.garbage = match (self.garbage, news.old, &news.changes) {
             (Some(known), Some(_), Some(changes)) => Some(known.saturating_add(changes.replaced)),
             (known, None, _) => known,
@@ -707,16 +711,14 @@ impl Engine {
         blocking(move || Ok(Patrol::watching(layout, commit))).await
     }
 
-    /// Tells those who wait for a publication.
-    fn tell(&mut self, commit: ObjectId, changed: bool, news: &Arc<News>) {
-        if changed || self.first {
-            self.metrics.fetch();
-            self.hooks.after(news);
-            if let Some(path) = &self.config.touch_file {
-                touch(&self.layout.root().join(path));
-            }
+    /// Once all is done. Whoever waits for the touch file may look at the metrics next.
+    fn after(&mut self, updated: &Updated) {
+        if (updated.changed || self.first)
+            && let Some(path) = &self.config.touch_file
+        {
+            touch(&self.layout.root().join(path));
         }
-        self.metrics.published(commit);
+        self.metrics.published(updated.commit);
         self.first = false;
     }
 }
