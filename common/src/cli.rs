@@ -141,10 +141,13 @@ fn help_of(app: &App, setting: &Setting, extent: Help) -> String {
     if extent == Help::Short {
         return beginning(setting.help);
     }
-    match setting.default.filter(|text| !text.is_empty() && *text != "false") {
-        Some(default) => format!("{} [default: {default}] [env: {}]", setting.help, app.env_name(setting)),
-        None => format!("{} [env: {}]", setting.help, app.env_name(setting)),
-    }
+    let default = setting.default.filter(|text| !text.is_empty() && *text != "false");
+    let default = default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
+    let env = match setting.only_extra_env {
+        true => String::new(),
+        false => format!(" [env: {}]", app.env_name(setting)),
+    };
+    format!("{}{default}{env}", setting.help)
 }
 
 fn argument(setting: &'static Setting, help: String) -> Arg {

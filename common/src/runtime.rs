@@ -21,11 +21,13 @@ pub struct Options {
     pub threads: usize,
     /// Time from the first SIGTERM or SIGINT to the end, whatever is still running.
     pub deadline: Duration,
+    /// The number of a signal that means something else to the app, and so ends nothing.
+    pub other_meaning: Option<i32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, deadline: Duration::from_secs(10) }
+        Self { threads: 1, deadline: Duration::from_secs(10), other_meaning: None }
     }
 }
 
@@ -53,7 +55,7 @@ where
         }
     };
     let shutdown = Shutdown::new();
-    let code = runtime.block_on(supervise(app(shutdown.clone()), &shutdown, options.deadline));
+    let code = runtime.block_on(supervise(app(shutdown.clone()), &shutdown, options));
     // Blocking work that ignores its cancellation must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     crate::trace::flush(TRACES);
@@ -63,7 +65,7 @@ where
 async fn supervise<E>(
     app: impl Future<Output = Result<(), E>>,
     shutdown: &Shutdown,
-    deadline: Duration,
+    options: Options,
 ) -> ExitCode
 where
     E: Into<Box<dyn Error + Send + Sync>>,
@@ -76,21 +78,23 @@ where
             return ExitCode::FAILURE;
         }
     };
+    let ends = |signal: SignalKind| options.other_meaning != Some(signal.as_raw_value());
+    let (by_term, by_interrupt) = (ends(SignalKind::terminate()), ends(SignalKind::interrupt()));
     let name = tokio::select! {
         outcome = app.as_mut() => return exit_code(outcome),
-        _ = term.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        _ = term.recv(), if by_term => "SIGTERM",
+        _ = interrupt.recv(), if by_interrupt => "SIGINT",
     };
     tracing::info!(signal = name, "stopping");
     shutdown.trigger();
     tokio::select! {
         outcome = app => exit_code(outcome),
-        () = tokio::time::sleep(deadline) => {
-            tracing::error!(?deadline, "still running at the deadline; leaving");
+        () = tokio::time::sleep(options.deadline) => {
+            tracing::error!(deadline = ?options.deadline, "still running at the deadline; leaving");
             ExitCode::FAILURE
         }
-        _ = term.recv() => ExitCode::FAILURE,
-        _ = interrupt.recv() => ExitCode::FAILURE,
+        _ = term.recv(), if by_term => ExitCode::FAILURE,
+        _ = interrupt.recv(), if by_interrupt => ExitCode::FAILURE,
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use common::error::chain;
 use common::metrics::{Registry, registry};
 use common::shutdown::Shutdown;
 use common::trace::Span;
@@ -135,6 +136,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown) -> Result<(), Error> {
+    let errors = ErrorFile::new(&config.root, config.error_file.as_deref());
+    let workers = shutdown.child();
+    let looping = set_up(config, trigger, &workers).await;
+    let nothing = serde_json::json!({});
+    let mut looping = looping.inspect_err(|error| errors.write("can't start", &chain(error), &nothing))?;
+    let result = looping.run(Instant::now(), &shutdown).await;
+    workers.trigger();
+    workers.drain(DRAIN).await;
+    result
+}
+
+/// All that comes before the first attempt.
+async fn set_up(config: Config, trigger: Trigger, workers: &Shutdown) -> Result<Loop, Error> {
     let config = prepare(config)?;
     let layout = open_root(&config).map_err(Error::Root)?;
     let registry = registry(&BUILD);
@@ -142,17 +156,12 @@ pub async fn run_triggered(config: Config, trigger: Trigger, shutdown: Shutdown)
     let hub = Hub::alone(&config).map_err(Error::Remote)?;
     let (feed, targets) = (Arc::<Feed>::default(), Targets::default());
     let seat = Seat { config, layout, hub, metrics, feed: Arc::clone(&feed), trigger };
-    let workers = shutdown.child();
-    let (mut looping, target) = seat.take(&workers)?;
+    let (looping, target) = seat.take(workers)?;
     targets.add("", target);
     let board = Board::alone(&looping.view, &feed);
-    let config = Arc::clone(&looping.config);
-    let public = Public { http: config.http.as_ref(), triggers: &config.triggers };
-    public.serve(registry, &board, &looping.metrics, &targets, &workers).await?;
-    let result = looping.run(Instant::now(), &shutdown).await;
-    workers.trigger();
-    workers.drain(DRAIN).await;
-    result
+    let public = Public { http: looping.config.http.as_ref(), triggers: &looping.config.triggers };
+    public.serve(registry, &board, &looping.metrics, &targets, workers).await?;
+    Ok(looping)
 }
 
 /// Time for workers to end.
@@ -399,19 +408,25 @@ impl Loop {
                         tracing::debug!(hash = %report.commit, source = self.config.name, "nothing new");
                     }
                     _ => {
-                        tracing::info!(hash = %report.commit, source = self.config.name, took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "updated successfully");
+                        tracing::info!(
+                            r#ref = %self.config.follow(),
+                            remote = %report.commit,
+                            source = self.config.name,
+                            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                            "updated successfully"
+                        );
                     }
                 }
                 next
             }
             Err(error) => {
-                let serving = self.engine.serving().is_some();
-                let is_known = error.is_held() && !self.config.one_time;
-                let next = if is_known {
-                    Next::Wait(self.config.period)
-                } else {
-                    self.schedule.after(Outcome::Failure { serving })
+                let outcome = match (error, &self.config.hooks.pre_publish) {
+                    (SyncError::Vetoed(_), Some(hook)) => Outcome::Refused { pause: hook.backoff },
+                    _ => Outcome::Failure { serving: self.engine.serving().is_some() },
                 };
+                let is_known = error.is_held() && !self.config.one_time;
+                let next =
+                    if is_known { Next::Wait(self.config.period) } else { self.schedule.after(outcome) };
                 let (failures, text) = (self.schedule.failures(), error.to_string());
                 let message = match next {
                     Next::GiveUp => "too many failures, aborting",
@@ -419,7 +434,7 @@ impl Loop {
                 };
                 self.metrics.sync(Status::Error, took, failures);
                 self.view.failure(&text, failures, took, phases);
-                self.errors.write(message, &text, failures);
+                self.errors.write(message, &text, &serde_json::json!({ "failCount": failures }));
                 if is_known {
                     tracing::debug!(error = %text, "nothing new");
                     return next;
@@ -428,7 +443,7 @@ impl Loop {
                     error = %text,
                     repo = redact::url(&self.config.repo),
                     source = self.config.name,
-                    failures,
+                    failCount = failures,
                     "{message}"
                 );
                 next

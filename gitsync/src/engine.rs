@@ -373,6 +373,11 @@ impl Engine {
         self.spent("publish", begun);
         let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
+        // Not after tidying up, which may take its time.
+        if changed || self.first {
+            self.metrics.fetch();
+            self.hooks.after(&news);
+        }
         self.garbage = match (self.garbage, news.old, &news.changes) {
             (Some(known), Some(_), Some(changes)) => Some(known.saturating_add(changes.replaced)),
             (known, None, _) => known,
@@ -706,18 +711,14 @@ impl Engine {
         blocking(move || Ok(Patrol::watching(layout, commit))).await
     }
 
+    /// Once all is done. Whoever waits for the touch file may look at the metrics next.
     fn after(&mut self, updated: &Updated) {
-        let commit = updated.commit;
-        if updated.changed || self.first {
-            self.metrics.fetch();
-            if let Some(news) = &updated.news {
-                self.hooks.after(news);
-            }
-            if let Some(path) = &self.config.touch_file {
-                touch(&self.layout.root().join(path));
-            }
+        if (updated.changed || self.first)
+            && let Some(path) = &self.config.touch_file
+        {
+            touch(&self.layout.root().join(path));
         }
-        self.metrics.published(commit);
+        self.metrics.published(updated.commit);
         self.first = false;
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
-use common::config::{ConfigError, ListenAddr, Origin, Settings};
+use common::config::{ConfigError, FromSetting as _, ListenAddr, Origin, Settings};
 use common::secret::SecretString;
 
 use crate::auth::git_config;
@@ -297,12 +297,11 @@ fn text<'a>(settings: &'a Settings, name: &str) -> Option<&'a str> {
 }
 
 fn reference(settings: &Settings) -> Result<String, ConfigError> {
-    let (branch, rev) = (text(settings, "branch"), text(settings, "rev").filter(|rev| *rev != "HEAD"));
-    match (branch, rev) {
+    match (text(settings, "branch"), text(settings, "rev")) {
+        (Some(name), None | Some("HEAD")) | (None, Some(name)) => Ok(name.to_owned()),
         (Some(_), Some(_)) => {
             Err(ConfigError::Conflict("--branch and --rev can't both be given; use --ref".to_owned()))
         }
-        (Some(name), None) | (None, Some(name)) => Ok(name.to_owned()),
         (None, None) => text(settings, "ref").map(str::to_owned).ok_or_else(|| settings.missing("ref")),
     }
 }
@@ -353,27 +352,24 @@ fn failures(settings: &Settings, config: &mut Config) -> Result<(), ConfigError>
 }
 
 pub(crate) fn signal(settings: &Settings) -> Result<Option<i32>, ConfigError> {
-    const NAMES: &[(&str, i32)] = &[
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("USR1", 10),
-        ("USR2", 12),
-        ("ALRM", 14),
-        ("TERM", 15),
-        ("CONT", 18),
-        ("URG", 23),
-        ("WINCH", 28),
-        ("IO", 29),
+    // By number; none for those that can't be caught, or mean a fault of the process itself.
+    const NAMES: &[&str] = &[
+        "", "HUP", "INT", "QUIT", "", "TRAP", "ABRT", "BUS", "", "", "USR1", "", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM",
+        "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
+    /// What follows has no names.
+    const REAL_TIME: std::ops::RangeInclusive<usize> = 34..=64;
     let Some(text) = text(settings, "sync-on-signal") else { return Ok(None) };
-    let name = text.strip_prefix("SIG").unwrap_or(text);
-    let number = match name.parse::<i32>() {
-        Ok(number) => NAMES.iter().find(|(_, known)| *known == number),
-        Err(_) => NAMES.iter().find(|(known, _)| *known == name),
+    let number = match i64::from_setting(text) {
+        Ok(number) => usize::try_from(number).ok(),
+        Err(_) => NAMES.iter().position(|name| *name == text.strip_prefix("SIG").unwrap_or(text)),
     };
-    match number {
-        Some((_, number)) => Ok(Some(*number)),
+    let can_be_caught = |number: &usize| {
+        NAMES.get(*number).is_some_and(|name| !name.is_empty()) || REAL_TIME.contains(number)
+    };
+    match number.filter(can_be_caught).and_then(|number| i32::try_from(number).ok()) {
+        Some(number) => Ok(Some(number)),
         None => {
             Err(unusable(settings, "sync-on-signal", &format!("`{text}` is no signal that can be caught")))
         }
@@ -477,6 +473,9 @@ fn credentials(
     for text in settings.list::<String>("credential")? {
         match store::parse(&text) {
             Ok(parsed) => by_url.extend(parsed),
+            Err(error) if !error.is_unreadable() => {
+                return Err(unusable(settings, "credential", &error.to_string()));
+            }
             // kubernetes/git-sync goes on without it, so a pod that runs there must start here.
             Err(error) if matches!(settings.origin("credential"), Some(Origin::Environment(_))) => {
                 passed_over.push(format!("GITSYNC_CREDENTIAL: {error}"));
@@ -488,7 +487,7 @@ fn credentials(
         by_url,
         askpass_url: text(settings, "askpass-url").map(str::to_owned),
         cookie_file: settings.value::<bool>("cookie-file")?.then(|| PathBuf::from(COOKIE_FILE)),
-        github_app: github_app(settings, username.is_some())?,
+        github_app: github_app(settings, username.is_some(), passed_over)?,
         stores: Vec::new(),
     })
 }
@@ -497,7 +496,11 @@ fn credential(url: &str, username: &str, password: Password) -> Credential {
     Credential { url: url.to_owned(), username: username.to_owned(), password }
 }
 
-fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, ConfigError> {
+fn github_app(
+    settings: &Settings,
+    has_username: bool,
+    passed_over: &mut Vec<String>,
+) -> Result<Option<App>, ConfigError> {
     let conflict = |text: &str| Err(ConfigError::Conflict(text.to_owned()));
     let application: u64 = settings.value("github-app-application-id")?;
     let client = text(settings, "github-app-client-id");
@@ -506,11 +509,15 @@ fn github_app(settings: &Settings, has_username: bool) -> Result<Option<App>, Co
     let file = path(settings, "github-app-private-key-file");
     let installation: u64 = settings.value("github-app-installation-id")?;
     let issuer = match (application, client) {
+        (0, None) if installation != 0 => {
+            return conflict(
+                "--github-app-installation-id needs --github-app-application-id or --github-app-client-id",
+            );
+        }
         (0, None) => {
             if inline.is_some() || file.is_some() {
-                return conflict(
-                    "a GitHub App key needs --github-app-application-id or --github-app-client-id",
-                );
+                let needs = "needs --github-app-application-id or --github-app-client-id";
+                passed_over.push(format!("the key of a GitHub App: it {needs}"));
             }
             return Ok(None);
         }
@@ -620,6 +627,22 @@ mod tests {
     }
 
     #[test]
+    fn the_old_way_to_name_a_ref() {
+        for (branch, rev, expected) in
+            [("b", "", "b"), ("b", "HEAD", "b"), ("", "HEAD", "HEAD"), ("", "v1", "v1"), ("", "", "r")]
+        {
+            let env = [("GIT_SYNC_BRANCH", branch), ("GIT_SYNC_REV", rev), ("GITSYNC_REF", "r")];
+            assert_eq!(config(&[], &env).unwrap().reference, expected, "{env:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_no_github_app_is_passed_over() {
+        let config = config(&[("github-app-private-key-file", "/key")], &[]).unwrap();
+        assert!(config.credentials.github_app.is_none() && config.passed_over.len() == 1);
+    }
+
+    #[test]
     fn contradictions_are_named() {
         for flags in [
             &[("depth", "-1")][..],
@@ -632,6 +655,7 @@ mod tests {
             &[("submodules", "some")],
             &[("sync-on-signal", "KILL")],
             &[("github-app-application-id", "1")],
+            &[("github-app-installation-id", "1")],
             &[("credential", "{\"url\":\"u\"}")],
             &[("credential", "{\"url\":\"u\",\"username\":\"n\",\"password\":\"p\",\"x\":1}")],
         ] {
@@ -657,8 +681,14 @@ mod tests {
 
     #[test]
     fn signals_by_name_and_number() {
-        for text in ["SIGHUP", "HUP", "1"] {
+        for text in ["SIGHUP", "HUP", "1", "0x1"] {
             assert_eq!(config(&[("sync-on-signal", text)], &[]).unwrap().sync_on_signal, Some(1));
+        }
+        for (text, number) in [("USR2", 12), ("SIGCHLD", 17), ("PWR", 30), ("SYS", 31), ("64", 64)] {
+            assert_eq!(config(&[("sync-on-signal", text)], &[]).unwrap().sync_on_signal, Some(number));
+        }
+        for text in ["SIG", "0", "-1", "KILL", "9", "19", "SEGV", "32", "65"] {
+            assert!(config(&[("sync-on-signal", text)], &[]).is_err(), "{text}");
         }
     }
 }

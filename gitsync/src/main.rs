@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use common::cli::{Invocation, Parsed, Shared, parse, refuse_config};
-use common::config::{ConfigError, Origin, Settings};
+use common::config::{ConfigError, Origin, Setting, Settings};
 use common::runtime::{Options, run};
 use common::telemetry::{self, JsonKeys, LogLevel};
 use gitsync::{APP, BUILD, Config, DEPRECATED, Shutdown, Sources, Trigger};
@@ -36,6 +36,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     warn_of_old_names(&invocation.settings);
+    if let Some(error) = variables::first_unreadable(&invocation.settings) {
+        return refuse(&invocation.settings, &error);
+    }
     let work = match Work::read(&invocation.settings) {
         Ok(work) => work,
         Err(error) => return refuse(&invocation.settings, &error),
@@ -153,7 +156,8 @@ fn start(invocation: &Invocation, work: Work) -> ExitCode {
             tracing::warn!(variable, "this variable is ignored: no ssh or proxy program is run");
         }
     }
-    let options = Options { threads: 1, deadline: Duration::from_millis(900) };
+    let options =
+        Options { threads: 1, deadline: Duration::from_millis(900), other_meaning: work.sync_on_signal() };
     run(options, |shutdown| async move {
         let trigger = Trigger::default();
         if let Some(number) = work.sync_on_signal() {
@@ -206,13 +210,21 @@ fn warn_of_old_names(settings: &Settings) {
         if let Some(Origin::Environment(variable)) = settings.origin(setting.name)
             && !variable.starts_with("GITSYNC_")
         {
-            let newer = APP.env_name(setting);
-            eprintln!("Env {variable} has been deprecated, use {newer} instead");
-            if std::env::var_os(&newer).is_some() {
-                eprintln!("Both {variable} and {newer} are set; {variable} wins");
+            let own = APP.env_name(setting);
+            let instead = replacement(setting).map_or_else(|| own.clone(), |newer| APP.env_name(newer));
+            eprintln!("Env {variable} has been deprecated, use {instead} instead");
+            if std::env::var_os(&own).is_some() {
+                eprintln!("Both {variable} and {own} are set; {variable} wins");
             }
         }
     }
+}
+
+/// The setting that took a deprecated one's place.
+fn replacement(setting: &Setting) -> Option<&'static Setting> {
+    let (_, instead) = DEPRECATED.iter().find(|(name, _)| *name == setting.name)?;
+    let name = instead.strip_prefix("--")?;
+    APP.settings.iter().find(|newer| newer.name == name)
 }
 
 /// `--verbose` raises the level, unless `--log-level` says more: steps from 1, what is asked of others (a

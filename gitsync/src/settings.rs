@@ -327,7 +327,7 @@ const SETTINGS: &[Setting] = &[
         .default("0")
         .short('v')
         .group(OTHER),
-    switch("man", "Print the manual and leave").group(OTHER),
+    switch("man", "Print the manual and leave").only_extra_env().group(OTHER),
     // Deprecated ones.
     text("branch", "BRANCH", "Use --ref")
         .default("")

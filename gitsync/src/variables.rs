@@ -1,4 +1,4 @@
-//! Variables whose text isn't what their setting takes.
+//! Variables and flags whose text isn't what their setting takes.
 //!
 //! kubernetes/git-sync reads each variable before any flag, so that a flag doesn't hide a bad one, and an
 //! empty one counts as set.
@@ -39,7 +39,11 @@ const TIMES: &[&str] = &[
 pub(crate) fn unreadable() -> Option<ConfigError> {
     let mut layers = Layers::new(&APP);
     layers.process_environment();
-    let settings = layers.finish();
+    first_unreadable(&layers.finish())
+}
+
+/// What is wrong with the first variable or flag that isn't what its setting takes.
+pub(crate) fn first_unreadable(settings: &Settings) -> Option<ConfigError> {
     APP.settings.iter().find_map(|setting| {
         let name = setting.name;
         let check = match name {
@@ -49,12 +53,12 @@ pub(crate) fn unreadable() -> Option<ConfigError> {
             name if TIMES.contains(&name) => check::<Duration>,
             _ => return None,
         };
-        check(&settings, name)
+        check(settings, name)
     })
 }
 
 fn check<T: FromSetting>(settings: &Settings, name: &'static str) -> Option<ConfigError> {
-    let Some(Origin::Environment(_)) = settings.origin(name) else { return None };
+    let Some(Origin::Environment(_) | Origin::Flag) = settings.origin(name) else { return None };
     let text = settings.text(name)?;
     match text.is_empty() {
         true => Some(settings.invalid(name, "is empty")),

@@ -346,9 +346,9 @@ impl ErrorFile {
     }
 
     /// Replaces the file with one JSON object.
-    pub(crate) fn write(&self, message: &str, error: &str, failures: u32) {
+    pub(crate) fn write(&self, message: &str, error: &str, args: &serde_json::Value) {
         let Some(path) = &self.0 else { return };
-        let content = serde_json::json!({ "Msg": message, "Err": error, "Args": { "failCount": failures } });
+        let content = serde_json::json!({ "Msg": message, "Err": error, "Args": args });
         let written = path
             .parent()
             .map_or(

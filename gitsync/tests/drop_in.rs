@@ -215,6 +215,9 @@ fn log_lines_have_the_shape_of_git_sync() {
         assert_eq!(output.contains("asking for refs"), asked, "{level}: {output}");
         assert_eq!(output.contains("\"a ref\""), answered, "{level}: {output}");
     }
+    let updated = |line: &serde_json::Value| line["msg"] == "updated successfully";
+    let updated = lines(&good).into_iter().find(updated).unwrap();
+    assert!(updated["ref"] == "HEAD" && updated["remote"].as_str().unwrap().len() == 40, "{updated}");
     let starting = &lines(&good)[0];
     assert_eq!(starting["msg"], "starting up");
     assert!(
@@ -226,6 +229,7 @@ fn log_lines_have_the_shape_of_git_sync() {
     assert!(
         error["level"].is_null() && error["error"].as_str().unwrap().contains("couldn't find remote ref")
     );
+    assert_eq!((&error["msg"], &error["failCount"]), (&"too many failures, aborting".into(), &1.into()));
 }
 
 #[test]
@@ -343,6 +347,65 @@ fn a_configuration_error_is_written_where_nothing_is_yet() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let written = fs::read_to_string(site.root().join("error")).unwrap();
     assert!(written.contains("--depth: must be 0 or more"), "{written}");
+    // What fails before the first attempt is an error like any other.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = format!("--http-bind={}", address.local_addr().unwrap());
+    assert_eq!(finish(&mut site.sync(&[&bind, "--error-file=d/error"])).status.code(), Some(1));
+    let written = fs::read_to_string(site.root().join("d/error")).unwrap();
+    let written: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert!(written["Err"].as_str().unwrap().contains("Address already in use"), "{written}");
+    assert!(written["Msg"].is_string() && written["Args"].is_object(), "{written}");
+}
+
+#[test]
+fn a_hook_that_says_no_is_asked_again_and_ends_only_one_time_work() {
+    let site = Site::new();
+    let hash = site.push(&[("a", "1")]);
+    let asked = site.dir.path().join("asked");
+    let times = || fs::read_to_string(&asked).map_or(0, |text| text.lines().count());
+    let body = format!("echo >> {0}; test $(wc -l < {0}) -ge 3", asked.display());
+    let hook = format!("--pre-publish-exechook-command={}", script(&site, "asks", &body).display());
+    let flags = [&hook, "--pre-publish-exechook-backoff=1s", "--period=20ms", "--max-failures=1"];
+    let mut process = Running::start(&mut site.sync(&flags));
+    eventually("the third question", || (site.link().exists() && site.published() == hash).then_some(()));
+    assert_eq!(times(), 3);
+    process.signal("TERM");
+    assert_eq!(process.wait(Duration::from_secs(10)), Some(0));
+    fs::remove_file(&asked).unwrap();
+    site.push(&[("a", "2")]);
+    let output = finish(&mut site.sync(&["--one-time", "--max-failures=5", "--period=20ms", &hook]));
+    assert_eq!((output.status.code(), times()), (Some(1), 1), "{}", text(&output));
+    assert_eq!(site.published(), hash);
+}
+
+#[test]
+fn hooks_are_told_before_the_tidying() {
+    let site = Site::new();
+    site.push(&[("a", "1")]);
+    succeed(&mut site.sync(&["--one-time"]));
+    site.push(&[("a", "2")]);
+    let said = text(&finish(&mut site.sync(&["--one-time", "-v=6", "--exechook-command=true"])));
+    let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what} in {said}"));
+    assert!(at("\"published\"") < at("running a program"), "{said}");
+    assert!(at("running a program") < at("removed replaced checkouts"), "{said}");
+}
+
+#[test]
+fn a_signal_that_means_sync_doesnt_end_the_process() {
+    let site = Site::new();
+    for (ours, other) in [("TERM", "INT"), ("INT", "TERM")] {
+        let _ = fs::remove_dir_all(site.root());
+        let first = site.push(&[("a", ours)]);
+        let flag = format!("--sync-on-signal=SIG{ours}");
+        let mut process = Running::start(&mut site.sync(&["--period=1h", &flag, "--touch-file=touched"]));
+        eventually("the first sync", || site.root().join("touched").exists().then_some(()));
+        assert_eq!(site.published(), first);
+        let second = site.push(&[("a", "2")]);
+        process.signal(ours);
+        eventually("the update", || (site.published() == second).then_some(()));
+        process.signal(other);
+        assert_eq!(process.wait(Duration::from_secs(10)), Some(0));
+    }
 }
 
 #[test]
@@ -371,10 +434,18 @@ fn a_bad_variable_ends_it_before_anything_else() {
         }
     }
     // The older one wins, so only it has to be readable; names that never were any are passed over.
-    let good =
-        [("GIT_SYNC_DEPTH", "0x1"), ("GITSYNC_DEPTH", "x"), ("GITSYNC_TIMEOUT", "x"), ("GITSYNC_SSH", "x")];
+    let good = [
+        ("GIT_SYNC_DEPTH", "0x1"),
+        ("GITSYNC_DEPTH", "x"),
+        ("GITSYNC_TIMEOUT", "x"),
+        ("GITSYNC_SSH", "x"),
+        ("GITSYNC_MAN", "x"),
+    ];
     assert_eq!(status(&good, &["--version"]).0, Some(0));
-    assert_eq!(status(&[], &["-v", "x", "--repo=/x", "--root=/x"]).0, Some(2));
+    for flag in ["--verbose=x", "--depth=", "--period=", "--max-failures=", "--wait="] {
+        let (code, said) = status(&[], &[flag, "--repo=/x", "--root=/x"]);
+        assert_eq!(code, Some(2), "{flag}: {said}");
+    }
 }
 
 /// What airflow's chart sets, old names and new ones at once.
@@ -416,6 +487,10 @@ fn doubled_variables_of_airflow() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert_eq!((site.published(), site.read("dags/a.py")), (hash, "1".to_owned()));
     assert!(text(&output).contains("GIT_SYNC_DEPTH wins"), "{}", text(&output));
+    for (old, new) in [("DEPTH", "DEPTH"), ("WAIT", "PERIOD"), ("MAX_SYNC_FAILURES", "MAX_FAILURES")] {
+        let advice = format!("Env GIT_SYNC_{old} has been deprecated, use GITSYNC_{new} instead");
+        assert!(text(&output).contains(&advice), "{}", text(&output));
+    }
 }
 
 #[test]
@@ -426,6 +501,14 @@ fn broken_credentials_in_the_variable_are_passed_over_with_a_warning() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("GITSYNC_CREDENTIAL"), "{}", text(&output));
     assert_eq!(finish(&mut site.sync(&["--one-time", "--credential={bad"])).status.code(), Some(2));
+    // One that lacks something is no accident that goes unnoticed until the remote refuses it.
+    let incomplete = r#"{"url":"https://h","password":"p"}"#;
+    let by_variable = finish(site.sync(&["--one-time"]).env("GITSYNC_CREDENTIAL", incomplete));
+    let by_flag = finish(&mut site.sync(&["--one-time", &format!("--credential={incomplete}")]));
+    for output in [by_variable, by_flag] {
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains("`username` is missing"), "{}", text(&output));
+    }
 }
 
 #[test]

@@ -54,7 +54,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     common::telemetry::start_traces(&build);
     tracing::info!(version = build.version, revision = build.revision, "starting");
     let deadline = config.drain + Duration::from_secs(3);
-    runtime::run(runtime::Options { threads: 1, deadline }, |shutdown| serve(config, arguments, shutdown))
+    runtime::run(runtime::Options { deadline, ..runtime::Options::default() }, |shutdown| {
+        serve(config, arguments, shutdown)
+    })
 }
 
 /// Whether these words after the flags ask for something there is.

@@ -105,6 +105,13 @@ pub enum CredentialError {
     },
 }
 
+impl CredentialError {
+    /// Whether the text says nothing at all, and not something that isn't enough.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Json { .. } | Self::TooLong)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {

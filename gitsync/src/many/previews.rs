@@ -124,7 +124,7 @@ impl Previews {
                 Err(error) => {
                     let next = schedule.after(Outcome::Failure { serving: !self.children.is_empty() });
                     let (failures, text) = (schedule.failures(), error.to_string());
-                    tracing::error!(source = self.name, error = %text, failures, "error listing refs, will retry");
+                    tracing::error!(source = self.name, error = %text, failCount = failures, "error listing refs, will retry");
                     self.metrics.sync(Status::Error, took, failures);
                     self.view.failure(&text, failures, took, Vec::new());
                     next

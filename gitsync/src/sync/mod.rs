@@ -48,6 +48,12 @@ pub enum Outcome {
         /// Whether consumers have something to read.
         serving: bool,
     },
+    /// The hook before publication said no. That is neither the remote's fault nor ours, so it doesn't count as a
+    /// failure: the hook is asked again after its pause, as often as it takes. One-time work has one try.
+    Refused {
+        /// The hook's pause.
+        pause: Duration,
+    },
 }
 
 /// What to do next.
@@ -114,6 +120,11 @@ impl Schedule {
                     Next::Wait(self.policy.grown(period, self.failures))
                 }
             }
+            Outcome::Refused { .. } if self.policy.one_time => {
+                self.failures = self.failures.saturating_add(1);
+                Next::GiveUp
+            }
+            Outcome::Refused { pause } => Next::Wait(pause),
         }
     }
 }
@@ -170,6 +181,18 @@ mod tests {
         assert_eq!(Schedule::new(policy(0, 0)).after(serving), Next::GiveUp);
         let once = Policy { one_time: true, ..forgiving };
         assert_eq!(Schedule::new(once).after(serving), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_refusal_ends_only_what_has_one_try() {
+        let refused = Outcome::Refused { pause: 3 * SECOND };
+        let mut schedule = Schedule::new(policy(0, 0));
+        for _ in 0..3 {
+            assert_eq!((schedule.after(refused), schedule.failures()), (Next::Wait(3 * SECOND), 0));
+        }
+        assert_eq!(schedule.after(BAD), Next::GiveUp);
+        let once = Policy { one_time: true, ..policy(5, 5) };
+        assert_eq!(Schedule::new(once).after(refused), Next::GiveUp);
     }
 
     #[test]
