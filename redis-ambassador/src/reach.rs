@@ -101,5 +101,5 @@ fn follow(
 fn credentials(user: Option<&str>, path: Option<&Path>) -> Result<Option<Credentials>, Error> {
     let Some(path) = path else { return Ok(None) };
     let password = common::secret::read(path).map_err(Error::Secret)?;
-    Ok(Some(Credentials { user: user.unwrap_or("default").to_owned(), password }))
+    Ok(Some(Credentials { user: user.unwrap_or_default().to_owned(), password }))
 }

@@ -67,7 +67,7 @@ fn check(words: &[&[u8]], numbers: [i32; 4]) {
         keys(&declared(&word, numbers), request);
         let Some(command) = classified.command else { return };
         let mut whole = keys(command, request);
-        let _ = everywhere(&command.name);
+        let _ = everywhere(&command.name, request);
         if let Some((_, parts)) = split(&command.name, request) {
             let mut found = Vec::new();
             for part in &parts {

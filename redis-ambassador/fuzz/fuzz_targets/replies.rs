@@ -38,6 +38,8 @@ fn join(parts: &[(Vec<u8>, bool)]) {
         Join::First,
         Join::FirstFound,
         Join::Concat,
+        Join::Info,
+        Join::FirstGood,
         Join::Scan { base: 1 << 48, next: 0 },
         Join::Place(places),
     ] {

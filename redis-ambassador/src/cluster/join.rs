@@ -13,8 +13,12 @@ pub enum Join {
     First,
     /// The first that is not nil.
     FirstFound,
+    /// The first that is no error.
+    FirstGood,
     /// One array of all elements.
     Concat,
+    /// One text with the counters of all (`INFO`).
+    Info,
     /// One array with each part's elements at the positions given.
     Place(Vec<Vec<usize>>),
     /// `SCAN` on one server: the cursor tells where to go on. Holds what to tell when this server is done.
@@ -69,7 +73,9 @@ impl Joined {
 
     /// The one answer: the first error there is, or what the parts make together.
     pub fn finish(&self) -> Vec<u8> {
-        if let Some(error) = self.parts.iter().find(|part| part.starts_with(b"-")) {
+        let is_error = |part: &&Vec<u8>| part.starts_with(b"-");
+        let any_will_do = self.join == Join::FirstGood && !self.parts.iter().all(|part| is_error(&part));
+        if let Some(error) = self.parts.iter().find(is_error).filter(|_| !any_will_do) {
             return error.clone();
         }
         self.make().unwrap_or_else(|| b"-ERR servers gave answers that do not fit together\r\n".to_vec())
@@ -79,6 +85,8 @@ impl Joined {
         let first = self.parts.first()?;
         match &self.join {
             Join::First => Some(first.clone()),
+            Join::FirstGood => self.parts.iter().find(|part| !part.starts_with(b"-")).cloned(),
+            Join::Info => Some(super::info::join(&self.parts).unwrap_or_else(|| first.clone())),
             Join::FirstFound => {
                 let found = self.parts.iter().find(|part| !is_nothing(part));
                 Some(found.unwrap_or(first).clone())

@@ -1,5 +1,6 @@
 //! Redis Cluster: slots, who owns them, and commands that concern several of them. Pure.
 
+mod info;
 mod join;
 mod map;
 mod nodes;

@@ -61,23 +61,33 @@ pub enum Everywhere {
     First,
     /// Any answer will do that says something.
     FirstFound,
+    /// Any answer will do that is no error.
+    FirstGood,
     /// Its answers are put one behind the other.
     Concat,
+    /// Its answers are texts with counters.
+    Info,
     /// One server after the other, as the cursor says.
     Scan,
 }
 
-/// Whether a command (lower case, `container|sub`) is about the whole keyspace or about every server.
-pub fn everywhere(name: &str) -> Option<Everywhere> {
+/// Whether a command (its name in lower case, `container|sub`) is about the whole keyspace or about every server.
+pub fn everywhere(name: &str, request: &Request<'_>) -> Option<Everywhere> {
+    /// Of `DEBUG`: what changes how a server behaves, or concerns all that it holds.
+    const OF_SERVERS: [&str; 5] =
+        ["SET-ACTIVE-EXPIRE", "RELOAD", "LOADAOF", "SLEEP", "QUICKLIST-PACKED-THRESHOLD"];
     Some(match name {
         "dbsize" => Everywhere::Sum,
         "keys" => Everywhere::Concat,
+        "info" => Everywhere::Info,
+        "script|kill" | "function|kill" => Everywhere::FirstGood,
         "randomkey" => Everywhere::FirstFound,
         "scan" => Everywhere::Scan,
         "flushall" | "flushdb" | "script|load" | "script|flush" | "function|load" | "function|delete"
-        | "function|flush" | "function|restore" | "config|set" | "config|resetstat" | "config|rewrite" => {
-            Everywhere::First
-        }
+        | "function|flush" | "function|restore" | "config|set" | "config|resetstat" | "config|rewrite"
+        | "acl|setuser" | "acl|deluser" | "acl|load" | "acl|save" | "slowlog|reset" | "save" | "bgsave"
+        | "bgrewriteaof" => Everywhere::First,
+        "debug" if OF_SERVERS.iter().any(|word| request.is(1, word)) => Everywhere::First,
         _ => return None,
     })
 }

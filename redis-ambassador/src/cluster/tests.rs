@@ -91,6 +91,8 @@ fn answers_are_joined() {
     let answers = ["*2\r\n$1\r\na\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"];
     assert_eq!(joined(place, &answers), "*3\r\n$1\r\na\r\n$1\r\nb\r\n$-1\r\n");
     assert_eq!(joined(Join::FirstFound, &["$-1\r\n", "$1\r\nk\r\n"]), "$1\r\nk\r\n");
+    assert_eq!(joined(Join::FirstGood, &["-NOTBUSY x\r\n", "+OK\r\n"]), "+OK\r\n");
+    assert_eq!(joined(Join::FirstGood, &["-NOTBUSY x\r\n", "-NOTBUSY y\r\n"]), "-NOTBUSY x\r\n");
     assert!(joined(Join::Concat, &["+OK\r\n"]).starts_with("-ERR"));
 }
 

@@ -47,8 +47,8 @@ pub enum Kind {
     Script,
     /// `SCAN`, `HSCAN`, `SSCAN`, `ZSCAN`: the cursor means something to the server that gave it only.
     Scan,
-    /// `DEBUG`: may change how the server behaves.
-    Debug,
+    /// `CONFIG`, `DEBUG`: may change how the server behaves.
+    Settings,
 }
 
 /// The kind of the command `name` (lower case, subcommands as `container|sub`).
@@ -77,7 +77,7 @@ pub(super) fn kind_of(name: &str) -> Kind {
         "eval_ro" | "evalsha_ro" | "fcall_ro" => Kind::ReadScript,
         "script" | "function" => Kind::Script,
         "scan" | "hscan" | "sscan" | "zscan" => Kind::Scan,
-        "debug" => Kind::Debug,
+        "config" | "debug" => Kind::Settings,
         _ => Kind::Plain,
     }
 }

@@ -9,7 +9,7 @@ use super::keys::Keys;
 use crate::cluster::{
     Everywhere, Join, Joined, NO_SLOT, Redirect, SlotMap, everywhere, scan_cursor, scan_next, slot_of, split,
 };
-use crate::command::{Classified, Effect, Request, visit_keys};
+use crate::command::{Classified, Effect, Kind, Request, visit_keys};
 use crate::proxy::process::Outcome;
 use crate::resp::write_multibulk;
 use crate::route::{Candidate, Chooser, Policy};
@@ -64,7 +64,15 @@ pub(super) enum Slots {
 }
 
 pub(super) fn slots(request: &Request<'_>, classified: &Classified<'_>) -> Slots {
+    /// Of `DEBUG`, whose keys the servers do not tell of.
+    const OF_KEY: [&str; 6] = ["OBJECT", "LISTPACK", "QUICKLIST", "SDSLEN", "HTSTATS-KEY", "DIGEST-VALUE"];
     let mut slots = Slots::None;
+    if classified.kind == Kind::Settings
+        && request.is(0, "DEBUG")
+        && OF_KEY.iter().any(|word| request.is(1, word))
+    {
+        return request.arg(2).map_or(Slots::None, |key| Slots::One(slot_of(key)));
+    }
     if let Some(command) = classified.command {
         visit_keys(command, request, |key| {
             let slot = slot_of(key);
@@ -146,7 +154,7 @@ impl Hub {
         }
         let name = classified.command.map_or("", |command| &command.name);
         let slots = slots(request, classified);
-        if let Some(everywhere) = everywhere(name) {
+        if let Some(everywhere) = everywhere(name, request) {
             self.share_everywhere(client, state, request, everywhere, effect, &keys, frame);
             return Outcome::Taken;
         }
@@ -169,7 +177,7 @@ impl Hub {
             return Outcome::Taken;
         }
         let slot = if let Slots::One(slot) = slots { slot } else { NO_SLOT };
-        let script = classified.kind == crate::command::Kind::ReadScript;
+        let script = classified.kind == Kind::ReadScript;
         // Of several keys in one slot some may be on their way elsewhere; only the primary knows.
         let lone = keys.single != 0;
         let mode = if effect == Effect::Write { Mode::Write } else { Mode::Neutral };
@@ -197,7 +205,8 @@ impl Hub {
         };
         let blocked = state.writes > 0 && state.conflicts(keys.single, Mode::Write);
         // Who tracks keys hears of them from primaries.
-        let replica = match anywhere && slot != NO_SLOT && !blocked && state.tracking.is_none() {
+        let elsewhere = !blocked && !self.needs_primary() && state.tracking.is_none();
+        let replica = match anywhere && slot != NO_SLOT && elsewhere {
             true => {
                 let last = (state.replica_reads > 0).then_some(state.last_replica);
                 self.slot_replica(state.lane, slot, epoch, last)
@@ -292,17 +301,26 @@ impl Hub {
             let join = scan_next(slot, &shards);
             return self.share_parts(client, state, join, vec![(slot, &rewritten)], effect, keys);
         }
+        // Whoever stops a script must not be held up by it.
+        let effect = if everywhere == Everywhere::FirstGood { Effect::PrimaryRead } else { effect };
         let join = match everywhere {
             Everywhere::Sum => Join::Sum,
             Everywhere::First | Everywhere::Scan => Join::First,
             Everywhere::FirstFound => Join::FirstFound,
+            Everywhere::FirstGood => Join::FirstGood,
             Everywhere::Concat => Join::Concat,
+            Everywhere::Info => Join::Info,
         };
-        let everyone = match (everywhere, primaries.is_empty()) {
+        let mut everyone: Vec<(u16, &[u8])> = match (everywhere, primaries.is_empty()) {
             // An argument that is no cursor: the server says so.
             (Everywhere::Scan, _) | (_, true) => vec![(NO_SLOT, frame)],
             _ => primaries.iter().map(|(_, slot)| (*slot, frame)).collect(),
         };
+        if matches!(everywhere, Everywhere::FirstFound) {
+            // Every server has its turn at being the first.
+            let turn = self.throw() as usize % everyone.len();
+            everyone.rotate_left(turn);
+        }
         self.share_parts(client, state, join, everyone, effect, keys);
     }
 

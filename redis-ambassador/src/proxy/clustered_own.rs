@@ -111,7 +111,7 @@ impl Hub {
         let slot = if let Slots::One(slot) = slots { Some(slot) } else { None };
         let begins = matches!(classified.kind, Kind::Multi | Kind::Watch);
         let name = classified.command.map_or("", |command| &command.name);
-        let shared = slots != Slots::None || everywhere(name).is_some();
+        let shared = slots != Slots::None || everywhere(name, request).is_some();
         if !inside && !begins && !classified.blocks && shared {
             return self.share_clustered(client, state, request, classified, classified.effect, frame);
         }

@@ -97,6 +97,8 @@ pub(crate) struct Hub {
     pub(super) monitors: Cell<u32>,
     /// Somebody has told the primary not to expire keys until they are read.
     pub(super) expires_lazily: Cell<bool>,
+    /// Somebody has told the primary to put every command into its slow log.
+    pub(super) logs_all: Cell<bool>,
     /// Hub clock until which `CLIENT PAUSE` holds, and each client has to wait on a connection of its own.
     pub(super) paused_until: Cell<u64>,
     /// Which server has given which cursor.
@@ -156,6 +158,7 @@ impl Hub {
             draining: Cell::new(false),
             monitors: Cell::new(0),
             expires_lazily: Cell::new(false),
+            logs_all: Cell::new(false),
             paused_until: Cell::new(0),
             cursors: RefCell::default(),
             live: Cell::new(live),
@@ -289,7 +292,8 @@ impl Hub {
     /// Lets go of every connection of a user, whose number is about to mean somebody else.
     pub(super) fn forget_user(&self, user: u32) {
         let mut links = Vec::new();
-        for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| lane.profile.user == user) {
+        let of_user = |profile: Profile| profile.user == user || profile.before == user;
+        for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| of_user(lane.profile)) {
             links.extend(lane.links.iter_mut().filter_map(Option::take));
         }
         for link in links {
@@ -303,7 +307,7 @@ impl Hub {
             link.close();
         }
         self.idle.borrow_mut().retain(|(_, link)| {
-            let keep = link.profile.user != user;
+            let keep = !of_user(link.profile);
             if !keep {
                 link.close();
             }

@@ -66,12 +66,11 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         link.server.set(target.ok_or(LinkError::NoPrimary)?);
     }
     let address = hub.topology.borrow().address(link.server.get()).ok_or(LinkError::NoPrimary)?;
-    let user = link.profile.user as usize;
-    let configured = hub.settings.access.credentials();
-    let credentials = match user {
-        0 => configured.clone(),
-        user => hub.users.borrow().get(user).cloned().flatten(),
+    let credentials = |user: u32| match user {
+        0 => hub.settings.access.credentials(),
+        user => hub.users.borrow().get(user as usize).cloned().flatten(),
     };
+    let (credentials, before) = (credentials(link.profile.user), credentials(link.profile.before));
     let extras = {
         let state = link.state.borrow();
         match &state.owner {
@@ -90,7 +89,7 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         // lost for nothing, so a server shows that it is there first.
         extras.push(vec![b"PING".to_vec()]);
     }
-    let handshake = Handshake { profile: link.profile, credentials, configured, extras };
+    let handshake = Handshake { profile: link.profile, credentials, before, extras };
     connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 

@@ -29,8 +29,15 @@ impl Hub {
                 state.monitors = true;
                 self.monitors.set(self.monitors.get() + 1);
             }
-            Kind::Debug if request.is(1, "SET-ACTIVE-EXPIRE") => {
+            Kind::Settings if request.is(0, "DEBUG") && request.is(1, "SET-ACTIVE-EXPIRE") => {
                 self.expires_lazily.set(request.is(2, "0"));
+            }
+            Kind::Settings if request.is(0, "CONFIG") && request.is(1, "SET") => {
+                for at in (2..request.len()).step_by(2) {
+                    if request.is(at, "SLOWLOG-LOG-SLOWER-THAN") {
+                        self.logs_all.set(request.is(at + 1, "0"));
+                    }
+                }
             }
             _ => {}
         }
@@ -46,6 +53,6 @@ impl Hub {
     /// Whether somebody would notice that reads do not reach the primary.
     #[inline]
     pub(super) fn needs_primary(&self) -> bool {
-        self.monitors.get() > 0 || self.expires_lazily.get()
+        self.monitors.get() > 0 || self.expires_lazily.get() || self.logs_all.get()
     }
 }

@@ -14,6 +14,16 @@ const WRONG_PASSWORD: &[u8] = b"-WRONGPASS invalid username-password pair or use
 /// Users known at one time; one that nobody uses any more makes room.
 const MAX_USERS: usize = 256;
 
+/// What becomes of a client's `AUTH`.
+enum Mapped {
+    /// It is passed on as it is, if there is one.
+    Itself,
+    /// The client is one of ours, and somebody else at the servers.
+    Other(Credentials),
+    /// It is nobody.
+    Nobody,
+}
+
 impl Hub {
     /// Takes over the profile a request asks for, when a server has agreed to it.
     pub(super) fn switch(
@@ -26,40 +36,45 @@ impl Hub {
         let mut profile = state.session.profile;
         if let Some(db) = switch.db {
             profile.db = db;
+            profile.before = 0;
         }
         if let Some(resp3) = switch.resp3 {
             profile.resp3 = resp3;
         }
-        let (mapped, mut rewritten);
-        rewritten = Vec::new();
-        let mut frame = frame;
-        if let Some((user, password)) = switch.auth {
-            let (user, password) = match &self.settings.users {
-                None => (user, password),
-                Some(users) => match users.upstream(user, password) {
-                    Some(credentials) => {
-                        mapped = credentials;
-                        (mapped.user.as_bytes(), mapped.password.expose_secret().as_bytes())
-                    }
-                    None => {
-                        tracing::info!(client = client.id, "client failed to authenticate itself");
-                        return state.answer(WRONG_PASSWORD);
-                    }
-                },
+        let (mapped, mut words) = (self.mapped(switch), Vec::new());
+        let auth = match &mapped {
+            Mapped::Nobody => {
+                tracing::info!(client = client.id, "client failed to authenticate itself");
+                return state.answer(WRONG_PASSWORD);
+            }
+            Mapped::Other(other) => Some((other.user.as_bytes(), other.password.expose_secret().as_bytes())),
+            Mapped::Itself => switch.auth,
+        };
+        if let Some((user, password)) = auth {
+            let Some(number) = self.user(profile, user, password) else {
+                return state.answer(WRONG_PASSWORD);
             };
-            match self.user(profile, user, password) {
-                Some(user) => profile.user = user,
-                None => {
-                    return state.answer(WRONG_PASSWORD);
-                }
+            if profile.db != 0 && profile.user != number {
+                profile.before = profile.user;
             }
-            if self.settings.users.is_some() && switch.resp3.is_none() {
+            profile.user = number;
+            if matches!(mapped, Mapped::Other(_)) && switch.resp3.is_none() {
                 // The server knows the user under the other name only.
-                rewritten.clear();
-                let words = [&b"AUTH"[..], user, password];
-                write_multibulk(&mut rewritten, words.into_iter());
-                frame = &rewritten;
+                words.extend([&b"AUTH"[..], user, password]);
             }
+        }
+        let mut frame = frame;
+        let mut rewritten = Vec::new();
+        let name = state.session.name.clone().unwrap_or_default();
+        if let (Some(resp3), Some(_)) = (switch.resp3, &state.own) {
+            // A connection that exists already has not been told by a hand-shake.
+            words.extend([&b"HELLO"[..], if resp3 { b"3" } else { b"2" }]);
+            words.extend(auth.iter().flat_map(|(user, password)| [&b"AUTH"[..], user, password]));
+            words.extend([&b"SETNAME"[..], &name]);
+        }
+        if !words.is_empty() {
+            write_multibulk(&mut rewritten, words.into_iter());
+            frame = &rewritten;
         }
         if state.own.is_some() {
             let seq = self.send_own_plain(client, state, frame);
@@ -93,6 +108,15 @@ impl Hub {
             }
             _ => self.hold(waiter, frame.to_vec(), None),
         }
+    }
+
+    /// Whom a client that authenticates itself is at the servers.
+    fn mapped(&self, switch: &Switch<'_>) -> Mapped {
+        let (Some(users), Some((user, password))) = (&self.settings.users, switch.auth) else {
+            return Mapped::Itself;
+        };
+        let user = if user.is_empty() { b"default" } else { user };
+        users.upstream(user, password).map_or(Mapped::Nobody, Mapped::Other)
     }
 
     /// Has a client's name shown at the servers.
@@ -154,7 +178,8 @@ impl Hub {
         }
         // The caller's own state is borrowed; what it uses now stays.
         let used = self.profiles_in_use(current);
-        let free = (1..users.len() as u32).find(|user| !used.iter().any(|profile| profile.user == *user))?;
+        let free = (1..users.len() as u32)
+            .find(|user| !used.iter().any(|profile| profile.user == *user || profile.before == *user))?;
         self.forget_user(free);
         users[free as usize] = credentials;
         Some(free)

@@ -50,14 +50,12 @@ impl Hub {
         let outstanding = |server: usize| {
             links.get(server).and_then(Option::as_ref).map_or(0, |link| link.outstanding.get())
         };
-        chooser.pick(outstanding, turn, self.random(chooser.policy()))
+        let thrown = if chooser.policy() == Policy::Random { self.throw() } else { 0 };
+        chooser.pick(outstanding, turn, thrown)
     }
 
-    /// Any number, where one is needed.
-    fn random(&self, policy: Policy) -> u64 {
-        if policy != Policy::Random {
-            return 0;
-        }
+    /// Any number.
+    pub(super) fn throw(&self) -> u64 {
         let mut state = self.dice.get();
         state ^= state << 13;
         state ^= state >> 7;

@@ -21,6 +21,8 @@ pub struct Profile {
     pub db: u32,
     /// Who it is authenticated as: an index into the driver's list, 0 is the configured default.
     pub user: u32,
+    /// Who it was before that, in the same database, which `user` need not be allowed to select.
+    pub before: u32,
     /// Whether it speaks RESP3.
     pub resp3: bool,
 }
@@ -32,7 +34,7 @@ pub struct Switch<'a> {
     pub db: Option<u32>,
     /// `HELLO 2`, `HELLO 3`.
     pub resp3: Option<bool>,
-    /// `AUTH`, `HELLO … AUTH`: user name (`default` when not given) and password.
+    /// `AUTH`, `HELLO … AUTH`: user name (empty when not given) and password.
     pub auth: Option<(&'a [u8], &'a [u8])>,
 }
 
@@ -271,7 +273,7 @@ impl Session {
 
     fn plan_auth<'a>(&self, request: &Request<'a>) -> Plan<'a> {
         let auth = match (request.arg(1), request.arg(2), request.len()) {
-            (Some(password), None, 2) => (&b"default"[..], password),
+            (Some(password), None, 2) => (&b""[..], password),
             (Some(user), Some(password), 3) => (user, password),
             _ => return self.shared(Effect::PrimaryRead),
         };

@@ -51,7 +51,7 @@ fn settings(access: &Access) -> RedisConnectionInfo {
     let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
     if let Some(credentials) = access.credentials() {
         settings = settings.set_password(credentials.password.expose_secret());
-        if credentials.user != "default" {
+        if !credentials.user.is_empty() {
             settings = settings.set_username(&credentials.user);
         }
     }

@@ -13,7 +13,8 @@ use tokio::net::{TcpStream, UnixStream};
 /// Whom to authenticate as.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
-    /// User name; `default` for password-only servers.
+    /// User name; empty where only a password was given, which servers before 6.0 expect and later ones refuse when
+    /// their default user has none.
     pub(crate) user: String,
     /// Password.
     pub(crate) password: SecretString,
@@ -24,8 +25,8 @@ pub(crate) struct Credentials {
 pub(crate) struct Handshake {
     pub(crate) profile: Profile,
     pub(crate) credentials: Option<Credentials>,
-    /// Whom the ambassador is when it speaks for nobody.
-    pub(crate) configured: Option<Credentials>,
+    /// Who selected the database, see [`Profile::before`].
+    pub(crate) before: Option<Credentials>,
     /// Further requests, whose refusal does no harm.
     pub(crate) extras: Vec<Vec<Vec<u8>>>,
 }
@@ -49,9 +50,8 @@ impl Round {
 
     fn authenticate(&mut self, credentials: &Credentials) {
         let password = credentials.password.expose_secret().as_bytes();
-        // Servers before 6.0 know no user names.
         match credentials.user.as_str() {
-            "default" => self.ask([&b"AUTH"[..], password].into_iter()),
+            "" => self.ask([&b"AUTH"[..], password].into_iter()),
             user => self.ask([&b"AUTH"[..], user.as_bytes(), password].into_iter()),
         }
     }
@@ -70,10 +70,10 @@ impl Round {
 impl Handshake {
     /// What is said before a client's own user takes over, who need not be allowed to: a client may have selected its
     /// database as somebody else. Nothing of it has to succeed.
-    fn as_ourselves(&self) -> Option<Round> {
+    fn as_before(&self) -> Option<Round> {
         self.profile.user.checked_sub(1)?;
         let mut round = Round::default();
-        if let Some(credentials) = &self.configured {
+        if let Some(credentials) = &self.before {
             round.authenticate(credentials);
         }
         round.select(self.profile);
@@ -137,7 +137,7 @@ pub(crate) async fn connect(
 }
 
 async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkError> {
-    let prepared = match handshake.as_ourselves() {
+    let prepared = match handshake.as_before() {
         Some(round) => converse(socket, &round).await?,
         None => false,
     };

@@ -87,6 +87,44 @@ impl Cluster {
 }
 
 #[test]
+fn what_a_server_knows_of_itself_is_told_of_all_shards() {
+    let cluster = Cluster::start(&[]);
+    let mut client = cluster.client();
+    let keys: Vec<String> = (0..30).map(|number| format!("key:{number}")).collect();
+    keys.iter().for_each(|key| assert_eq!(client.say(&format!("SET {key} v")), "OK"));
+    let mut waiting: Vec<Client> = (0..9).map(|_| cluster.client()).collect();
+    for (at, waiter) in waiting.iter_mut().enumerate() {
+        waiter.send(&format!("BLPOP list:{at} 0"));
+    }
+    eventually("all of them are seen", || client.say("INFO clients").contains("blocked_clients:9\r\n"));
+    assert!(client.say("INFO").contains("db0:keys=30,expires=0,avg_ttl=0"));
+    assert!(client.say("HELLO 3").contains("proto 3"));
+    assert!(client.say("INFO keyspace").contains("db0:keys=30,expires=0,avg_ttl=0"));
+    let shards = cluster.with_role("master").into_iter().map(|at| cluster.servers[at].client());
+    let mut random = BTreeSet::new();
+    for mut shard in shards {
+        let own: Vec<String> = shard.say("KEYS key:*").split(' ').map(ToOwned::to_owned).collect();
+        eventually("each shard has its turn", || {
+            random.insert(client.say("RANDOMKEY"));
+            own.iter().any(|key| random.contains(key))
+        });
+    }
+    assert_eq!(client.say("CONFIG SET lua-time-limit 10"), "OK");
+    for key in ["key:1", "key:2", "key:3"] {
+        let mut busy = cluster.client();
+        busy.send_words(&[b"EVAL", b"while true do end", b"1", key.as_bytes()]);
+        eventually("it is stopped wherever it runs", || client.say("SCRIPT KILL") == "OK");
+        assert!(busy.read().text().contains("killed by user"));
+    }
+    for key in keys {
+        assert!(client.say(&format!("DEBUG OBJECT {key}")).contains("refcount"), "{key}");
+    }
+    assert_eq!(client.say("ACL SETUSER app on >secret ~* +@all"), "OK");
+    assert_eq!(client.say("AUTH app secret"), "OK");
+    (0..30).for_each(|number| assert_eq!(client.say(&format!("APPEND key:{number} w")), "2"));
+}
+
+#[test]
 fn a_cluster_looks_like_one_server() {
     let cluster = Cluster::start(&[]);
     let mut client = cluster.client();

@@ -65,6 +65,38 @@ fn a_database_may_be_chosen_before_a_user_who_may_not_choose() {
 }
 
 #[test]
+fn whoever_had_the_database_before_may_be_another_user() {
+    let server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    let mut client = ambassador.client();
+    assert_eq!(client.say("ACL SETUSER bob on >secret +@read +set ~*"), "OK");
+    assert_eq!(client.say("SELECT 3"), "OK");
+    // The ambassador is nobody from here on.
+    assert_eq!(client.say("CONFIG SET requirepass word"), "OK");
+    assert_eq!(client.say("AUTH word"), "OK");
+    assert_eq!(client.say("AUTH bob secret"), "OK");
+    assert_eq!(client.say("SET k v"), "OK");
+    assert!(client.say("SELECT 4").starts_with("NOPERM"));
+    assert_eq!(client.say("GET k"), "v");
+}
+
+#[test]
+fn a_slow_log_of_everything_has_the_reads_too() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    assert_eq!(client.say("CONFIG SET maxmemory 0 slowlog-log-slower-than 0"), "OK");
+    assert_eq!(client.say("SLOWLOG RESET"), "OK");
+    (0..20).for_each(|number| assert_eq!(client.say(&format!("GET k{number}")), "(nil)"));
+    assert_eq!(client.say("SLOWLOG GET 50").matches("GET k").count(), 20);
+    assert_eq!(client.say("CONFIG SET slowlog-log-slower-than 10000"), "OK");
+    eventually("replicas answer again", || {
+        let server = trio.replicas[0].address();
+        client.say("GET k");
+        trio.ambassador.metric(&format!("redis_ambassador_answers_total{{server=\"{server}\"}}")) > 0.0
+    });
+}
+
+#[test]
 fn others_get_around_a_script_that_they_were_behind_already() {
     let server = Server::start(&[]);
     let ambassador = Ambassador::start(&server, &[], &[]);

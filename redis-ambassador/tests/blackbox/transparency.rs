@@ -221,6 +221,31 @@ fn databases_users_and_protocols_are_each_clients_own() {
 }
 
 #[test]
+fn hello_authenticates_on_a_connection_of_ones_own_as_well() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    assert_eq!(client.say("ACL SETUSER app on >secret ~* +@all"), "OK");
+    let id = client.say("CLIENT ID");
+    assert!(client.say("HELLO 3 AUTH app wrong").starts_with("WRONGPASS"));
+    assert_eq!(client.say("ACL WHOAMI"), "default");
+    assert!(client.say("HELLO 3 AUTH app secret SETNAME me").contains("proto 3"));
+    assert_eq!(client.say("ACL WHOAMI"), "app");
+    assert_eq!(client.say("CLIENT GETNAME"), "me");
+    assert_eq!(client.say("CLIENT ID"), id);
+}
+
+#[test]
+fn a_user_without_password_may_give_one() {
+    let trio = Trio::start(&[]);
+    let mut client = trio.client();
+    assert_eq!(client.say("AUTH default anything"), "OK");
+    assert!(client.say("HELLO 3 AUTH default anything").contains("proto 3"));
+    assert!(client.say("AUTH anything").starts_with("ERR AUTH <password> called without any password"));
+    assert_eq!(client.say("SET k v"), "OK");
+    assert_eq!(client.say("GET k"), "v");
+}
+
+#[test]
 fn wrong_passwords_and_databases_leave_nothing_behind() {
     let trio = Trio::start(&[]);
     let mut client = trio.client();
