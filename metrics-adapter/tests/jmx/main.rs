@@ -539,6 +539,7 @@ ssl: {enabled: false, trustStor: {filename: x}}
 rules:
 - pattern: a
   lables: {a: b}
+  type: gauge
 lowercaseOutputName: true
 lowercaseOutputName: false
 includes: [FILE]
@@ -547,18 +548,19 @@ includes: [FILE]
     );
     let log = adapter.logged("only `rules` and `includes`");
     assert!(log.contains("\"key\":\"lowercaseOutputName\""), "{log}");
+    assert!(adapter.logged("the `type` of a rule").contains("\"kind\":\"gauge\""));
     for (line, text) in [
         (2, "`blackListObjectNames` is unknown and not used, did you mean `blacklistObjectNames`?"),
         (3, "`httpServer.sampleNameFilter`"),
-        (4, "`ssl.trustStor` is unknown and not used, did you mean `trustStore`?"),
+        (4, "`ssl.trustStor` is unknown and not used"),
         (7, "`rules.lables`"),
-        (8, "`lowercaseOutputName` is given again in line 9"),
+        (9, "`lowercaseOutputName` is given again in line 10"),
     ] {
         let log = adapter.logged(text);
         let said = log.lines().find(|logged| logged.contains(text)).unwrap();
         assert!(said.contains("WARN") && said.contains(&format!("\"line\":{line}")), "{said}");
     }
-    assert_eq!(adapter.log().matches("WARN").count(), 6, "{}", adapter.log());
+    assert_eq!(adapter.log().matches("WARN").count(), 7, "{}", adapter.log());
 }
 
 #[test]

@@ -216,6 +216,16 @@ fn collection(file: &File, environment: Environment<'_>) -> Result<Collection, S
         lowercase_labels: file.lowercase_output_label_names,
         infer_counters: file.infer_counter_type_from_name,
     };
+    for (number, rule) in (1..).zip(file.rules.iter().flatten()) {
+        let known = |kind: &&Text| ["COUNTER", "GAUGE", "UNTYPED", "UNKNOWN"].contains(&&***kind);
+        if let Some(kind) = rule.kind.as_ref().filter(|kind| !known(kind)) {
+            tracing::warn!(
+                rule = number,
+                kind = &**kind,
+                "the `type` of a rule is unknown, so it is UNTYPED"
+            );
+        }
+    }
     let rules = match &file.rules {
         Some(rules) => RuleSet::new(rules, naming).map_err(|error| error.to_string())?,
         None => RuleSet::default_rules(naming),
