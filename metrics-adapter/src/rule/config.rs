@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
-/// One entry of `rules`. Unknown keys are ignored, as the peer does.
+/// One entry of `rules`. Unknown keys are read over, as the peer does.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RuleConfig {
@@ -107,8 +107,10 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 /// Keeps a key that is there with no value apart from one that is not there.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Text>, D::Error> {
-    Text::deserialize(deserializer).map(Some)
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// A switch in any of the spellings that SnakeYAML takes for a boolean.

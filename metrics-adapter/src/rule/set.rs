@@ -44,7 +44,7 @@ pub enum RuleProblem {
     /// The pattern does not compile.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// `help`, `labels` or `value` without a `name`, or a `name` without a `pattern`.
+    /// `help` or `labels` without a `name`, or a `name` or `value` without a `pattern`.
     #[error("{0}")]
     Incomplete(&'static str),
 }
@@ -381,20 +381,20 @@ impl RuleSet {
 
 impl Rule {
     fn new(config: &RuleConfig) -> Result<Self, RuleProblem> {
-        if config.name.is_none()
-            && (config.help.is_some() || config.labels.is_some() || config.value.is_some())
-        {
-            return Err(RuleProblem::Incomplete("`name` is needed with `help`, `labels` or `value`"));
+        if config.name.is_none() && (config.help.is_some() || config.labels.is_some()) {
+            return Err(RuleProblem::Incomplete("`name` is needed with `help` or `labels`"));
         }
-        if config.name.is_some() && config.pattern.is_none() {
-            return Err(RuleProblem::Incomplete("`pattern` is needed with `name`"));
+        // An empty one is none, unlike one of nothing (`value:`).
+        let value = config.value.as_deref().filter(|value| !value.is_empty());
+        if config.pattern.is_none() && (config.name.is_some() || value.is_some()) {
+            return Err(RuleProblem::Incomplete("`pattern` is needed with `name` or `value`"));
         }
         let pattern = config.pattern.as_deref().map(JavaRegex::new).transpose()?;
         let (groups, names) = pattern.as_ref().map_or((0, &[][..]), |p| (p.groups(), p.names()));
         let parse = |text: &str| Template::parse(text, groups, names);
         Ok(Self {
             name: config.name.as_deref().map(parse),
-            value: config.value.as_deref().map(parse),
+            value: value.map(parse),
             value_factor: config.value_factor.unwrap_or(1.0),
             labels: config.labels.iter().flatten().map(|(key, value)| (parse(key), parse(value))).collect(),
             help: config.help.as_deref().map(parse),

@@ -87,15 +87,39 @@ impl de::Error for Error {
     }
 }
 
+/// Something in a file that counts for nothing, which its author should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The line, from 1.
+    pub(crate) line: u64,
+    /// What it is, with its key.
+    pub(crate) text: String,
+}
+
 /// Reads one document. An empty one is YAML's null.
 ///
 /// # Errors
 /// This is no YAML, has a second document, is nested more than 128 levels deep, has more than 250,000 values, aliases
 /// counted as what they stand for, or doesn't fit the type.
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str, options: Options) -> Result<T, Error> {
-    let document = tree::read(text, options)?;
-    let budget = reader::Budget::new(options);
-    T::deserialize(reader::Reader::new(&document, &budget))
+    from_str_with_notes(text, options).map(|(value, _)| value)
+}
+
+/// The same, with what was read over: keys that the type does not have, where it takes them, and values that a later
+/// one of the same key replaced.
+///
+/// # Errors
+/// See [`from_str`].
+pub(crate) fn from_str_with_notes<T: DeserializeOwned>(
+    text: &str,
+    options: Options,
+) -> Result<(T, Vec<Note>), Error> {
+    let (document, mut notes) = tree::read(text, options)?;
+    let shared = reader::Shared::new(options);
+    let value = T::deserialize(reader::Reader::new(&document, &shared))?;
+    notes.extend(shared.into_notes());
+    notes.sort_by_key(|note| note.line);
+    Ok((value, notes))
 }
 
 /// A value that remembers its line, from 1. Two are equal when their values are.

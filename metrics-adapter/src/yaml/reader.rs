@@ -1,6 +1,6 @@
 //! Fills types from the tree.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use serde::de::value::U64Deserializer;
 use serde::de::{
@@ -9,18 +9,44 @@ use serde::de::{
 };
 
 use super::tree::{Content, MAX_VALUES, Node, Scalar, too_many};
-use super::{AT, Error, Options, number};
+use super::{AT, Error, Note, Options, number};
 
 /// What all readers of a document share.
-pub(super) struct Budget {
+pub(super) struct Shared {
     options: Options,
     /// Values that may still be looked at.
     left: Cell<usize>,
+    /// The keys around the place that is read, the outermost first.
+    path: RefCell<Vec<Step>>,
+    notes: RefCell<Vec<Note>>,
 }
 
-impl Budget {
+/// A key, and those that its map may have where that is known.
+struct Step {
+    key: String,
+    line: u64,
+    fields: &'static [&'static str],
+}
+
+impl Shared {
     pub(super) fn new(options: Options) -> Self {
-        Self { options, left: Cell::new(MAX_VALUES) }
+        let (path, notes) = (RefCell::default(), RefCell::default());
+        Self { options, left: Cell::new(MAX_VALUES), path, notes }
+    }
+
+    pub(super) fn into_notes(self) -> Vec<Note> {
+        self.notes.into_inner()
+    }
+
+    /// The innermost key is one that nobody knows.
+    fn note_unknown(&self) {
+        let path = self.path.borrow();
+        let Some(Step { key, line, fields }) = path.last() else { return };
+        let nearest = common::config::nearest(key, fields.iter().copied());
+        let hint = nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+        let path: Vec<&str> = path.iter().map(|step| &step.key[..]).collect();
+        let text = format!("the key `{}` is unknown and not used{hint}", path.join("."));
+        self.notes.borrow_mut().push(Note { line: *line, text });
     }
 
     fn spend(&self, line: u64) -> Result<(), Error> {
@@ -34,12 +60,12 @@ impl Budget {
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     node: &'a Node,
-    budget: &'a Budget,
+    shared: &'a Shared,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(node: &'a Node, budget: &'a Budget) -> Self {
-        Self { node, budget }
+    pub(super) fn new(node: &'a Node, shared: &'a Shared) -> Self {
+        Self { node, shared }
     }
 
     fn scalar(self) -> Option<&'a Scalar> {
@@ -59,17 +85,22 @@ impl<'a> Reader<'a> {
     }
 
     fn list<V: Visitor<'a>>(self, items: &'a [Node], visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(Items { items: items.iter(), budget: self.budget })
+        visitor.visit_seq(Items { items: items.iter(), shared: self.shared })
     }
 
-    fn map<V: Visitor<'a>>(self, entries: &'a [(Node, Node)], visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(Entries { entries: entries.iter(), value: None, budget: self.budget })
+    fn map<V: Visitor<'a>>(
+        self,
+        entries: &'a [(Node, Node)],
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_map(Entries { entries: entries.iter(), value: None, fields, shared: self.shared })
     }
 
     fn any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         let scalar = match &*self.node.content {
             Content::List(items) => return self.list(items, visitor),
-            Content::Map(entries) => return self.map(entries, visitor),
+            Content::Map(entries) => return self.map(entries, &[], visitor),
             Content::Scalar(scalar) => scalar,
         };
         let text = &scalar.text[..];
@@ -79,7 +110,7 @@ impl<'a> Reader<'a> {
         if scalar.is_nothing() {
             return visitor.visit_unit();
         }
-        if let Some(value) = number::boolean(text, self.budget.options.strict_booleans) {
+        if let Some(value) = number::boolean(text, self.shared.options.strict_booleans) {
             return visitor.visit_bool(value);
         }
         if let Some(value) = number::integer(text) {
@@ -98,7 +129,7 @@ impl<'a> Reader<'a> {
 
     /// Calls `read` and says where it failed.
     fn placed<T>(self, read: impl FnOnce(Self) -> Result<T, Error>) -> Result<T, Error> {
-        self.budget.spend(self.node.line)?;
+        self.shared.spend(self.node.line)?;
         read(self).map_err(|error| error.or_at(self.node.line))
     }
 }
@@ -128,7 +159,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
 
     fn deserialize_bool<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         self.placed(|reader| {
-            let strict = reader.budget.options.strict_booleans;
+            let strict = reader.shared.options.strict_booleans;
             match reader.trimmed().and_then(|text| number::boolean(text, strict)) {
                 Some(value) => visitor.visit_bool(value),
                 None => Err(wrong("true or false is expected")),
@@ -228,19 +259,19 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     }
 
     fn deserialize_map<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.placed(|reader| match &*reader.node.content {
-            Content::Map(entries) => reader.map(entries, visitor),
-            Content::Scalar(_) | Content::List(_) => Err(wrong("keys with values are expected")),
-        })
+        self.deserialize_struct("", &[], visitor)
     }
 
     fn deserialize_struct<V: Visitor<'a>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.deserialize_map(visitor)
+        self.placed(|reader| match &*reader.node.content {
+            Content::Map(entries) => reader.map(entries, fields, visitor),
+            Content::Scalar(_) | Content::List(_) => Err(wrong("keys with values are expected")),
+        })
     }
 
     fn deserialize_enum<V: Visitor<'a>>(
@@ -261,6 +292,7 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     }
 
     fn deserialize_ignored_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.shared.note_unknown();
         visitor.visit_unit()
     }
 }
@@ -293,7 +325,7 @@ impl<'a> SeqAccess<'a> for Pair<'a> {
 
 struct Items<'a> {
     items: std::slice::Iter<'a, Node>,
-    budget: &'a Budget,
+    shared: &'a Shared,
 }
 
 impl<'a> SeqAccess<'a> for Items<'a> {
@@ -303,7 +335,7 @@ impl<'a> SeqAccess<'a> for Items<'a> {
         let Some(node) = self.items.next() else {
             return Ok(None);
         };
-        seed.deserialize(Reader { node, budget: self.budget }).map(Some)
+        seed.deserialize(Reader { node, shared: self.shared }).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -314,7 +346,8 @@ impl<'a> SeqAccess<'a> for Items<'a> {
 struct Entries<'a> {
     entries: std::slice::Iter<'a, (Node, Node)>,
     value: Option<(&'a Node, &'a Node)>,
-    budget: &'a Budget,
+    fields: &'static [&'static str],
+    shared: &'a Shared,
 }
 
 impl<'a> MapAccess<'a> for Entries<'a> {
@@ -325,16 +358,18 @@ impl<'a> MapAccess<'a> for Entries<'a> {
             return Ok(None);
         };
         self.value = Some((key, value));
-        seed.deserialize(Reader { node: key, budget: self.budget }).map(Some)
+        seed.deserialize(Reader { node: key, shared: self.shared }).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let lacking = || <Error as serde::de::Error>::custom("a value before its key");
         let (key, node) = self.value.take().ok_or_else(lacking)?;
-        seed.deserialize(Reader { node, budget: self.budget }).map_err(|error| match &*key.content {
-            Content::Scalar(name) => error.or_of(&name.text),
-            Content::List(_) | Content::Map(_) => error,
-        })
+        let Content::Scalar(name) = &*key.content else { return Err(wrong("a key is expected")) };
+        let step = Step { key: name.text.clone(), line: key.line, fields: self.fields };
+        self.shared.path.borrow_mut().push(step);
+        let value = seed.deserialize(Reader { node, shared: self.shared });
+        self.shared.path.borrow_mut().pop();
+        value.map_err(|error| error.or_of(&name.text))
     }
 }
 

@@ -145,6 +145,43 @@ fn depth_and_repetition_are_bounded() {
     deep(&merges, "too many values");
 }
 
+#[test]
+fn what_counts_for_nothing_is_noted() {
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Inner {
+        pattern: String,
+    }
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Outer {
+        names: Vec<Inner>,
+        labels: BTreeMap<String, String>,
+    }
+    let text = "\
+labels: {any: x}
+names:
+- pattern: a
+- patern: b
+namse:
+  deep: [{er: 1}]
+labels: {key: y}
+";
+    let options = Options { last_wins: true, ..Options::default() };
+    let (outer, notes) = from_str_with_notes::<Outer>(text, options).unwrap();
+    assert_eq!(outer.names.len(), 2);
+    assert_eq!(outer.labels["key"], "y");
+    let notes: Vec<String> = notes.iter().map(|note| format!("{} {}", note.line, note.text)).collect();
+    assert_eq!(
+        notes,
+        [
+            "1 the key `labels` is given again in line 7, which counts",
+            "4 the key `names.patern` is unknown and not used, did you mean `pattern`?",
+            "5 the key `namse` is unknown and not used, did you mean `names`?",
+        ]
+    );
+}
+
 /// Documents of nested lists and maps with all kinds of scalars.
 fn document() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![

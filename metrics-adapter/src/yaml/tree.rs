@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
-use super::{Error, Options};
+use super::{Error, Note, Options};
 
 /// Lists and maps in each other.
 const MAX_DEPTH: usize = 128;
@@ -58,17 +58,18 @@ impl Scalar {
     }
 }
 
-pub(super) fn read(text: &str, options: Options) -> Result<Node, Error> {
+/// The document, and which of its values later ones replaced.
+pub(super) fn read(text: &str, options: Options) -> Result<(Node, Vec<Note>), Error> {
     let events = Parser::new_from_str(text);
-    let mut builder = Builder { events, options, anchors: HashMap::new(), values: 0 };
+    let mut builder = Builder { events, options, anchors: HashMap::new(), values: 0, notes: Vec::new() };
     let nothing = Content::Scalar(Scalar { text: String::new(), plain: true });
     let (event, line) = builder.next()?;
     if event == Event::StreamEnd {
-        return Node::new(1, nothing);
+        return Ok((Node::new(1, nothing)?, builder.notes));
     }
     let document = builder.node(event, line, 0)?;
     match builder.next()? {
-        (Event::StreamEnd, _) => Ok(document),
+        (Event::StreamEnd, _) => Ok((document, builder.notes)),
         (_, line) => Err(Error::at(line, "a second YAML document starts; one file holds one")),
     }
 }
@@ -79,6 +80,7 @@ struct Builder<'a> {
     /// Values that have a name, by the parser's number for it; none while they are being read.
     anchors: HashMap<usize, Option<Node>>,
     values: usize,
+    notes: Vec<Note>,
 }
 
 impl<'a> Builder<'a> {
@@ -174,7 +176,11 @@ impl<'a> Builder<'a> {
                 continue;
             }
             match known.get(&name.text) {
-                Some(&at) if self.options.last_wins => entries[at] = (key, value),
+                Some(&at) if self.options.last_wins => {
+                    let text = format!("the key `{}` is given again in line {line}, which counts", name.text);
+                    self.notes.push(Note { line: entries[at].0.line, text });
+                    entries[at] = (key, value);
+                }
                 Some(_) => {
                     let reason = format!("the key `{}` is given twice", name.text);
                     return Err(Error { line: Some(line), reason, is_keyed: true });

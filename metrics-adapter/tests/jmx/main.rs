@@ -488,6 +488,81 @@ fn explaining_and_linting() {
     assert!(text.contains("rule 2 never matches"), "{text}");
 }
 
+/// A page on a certificate and key in PEM files, asked for over TLS.
+fn over_tls(adapter: &Adapter, certificate: &rcgen::Certificate) -> String {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let connection = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let stream = std::net::TcpStream::connect(&adapter.address).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, stream);
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn certificate_and_key_as_text_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let adapter = Adapter::start(&format!(
+        "hostPort: 127.0.0.1:1
+httpServer:
+  ssl: {{pem: {{certificate: {{filename: {}}}, privateKey: {{filename: {}}}}}}}
+",
+        certificate.display(),
+        key.display()
+    ));
+    let answer = over_tls(&adapter, &made.cert);
+    assert!(answer.contains("jmx_scrape_error 1"), "{answer}");
+}
+
+#[test]
+fn what_is_not_used_is_said() {
+    let mut included = tempfile::NamedTempFile::new().unwrap();
+    included.write_all(b"rules: []\nincludes: []\nlowercaseOutputName: true\n").unwrap();
+    let adapter = Adapter::start(
+        &"hostPort: 127.0.0.1:1
+blackListObjectNames: ['a:*']
+httpServer: {sampleNameFilter: {}, metrics: {path: /m}}
+ssl: {enabled: false, trustStor: {filename: x}}
+rules:
+- pattern: a
+  lables: {a: b}
+  type: gauge
+lowercaseOutputName: true
+lowercaseOutputName: false
+includes: [FILE]
+"
+        .replace("FILE", included.path().to_str().unwrap()),
+    );
+    let log = adapter.logged("only `rules` and `includes`");
+    assert!(log.contains("\"key\":\"lowercaseOutputName\""), "{log}");
+    assert!(adapter.logged("the `type` of a rule").contains("\"kind\":\"gauge\""));
+    for (line, text) in [
+        (2, "`blackListObjectNames` is unknown and not used, did you mean `blacklistObjectNames`?"),
+        (3, "`httpServer.sampleNameFilter`"),
+        (4, "`ssl.trustStor` is unknown and not used"),
+        (7, "`rules.lables`"),
+        (9, "`lowercaseOutputName` is given again in line 10"),
+    ] {
+        let log = adapter.logged(text);
+        let said = log.lines().find(|logged| logged.contains(text)).unwrap();
+        assert!(said.contains("WARN") && said.contains(&format!("\"line\":{line}")), "{said}");
+    }
+    assert_eq!(adapter.log().matches("WARN").count(), 7, "{}", adapter.log());
+}
+
 #[test]
 fn configurations_that_are_refused() {
     for (config, complaint) in [
@@ -496,6 +571,10 @@ fn configurations_that_are_refused() {
         ("hostPort: a:1\nrules:\n- pattern: '('\n", "rule 1"),
         ("hostPort: a:1\nrules: 5\n", ":2: "),
         ("hostPort: a:1\nhttpServer: {authentication: {plugin: {class: x.Y}}}\n", "plugin"),
+        ("hostPort: a:1\nhttpServer: {authentication: }\n", "authentication"),
+        ("hostPort: a:1\nhttpServer: {authentication: {basic: }}\n", "needs `basic`"),
+        ("hostPort: a:1\nhttpServer: {ssl: }\n", "ssl"),
+        ("hostPort: a:1\nhttpServer: {ssl: {pem: {certificate: {filename: /nonexistent}}}}\n", "privateKey"),
         ("hostPort: a:1\nopenTelemetry: {endpoint: x, protocol: http/protobuf, interval: 0}\n", "interval"),
         ("hostPort: a:1\npassword: ${NO_SUCH_VARIABLE_HERE}\nusername: x\n", "NO_SUCH_VARIABLE_HERE"),
         ("jmxUrl: service:jmx:jmxmp://h:1\n", "jmxmp"),

@@ -48,6 +48,26 @@ fn rmi_and_jolokia_give_the_same_and_have_labels_rules_and_intervals() {
     assert!(!adapter.page().contains("\nshapes_Int"), "stale");
 }
 
+#[test]
+fn what_counts_for_nothing_in_a_jmx_source_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = "hostPort: 127.0.0.1:1\nhttpServer: {metrics: {path: /m}}\nprobeTargets: ['*']\n";
+    fs::write(directory.path().join("jmx.yaml"), file).unwrap();
+    let adapter = Adapter::start_in(directory, "sources:\n- {name: a, type: jmx, config: jmx.yaml}\n", &[]);
+    let log = fs::read_to_string(adapter.path("log")).unwrap();
+    for key in ["httpServer", "probeTargets"] {
+        let said = log.lines().find(|line| line.contains(&format!("\"key\":\"{key}\"")));
+        assert!(said.is_some_and(|line| line.contains("jmx.yaml")), "{key}: {log}");
+    }
+    let rules =
+        "sources:\n- name: a\n  type: jmx\n  address: 127.0.0.1:1\n  rules:\n  - {pattern: a, nmae: b}\n";
+    fs::write(adapter.path("other.yaml"), rules).unwrap();
+    let output = command(&["run", "--check-config", adapter.path("other.yaml").to_str().unwrap()]);
+    let error = text(&output.stderr);
+    assert!(!output.status.success(), "{error}");
+    assert!(error.contains("other.yaml:") && error.contains("`rules.nmae` is unknown"), "{error}");
+}
+
 /// A page with a rule set over a JVM with these beans.
 fn with_rules(set: &str, beans: &[&str], series: &[&str]) {
     let jvm = Jvm::named(beans);

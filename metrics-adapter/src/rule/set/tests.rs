@@ -76,6 +76,16 @@ fn the_first_match_decides_even_without_a_sample() {
 }
 
 #[test]
+fn a_value_needs_no_name() {
+    let matched = sample("[{pattern: ': (\\d)(\\d)', value: $2$1, valueFactor: 2, type: GAUGE}]").unwrap();
+    assert_eq!(matched.name, "java_lang_GarbageCollector_CollectionCount");
+    assert_eq!((matched.kind, matched.value), (Kind::Gauge, 42.0));
+    // An empty one is none; no value at all is the text `null`.
+    assert_eq!(sample("[{value: ''}]").unwrap().value, 12.0);
+    assert_eq!(sample("[{pattern: Count, value: }]"), None);
+}
+
+#[test]
 fn text_values() {
     let set = RuleSet::new(
         &rules("[{pattern: 'Count: (\\d+) items', name: n, value: $1}, {pattern: 'x', text: info, name: t}]"),
@@ -106,7 +116,8 @@ fn broken_rules() {
     for (yaml, part) in [
         ("[{pattern: '('}]", "rule 1"),
         ("[{pattern: a}, {name: x}]", "rule 2"),
-        ("[{pattern: a, value: 1}]", "`name` is needed"),
+        ("[{pattern: a, help: b}]", "`name` is needed"),
+        ("[{value: 1}]", "`pattern` is needed"),
     ] {
         let error = RuleSet::new(&rules(yaml), Naming::default()).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");

@@ -9,7 +9,7 @@ use super::{Gather, GatherError, Gathering};
 use crate::family::{Family, Kind};
 use crate::reader::Reading;
 use crate::rule::page::SharedFamily;
-use crate::source::jmx::{Config, JmxSource, RULE_SETS};
+use crate::source::jmx::{ABOUT_A_PAGE, Config, JmxSource, RULE_SETS};
 
 pub(super) struct JmxGather(JmxSource);
 
@@ -22,6 +22,9 @@ pub(super) fn build(raw: &RawSource, base: &Path) -> Result<JmxGather, Problem> 
         }
         let config = Config::load(&base.join(&file.value.0));
         let config = config.map_err(|error| Problem::at(file.line, format!("config: {error}")))?;
+        for key in config.page_keys() {
+            tracing::warn!(file = &*file.value.0, key, "this key {ABOUT_A_PAGE}");
+        }
         return Ok(JmxGather(JmxSource::new(config)));
     }
     let Some(address) = raw.address.as_ref().or(raw.url.as_ref()) else {

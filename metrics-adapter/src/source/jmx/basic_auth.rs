@@ -34,13 +34,14 @@ type Derive = fn(&[u8], &[u8], u32, &mut [u8]);
 impl BasicAuth {
     pub(super) fn new(file: &Basic, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let username = resolve(&file.username, environment)?;
-        if username.is_empty() {
+        if username.trim().is_empty() {
             return Err("`authentication.basic` needs a `username`".to_owned());
         }
         let algorithm = file.algorithm.as_deref().unwrap_or("plaintext");
         let check = match algorithm {
             "plaintext" => {
-                let password = file.password.as_deref().ok_or("`authentication.basic` needs a `password`")?;
+                let password = file.password.as_deref().filter(|password| !password.trim().is_empty());
+                let password = password.ok_or("`authentication.basic` needs a `password`")?;
                 Check::Plain(resolve(password, environment)?)
             }
             "SHA-1" => salted(file, |bytes| sha1::Sha1::digest(bytes).to_vec())?,
@@ -113,19 +114,16 @@ fn derived(file: &Basic, derive: Derive, iterations: u32) -> Result<Check, Strin
     if bits / 8 != expected.len() && bits != expected.len() {
         return Err(format!("`passwordHash` has {} bytes, `keyLength` is {bits} bits", expected.len()));
     }
-    Ok(Check::Derived {
-        derive,
-        salt: salt(file)?,
-        iterations: file.iterations.unwrap_or(iterations).max(1),
-        expected,
-    })
+    let iterations = file.iterations.unwrap_or(iterations);
+    if iterations == 0 {
+        return Err("`iterations` must be at least 1".to_owned());
+    }
+    Ok(Check::Derived { derive, salt: salt(file)?, iterations, expected })
 }
 
 fn salt(file: &Basic) -> Result<String, String> {
-    file.salt
-        .as_ref()
-        .map(|salt| salt.0.clone())
-        .ok_or_else(|| "`authentication.basic` needs a `salt`".to_owned())
+    let salt = file.salt.as_ref().filter(|salt| !salt.trim().is_empty());
+    salt.map(|salt| salt.0.clone()).ok_or_else(|| "`authentication.basic` needs a `salt`".to_owned())
 }
 
 /// Hexadecimal, any case, colons allowed.
@@ -177,5 +175,13 @@ mod tests {
         }
         assert!(BasicAuth::new(&salted("MD5", "00"), &|_| None).is_err());
         assert!(BasicAuth::new(&salted("SHA-1", "xyz"), &|_| None).is_err());
+        let blank = |password: &str| Basic {
+            username: "u".into(),
+            password: Some(password.into()),
+            ..Basic::default()
+        };
+        assert!(BasicAuth::new(&blank(" "), &|_| None).is_err());
+        let once = Basic { iterations: Some(0), ..salted("PBKDF2WithHmacSHA512", &hex(&key)) };
+        assert!(BasicAuth::new(&once, &|_| None).is_err());
     }
 }

@@ -1,17 +1,20 @@
 //! The configuration file of jmx_exporter, with some keys of our own.
 //!
-//! Unknown keys are ignored, as the peer does. Keys that name Java classes are refused instead of being read over.
+//! Unknown keys are read over, as the peer does, but said. Keys that name Java classes are refused.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use thiserror::Error;
 
 use super::otlp::OpenTelemetryFile;
 use super::settings::Settings;
-use crate::rule::config::{RuleConfig, Text, flag, optional_flag};
-use crate::yaml;
+use crate::rule::config::{RuleConfig, Text, flag, optional_flag, present};
+use crate::yaml::{self, Note};
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
@@ -67,7 +70,7 @@ pub(super) struct File {
     pub(super) exclude_jvm_metrics: bool,
     pub(super) metric_customizers: Vec<CustomizerFile>,
     pub(super) rules: Option<Vec<RuleConfig>>,
-    pub(super) http_server: HttpServer,
+    pub(super) http_server: Option<HttpServer>,
     pub(super) open_telemetry: Option<OpenTelemetryFile>,
     /// Ours: files whose rules come before this file's.
     pub(super) includes: Vec<PathBuf>,
@@ -123,7 +126,7 @@ pub(super) enum TableFormFile {
 pub(super) struct Ignored;
 
 impl<'de> Deserialize<'de> for Ignored {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
     }
 }
@@ -156,11 +159,38 @@ pub(super) struct TargetFile {
 }
 
 /// `ssl: true`, or a map.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug)]
 pub(super) enum Ssl {
-    Switch(#[serde(deserialize_with = "flag")] bool),
+    Switch(bool),
     Settings(Box<SslFile>),
+}
+
+/// By hand, since `untagged` reads over unknown keys.
+impl<'de> Deserialize<'de> for Ssl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Ssl;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or a map")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Ssl, E> {
+                Ok(Ssl::Switch(value))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Ssl, E> {
+                flag(text.into_deserializer()).map(Ssl::Switch)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Ssl, A::Error> {
+                SslFile::deserialize(MapAccessDeserializer::new(map))
+                    .map(|file| Ssl::Settings(Box::new(file)))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -204,8 +234,8 @@ pub(super) struct StoreFile {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct CustomizerFile {
     pub(super) mbean_filter: Option<MbeanFilter>,
-    pub(super) attributes_as_labels: Vec<String>,
-    pub(super) extra_metrics: Vec<ExtraMetric>,
+    pub(super) attributes_as_labels: Option<Vec<String>>,
+    pub(super) extra_metrics: Option<Vec<ExtraMetric>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -219,7 +249,7 @@ pub(super) struct MbeanFilter {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ExtraMetric {
     pub(super) name: String,
-    pub(super) value: Option<Text>,
+    pub(super) value: Option<serde_json::Value>,
     pub(super) description: Option<String>,
 }
 
@@ -229,7 +259,10 @@ pub(super) struct HttpServer {
     pub(super) metrics: MetricsPath,
     pub(super) threads: Option<Threads>,
     pub(super) maximum_request_seconds: Option<u64>,
-    pub(super) authentication: Authentication,
+    /// There without a value, these two must not mean that the page is open.
+    #[serde(deserialize_with = "present")]
+    pub(super) authentication: Option<Authentication>,
+    #[serde(deserialize_with = "present")]
     pub(super) ssl: Option<ServerSsl>,
 }
 
@@ -272,6 +305,7 @@ pub(super) struct ServerSsl {
     pub(super) key_store: Option<StoreFile>,
     pub(super) trust_store: Option<StoreFile>,
     pub(super) certificate: Option<CertificateAlias>,
+    pub(super) pem: Option<PemFile>,
     #[serde(rename = "mutualTLS", deserialize_with = "flag")]
     pub(super) mutual_tls: bool,
     pub(super) protocols: Option<Names>,
@@ -284,6 +318,14 @@ pub(super) struct CertificateAlias {
     pub(super) alias: Option<String>,
 }
 
+/// Certificate and key as text files, in place of a store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PemFile {
+    pub(super) certificate: StoreFile,
+    pub(super) private_key: StoreFile,
+}
+
 /// Reads a file with its included ones and checks it as a whole.
 ///
 /// # Errors
@@ -292,10 +334,10 @@ pub(super) fn load(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    finish(read(path)?, path, environment)
+    finish(file(&text(path)?, path)?, path, environment)
 }
 
-/// The same for a text that stands in the file `path`.
+/// The same for a text that stands in the file `path`. What would count for nothing there is refused.
 ///
 /// # Errors
 /// See [`ConfigError`].
@@ -304,15 +346,21 @@ pub(super) fn from_text(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
-    let file = parse(text).map_err(|(line, reason)| ConfigError { path: path.to_owned(), line, reason })?;
-    let settings = finish(file, path, environment)?;
-    if settings.open_telemetry.is_some() {
-        let reason =
-            "`openTelemetry` counts where JMX is the only source; here the whole page is pushed, see `push`";
-        return Err(ConfigError { path: path.to_owned(), line: None, reason: reason.to_owned() });
+    let fail = |line, reason| ConfigError { path: path.to_owned(), line, reason };
+    let (file, notes) = parse(text, path)?;
+    if let Some(note) = notes.into_iter().next() {
+        return Err(fail(Some(note.line), note.text));
     }
-    Ok(settings)
+    let settings = finish(file, path, environment)?;
+    match settings.page_keys.first() {
+        Some(key) => Err(fail(None, format!("`{key}` {ABOUT_A_PAGE}"))),
+        None => Ok(settings),
+    }
 }
+
+/// What has no meaning where JMX is one source among others.
+pub(crate) const ABOUT_A_PAGE: &str =
+    "counts where JMX is the only source and has a page of its own; here the whole page has its own settings";
 
 fn finish(
     mut file: File,
@@ -345,8 +393,7 @@ fn include(all: &mut File, from: &Path, files: &[PathBuf], depth: usize) -> Resu
                 let reason = format!("`includes`: there is no rule set `{set}` ({})", names.join(", "));
                 return Err(ConfigError { path: from.to_owned(), line: None, reason });
             };
-            let file =
-                parse(text).map_err(|(line, reason)| ConfigError { path: name.clone(), line, reason })?;
+            let (file, _) = parse(text, name)?;
             all.lowercase_output_name |= file.lowercase_output_name;
             all.lowercase_output_label_names |= file.lowercase_output_label_names;
             all.rules.get_or_insert_default().extend(file.rules.unwrap_or_default());
@@ -357,26 +404,49 @@ fn include(all: &mut File, from: &Path, files: &[PathBuf], depth: usize) -> Resu
             let reason = format!("`includes` go deeper than {MAX_INCLUDES} files");
             return Err(ConfigError { path, line: None, reason });
         }
-        let file = read(&path)?;
+        let text = text(&path)?;
+        let file = file(&text, &path)?;
+        for key in top_keys(&text).iter().filter(|key| !["rules", "includes"].contains(&&***key)) {
+            tracing::warn!(path = %path.display(), key, "only `rules` and `includes` of an included file count");
+        }
         include(all, &path, &file.includes, depth - 1)?;
         all.rules.get_or_insert_default().extend(file.rules.unwrap_or_default());
     }
     Ok(())
 }
 
-fn read(path: &Path) -> Result<File, ConfigError> {
-    let fail = |line, reason| ConfigError { path: path.to_owned(), line, reason };
-    let size = std::fs::metadata(path).map_err(|error| fail(None, error.to_string()))?.len();
+fn text(path: &Path) -> Result<String, ConfigError> {
+    let fail = |reason| ConfigError { path: path.to_owned(), line: None, reason };
+    let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
     if size > MAX_BYTES {
-        return Err(fail(None, format!("{size} bytes; a configuration file has at most {MAX_BYTES}")));
+        return Err(fail(format!("{size} bytes; a configuration file has at most {MAX_BYTES}")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| fail(None, error.to_string()))?;
-    parse(&text).map_err(|(line, reason)| fail(line, reason))
+    std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))
 }
 
-pub(super) fn parse(text: &str) -> Result<File, (Option<u64>, String)> {
-    // `n` and `y` are names to SnakeYAML; where a switch is meant, `flag` takes its other spellings.
-    let options = yaml::Options { strict_booleans: true, last_wins: true };
-    let file = yaml::from_str::<Option<File>>(text, options).map_err(|error| (error.line, error.reason))?;
-    Ok(file.unwrap_or_default())
+/// Reads a text, and says what it has in vain.
+fn file(text: &str, path: &Path) -> Result<File, ConfigError> {
+    let (file, notes) = parse(text, path)?;
+    for note in notes {
+        tracing::warn!(path = %path.display(), line = note.line, "{}", note.text);
+    }
+    Ok(file)
+}
+
+fn top_keys(text: &str) -> Vec<String> {
+    let keys = yaml::from_str::<Option<BTreeMap<String, Ignored>>>(text, OPTIONS);
+    keys.ok().flatten().unwrap_or_default().into_keys().collect()
+}
+
+// `n` and `y` are names to SnakeYAML; where a switch is meant, `flag` takes its other spellings.
+const OPTIONS: yaml::Options = yaml::Options { strict_booleans: true, last_wins: true };
+
+fn parse(text: &str, path: &Path) -> Result<(File, Vec<Note>), ConfigError> {
+    let parsed = yaml::from_str_with_notes::<Option<File>>(text, OPTIONS);
+    let (file, notes) = parsed.map_err(|error| ConfigError {
+        path: path.to_owned(),
+        line: error.line,
+        reason: error.reason,
+    })?;
+    Ok((file.unwrap_or_default(), notes))
 }

@@ -41,6 +41,7 @@ use common::trace::Span;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
+pub(crate) use self::config::ABOUT_A_PAGE;
 pub use self::config::ConfigError;
 #[doc(hidden)]
 pub use self::explain::{Explained, Explanation, Fate, explain};
@@ -106,6 +107,11 @@ impl Config {
         self.settings.open_telemetry.is_some()
     }
 
+    /// Keys that have no meaning where JMX is one source among others.
+    pub(crate) fn page_keys(&self) -> &[&'static str] {
+        &self.settings.page_keys
+    }
+
     /// Reads a configuration file of jmx_exporter.
     ///
     /// # Errors
@@ -123,7 +129,8 @@ impl Config {
     /// looked for beside `path`, errors name it, and lines count within the text. It is never read again.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// As [`Config::load`], and also for unknown keys and for those that are about a page of its own (`httpServer`,
+    /// `openTelemetry`, `probeTargets`).
     ///
     /// ```
     /// use metrics_adapter::source::jmx::Config;

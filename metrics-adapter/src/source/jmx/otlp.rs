@@ -17,6 +17,8 @@ use crate::source::{CollectError, Collecting, Source};
 /// As the library of the peer has it.
 const INTERVAL: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// JVMs are read for every push.
+const SHORTEST: Duration = Duration::from_secs(1);
 const ENDPOINT: &str = "http://localhost:4318";
 const PATH: &str = "/v1/metrics";
 
@@ -71,13 +73,19 @@ impl OpenTelemetry {
             (_, _, base) => with_path(base.as_deref().unwrap_or(ENDPOINT)),
         };
         let mut target = Target::new(Protocol::Otlp, url);
-        let seconds = |key, given: Option<u64>, otherwise| match given {
+        let seconds = |key, seconds: Option<u64>, names: &[&str], otherwise| match seconds {
             Some(0) => Err(fail(key, "it must be at least 1 (seconds)".to_owned())),
             Some(seconds) => Ok(Duration::from_secs(seconds)),
-            None => Ok(otherwise),
+            None => match given(key, &None, names)? {
+                Some(text) => duration(&text)
+                    .map(|time| time.max(SHORTEST))
+                    .ok_or_else(|| fail(key, format!("`{text}` of {} is no time", names.join(" or ")))),
+                None => Ok(otherwise),
+            },
         };
-        target.interval = seconds("interval", file.interval, INTERVAL)?;
-        target.timeout = seconds("timeoutSeconds", file.timeout_seconds, TIMEOUT)?;
+        target.interval = seconds("interval", file.interval, &["OTEL_METRIC_EXPORT_INTERVAL"], INTERVAL)?;
+        let names = ["OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+        target.timeout = seconds("timeoutSeconds", file.timeout_seconds, &names, TIMEOUT)?;
         target.headers = headers(file, environment).map_err(|why| fail("headers", why))?;
         target.labels = resource(file, environment).map_err(|why| fail("resourceAttributes", why))?;
         Ok(Self { target, preserve_names: file.preserve_names })
@@ -88,6 +96,21 @@ impl OpenTelemetry {
 fn with_path(endpoint: &str) -> String {
     let endpoint = endpoint.trim().trim_end_matches('/');
     if endpoint.ends_with(PATH) { endpoint.to_owned() } else { format!("{endpoint}{PATH}") }
+}
+
+/// A time as OpenTelemetry's variables have it: in milliseconds, or with a unit behind.
+fn duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let milliseconds = match unit.trim() {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
 /// `name=value` pairs with commas between them, percent-encoded, as OpenTelemetry's variables have them.
@@ -208,7 +231,19 @@ mod tests {
         let headers: Vec<&str> = target.headers.iter().filter_map(|(_, value)| value.to_str().ok()).collect();
         assert_eq!(headers, ["b c", "e+f"]);
         let whole = [variables[0], ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m/here")];
-        assert_eq!(read("{}", &whole).unwrap().target.url, "http://m/here");
+        let target = read("{}", &whole).unwrap().target;
+        assert_eq!(target.url, "http://m/here");
+        assert_eq!((target.interval, target.timeout), (INTERVAL, TIMEOUT));
+        for (interval, timeout, seconds) in [("2500", "1500ms", (2.5, 1.5)), ("1", "2m", (1.0, 120.0))] {
+            let times = [("OTEL_METRIC_EXPORT_INTERVAL", interval), ("OTEL_EXPORTER_OTLP_TIMEOUT", timeout)];
+            let target = read("{}", &[&times[..], &whole].concat()).unwrap().target;
+            assert_eq!((target.interval.as_secs_f64(), target.timeout.as_secs_f64()), seconds);
+            let target =
+                read("interval: 7\ntimeoutSeconds: 8", &[&times[..], &whole].concat()).unwrap().target;
+            assert_eq!((target.interval.as_secs(), target.timeout.as_secs()), (7, 8));
+        }
+        let error = read("{}", &[whole[0], ("OTEL_METRIC_EXPORT_INTERVAL", "soon")]).unwrap_err();
+        assert!(error.contains("`soon` of OTEL_METRIC_EXPORT_INTERVAL"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use secrecy::SecretString;
 
 use super::basic_auth::BasicAuth;
 use super::config::{
-    CustomizerFile, File, NameStyleFile, Ssl, StubHostFile, TableFile, TableFormFile, TargetFile,
+    Authentication, CustomizerFile, File, HttpServer, NameStyleFile, Ssl, StubHostFile, TableFile,
+    TableFormFile, TargetFile,
 };
 use super::otlp::OpenTelemetry;
 use super::tls::{self, ServerTls};
@@ -52,6 +53,8 @@ pub(super) struct Settings {
     pub(super) tables: Vec<TableHint>,
     /// Where the page is pushed to.
     pub(super) open_telemetry: Option<OpenTelemetry>,
+    /// Keys of the file that are about the page and not about JVMs.
+    pub(super) page_keys: Vec<&'static str>,
 }
 
 /// One JVM.
@@ -121,7 +124,6 @@ const JVM_DOMAINS: &[&str] = &[
 
 impl Settings {
     pub(super) fn new(file: File, path: &Path, environment: Environment<'_>) -> Result<Self, String> {
-        refuse_unsupported(&file)?;
         let template = options(&file, path, environment)?;
         let tables = file.jolokia_tables.iter().map(table).collect::<Result<Vec<_>, String>>()?;
         let targets = targets(&file, &tables, &template, path, environment)?;
@@ -132,7 +134,8 @@ impl Settings {
         if file.scrape_timeout_seconds == Some(0) {
             return Err("`scrapeTimeoutSeconds` must be at least 1".to_owned());
         }
-        let threads = file.http_server.threads.as_ref();
+        let server = file.http_server.clone().unwrap_or_default();
+        let threads = server.threads.as_ref();
         if let Some(threads) = threads
             && (threads.minimum > threads.maximum
                 || threads.maximum > 256
@@ -142,8 +145,11 @@ impl Settings {
             return Err("`httpServer.threads`: 1 <= maximum <= 256, minimum <= maximum, keepAliveTime >= 1"
                 .to_owned());
         }
-        let server = &file.http_server;
-        let basic = server.authentication.basic.as_ref();
+        let page_keys = [
+            ("httpServer", file.http_server.is_some()),
+            ("openTelemetry", file.open_telemetry.is_some()),
+            ("probeTargets", !probe_targets.is_empty()),
+        ];
         Ok(Self {
             targets,
             start_delay: Duration::from_secs(file.start_delay_seconds.unwrap_or(0)),
@@ -151,9 +157,13 @@ impl Settings {
             metrics_path: metrics_path(server.metrics.path.as_deref())?,
             request_timeout: server.maximum_request_seconds.map(Duration::from_secs),
             request_limit: threads.map_or(10, |threads| threads.maximum as usize),
-            basic_auth: basic.map(|basic| BasicAuth::new(basic, environment)).transpose()?,
+            basic_auth: server
+                .authentication
+                .as_ref()
+                .map(|authentication| basic_auth(authentication, environment))
+                .transpose()?,
             server_tls: server.ssl.as_ref().map(|ssl| ServerTls::new(ssl, path, environment)).transpose()?,
-            stores: stores(&file, path),
+            stores: stores(&file, &server, path),
             collection: Arc::new(collection(&file, environment)?),
             open_telemetry: file
                 .open_telemetry
@@ -163,20 +173,22 @@ impl Settings {
             probe_targets,
             probe_template: template,
             tables,
+            page_keys: page_keys.into_iter().filter_map(|(key, given)| given.then_some(key)).collect(),
         })
     }
 }
 
 /// The files that hold certificates and keys.
-fn stores(file: &File, path: &Path) -> Vec<PathBuf> {
+fn stores(file: &File, server: &HttpServer, path: &Path) -> Vec<PathBuf> {
     let client = match &file.ssl {
         Some(Ssl::Settings(ssl)) => [ssl.key_store.as_ref(), ssl.trust_store.as_ref()],
         _ => [None, None],
     };
-    let server = file.http_server.ssl.as_ref();
-    let server =
-        [server.and_then(|ssl| ssl.key_store.as_ref()), server.and_then(|ssl| ssl.trust_store.as_ref())];
-    let named = client.into_iter().chain(server).flatten().filter_map(|store| store.filename.as_deref());
+    let server = server.ssl.iter().flat_map(|ssl| {
+        let pem = ssl.pem.iter().flat_map(|pem| [&pem.certificate, &pem.private_key]);
+        ssl.key_store.iter().chain(&ssl.trust_store).chain(pem)
+    });
+    let named = client.into_iter().flatten().chain(server).filter_map(|store| store.filename.as_deref());
     named.map(|name| tls::beside(name, path)).collect()
 }
 
@@ -189,12 +201,13 @@ fn metrics_path(path: Option<&str>) -> Result<Option<String>, String> {
     }
 }
 
-fn refuse_unsupported(file: &File) -> Result<(), String> {
-    if file.http_server.authentication.plugin.is_some() {
+fn basic_auth(file: &Authentication, environment: Environment<'_>) -> Result<BasicAuth, String> {
+    if file.plugin.is_some() {
         let why = "it names a Java class, and there is no JVM here; use `authentication.basic`";
         return Err(format!("`httpServer.authentication.plugin` is not supported: {why}"));
     }
-    Ok(())
+    let basic = file.basic.as_ref().ok_or("`httpServer.authentication` needs `basic`")?;
+    BasicAuth::new(basic, environment)
 }
 
 fn collection(file: &File, environment: Environment<'_>) -> Result<Collection, String> {
@@ -203,6 +216,16 @@ fn collection(file: &File, environment: Environment<'_>) -> Result<Collection, S
         lowercase_labels: file.lowercase_output_label_names,
         infer_counters: file.infer_counter_type_from_name,
     };
+    for (number, rule) in (1..).zip(file.rules.iter().flatten()) {
+        let known = |kind: &&Text| ["COUNTER", "GAUGE", "UNTYPED", "UNKNOWN"].contains(&&***kind);
+        if let Some(kind) = rule.kind.as_ref().filter(|kind| !known(kind)) {
+            tracing::warn!(
+                rule = number,
+                kind = &**kind,
+                "the `type` of a rule is unknown, so it is UNTYPED"
+            );
+        }
+    }
     let rules = match &file.rules {
         Some(rules) => RuleSet::new(rules, naming).map_err(|error| error.to_string())?,
         None => RuleSet::default_rules(naming),
@@ -496,7 +519,6 @@ impl Filter {
     }
 }
 
-/// Matches `*` against any run of characters.
 /// Whether `/probe` may be asked for `name` by a pattern of `probeTargets`. Addresses of Jolokia agents need a
 /// pattern that is one, and whose stars stand for parts of a host, port or path element.
 pub(super) fn may_probe(pattern: &str, name: &str) -> bool {
@@ -522,6 +544,7 @@ pub(super) fn probed(settings: &Settings, name: &str) -> Result<TargetSettings, 
     Ok(TargetSettings { name: name.to_owned(), transport, options, labels: Vec::new() })
 }
 
+/// Matches `*` against any run of characters.
 pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let Some(star) = pattern.iter().position(|byte| *byte == b'*') else { return pattern == text };
     let (head, tail) = (&pattern[..star], &pattern[star + 1..]);
@@ -532,20 +555,20 @@ impl Customizer {
     fn new(file: &CustomizerFile) -> Result<Self, String> {
         let filter = file.mbean_filter.as_ref().filter(|filter| !filter.domain.is_empty());
         let filter = filter.ok_or("`metricCustomizers` needs `mbeanFilter.domain`")?;
-        if file.attributes_as_labels.is_empty() && file.extra_metrics.is_empty() {
+        if file.attributes_as_labels.is_none() && file.extra_metrics.is_none() {
             return Err("`metricCustomizers` needs `attributesAsLabels` or `extraMetrics`".to_owned());
         }
-        let extra = file.extra_metrics.iter().map(|extra| {
-            let value = extra.value.as_deref().ok_or("`extraMetrics` needs a `value`")?;
+        let extra = file.extra_metrics.iter().flatten().map(|extra| {
+            let value = extra.value.as_ref().and_then(scalar).ok_or("`extraMetrics` needs a `value`")?;
             if extra.name.is_empty() {
                 return Err("`extraMetrics` needs a `name`".to_owned());
             }
-            Ok((extra.name.clone(), scalar(value), extra.description.clone().unwrap_or_default()))
+            Ok((extra.name.clone(), value, extra.description.clone().unwrap_or_default()))
         });
         Ok(Self {
             domain: filter.domain.clone(),
             properties: filter.properties.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect(),
-            attributes_as_labels: file.attributes_as_labels.clone(),
+            attributes_as_labels: file.attributes_as_labels.clone().unwrap_or_default(),
             extra: extra.collect::<Result<_, String>>()?,
         })
     }
@@ -556,16 +579,17 @@ impl Customizer {
     }
 }
 
-fn scalar(text: &str) -> Value {
-    match text {
-        "true" => Value::Boolean(true),
-        "false" => Value::Boolean(false),
-        _ => match (text.parse::<i64>(), text.parse::<f64>()) {
-            (Ok(whole), _) => Value::Number(Number::Long(whole)),
-            (_, Ok(number)) => Value::Number(Number::Double(number)),
-            _ => Value::String(text.to_owned()),
-        },
-    }
+/// A quoted number is a text, of which only a rule can make a sample.
+fn scalar(value: &serde_json::Value) -> Option<Value> {
+    Some(match value {
+        serde_json::Value::Bool(value) => Value::Boolean(*value),
+        serde_json::Value::String(text) => Value::String(text.clone()),
+        serde_json::Value::Number(number) => Value::Number(match number.as_i64() {
+            Some(whole) => Number::Long(whole),
+            None => Number::Double(number.as_f64()?),
+        }),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -587,5 +611,48 @@ mod tests {
         assert!(resolve("${ }", &environment).is_err());
         assert_eq!(resolve("${}", &environment).as_deref(), Ok("${}"));
         assert_eq!(resolve("x${HOST}", &environment).as_deref(), Ok("x${HOST}"));
+    }
+
+    fn from_text(text: &str) -> Result<Settings, String> {
+        let text = format!("hostPort: a:1\n{text}");
+        super::super::config::from_text(&text, "x.yaml".as_ref(), &|_| None)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_part_of_another_file_is_taken_strictly() {
+        for (text, complaint) in [
+            ("ruels: []", "x.yaml:2: the key `ruels` is unknown and not used, did you mean `rules`?"),
+            ("httpServer: {}", "`httpServer` counts where"),
+            ("openTelemetry: {protocol: http/protobuf}", "`openTelemetry` counts where"),
+            ("probeTargets: ['*']", "`probeTargets` counts where"),
+        ] {
+            let error = from_text(text).unwrap_err();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+
+    #[test]
+    fn customizers() {
+        let with =
+            |more: &str| from_text(&format!("metricCustomizers: [{{mbeanFilter: {{domain: d}}{more}}}]"));
+        let extra = ", extraMetrics: [{name: a, value: true}, {name: b, value: 'true'}, {name: c, value: 3}]";
+        let settings = with(extra).unwrap();
+        let values: Vec<&Value> =
+            settings.collection.customizers[0].extra.iter().map(|(_, value, _)| value).collect();
+        assert_eq!(
+            values,
+            [&Value::Boolean(true), &Value::String("true".to_owned()), &Value::Number(Number::Long(3))]
+        );
+        assert!(with(", attributesAsLabels: []").is_ok());
+        for (text, complaint) in [
+            ("", "needs `attributesAsLabels`"),
+            (", extraMetrics: [{value: 1}]", "needs a `name`"),
+            (", extraMetrics: [{name: a, value: }]", "needs a `value`"),
+            (", extraMetrics: [{name: a, value: [1]}]", "needs a `value`"),
+        ] {
+            let error = with(text).unwrap_err();
+            assert!(error.contains(complaint), "{text}: {error}");
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use super::config::{Names, ServerSsl, SslFile, StoreFile};
-use super::key_store::KeyStore;
+use super::key_store::{KeyEntry, KeyStore};
 use super::settings::resolve;
 use crate::jmx::client::tls::{NameCheck, Suites, TlsSettings};
 
@@ -78,8 +78,7 @@ fn system_roots() -> RootCertStore {
 }
 
 fn add_roots(roots: &mut RootCertStore, store: KeyStore) {
-    let of_keys = store.keys.into_iter().flat_map(|entry| entry.chain);
-    roots.add_parsable_certificates(store.trusted.into_iter().chain(of_keys));
+    roots.add_parsable_certificates(store.into_certificates());
 }
 
 fn suites(protocols: Option<&Names>, ciphers: Option<&Names>) -> Result<Suites, String> {
@@ -100,7 +99,9 @@ fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, 
             "TLSv1.2" => versions.push(&rustls::version::TLS12),
             "TLSv1.3" => versions.push(&rustls::version::TLS13),
             // Listed for old JVMs' sake; the others may still be agreed on.
-            "TLSv1" | "TLSv1.1" | "SSLv3" | "SSLv2Hello" => {}
+            "TLSv1" | "TLSv1.1" | "SSLv3" | "SSLv2Hello" => {
+                tracing::warn!(protocol = name, "TLS protocol left out: it is not supported");
+            }
             _ => return Err(format!("unknown TLS protocol `{name}` (TLSv1.2, TLSv1.3)")),
         }
     }
@@ -113,14 +114,42 @@ fn versions(names: &[String]) -> Result<Vec<&'static SupportedProtocolVersion>, 
 /// Keeps the suites that Java knows by these names.
 fn only(provider: &CryptoProvider, names: &[String]) -> Result<CryptoProvider, String> {
     let mut provider = provider.clone();
-    provider.cipher_suites.retain(|suite| {
-        let name = format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
-        names.contains(&name)
-    });
+    let java_name = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+    let known: Vec<String> = provider.cipher_suites.iter().map(java_name).collect();
+    for name in names.iter().filter(|name| !known.contains(name)) {
+        tracing::warn!(cipher = name, "TLS cipher left out: it is not supported");
+    }
+    provider.cipher_suites.retain(|suite| names.contains(&java_name(suite)));
     match provider.cipher_suites.is_empty() {
         true => Err("none of the TLS `ciphers` is supported".to_owned()),
         false => Ok(provider),
     }
+}
+
+/// The certificate and key of the page's own port.
+fn identity(file: &ServerSsl, path: &Path, environment: Environment<'_>) -> Result<KeyEntry, String> {
+    if let Some(pem) = &file.pem {
+        if file.key_store.is_some() {
+            return Err("`httpServer.ssl`: `keyStore` and `pem` exclude each other".to_owned());
+        }
+        let key = open(&pem.private_key, path, environment)?.into_key(None);
+        let key = key.ok_or_else(|| format!("{}: there is no private key in it", shown(&pem.private_key)))?;
+        let chain = open(&pem.certificate, path, environment)?.into_certificates();
+        if chain.is_empty() {
+            return Err(format!("{}: there is no certificate in it", shown(&pem.certificate)));
+        }
+        return Ok(key.with_chain(chain));
+    }
+    let store = file.key_store.clone().or_else(|| from_properties("keyStore", environment));
+    let store = store.ok_or("`httpServer.ssl` needs a `keyStore` or `pem`")?;
+    let alias = file.certificate.as_ref().and_then(|certificate| certificate.alias.as_deref());
+    let keys = open(&store, path, environment)?;
+    let pem = keys.keys.iter().all(|entry| entry.alias.is_empty());
+    if alias.is_none() && !pem {
+        return Err("`httpServer.ssl.certificate.alias` is needed".to_owned());
+    }
+    let entry = keys.into_key(if pem { None } else { alias });
+    entry.ok_or_else(|| format!("{}: no private key under that alias", shown(&store)))
 }
 
 /// TLS of the page's own port.
@@ -137,16 +166,7 @@ impl std::fmt::Debug for ServerTls {
 
 impl ServerTls {
     pub(super) fn new(file: &ServerSsl, path: &Path, environment: Environment<'_>) -> Result<Self, String> {
-        let store = file.key_store.clone().or_else(|| from_properties("keyStore", environment));
-        let store = store.ok_or("`httpServer.ssl` needs a `keyStore`")?;
-        let alias = file.certificate.as_ref().and_then(|certificate| certificate.alias.as_deref());
-        let keys = open(&store, path, environment)?;
-        let pem = keys.keys.iter().all(|entry| entry.alias.is_empty());
-        if alias.is_none() && !pem {
-            return Err("`httpServer.ssl.certificate.alias` is needed".to_owned());
-        }
-        let entry = keys.into_key(if pem { None } else { alias });
-        let entry = entry.ok_or_else(|| format!("{}: no private key under that alias", shown(&store)))?;
+        let entry = identity(file, path, environment)?;
         let suites = suites(file.protocols.as_ref(), file.ciphers.as_ref())?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&suites.provider))
             .with_protocol_versions(&suites.versions)

@@ -17,7 +17,7 @@ pub(super) fn split(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     Some((after, content))
 }
 
-fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut out = vec![tag];
     match length {

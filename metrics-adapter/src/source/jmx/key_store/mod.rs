@@ -5,7 +5,11 @@ mod jks;
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use p12_keystore::{KeyStore as Pkcs12, KeyStoreEntry, Pkcs12ImportPolicy};
+use pkcs5::EncryptionScheme;
+use pkcs5::der::Decode as _;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::ParsedCertificate;
@@ -31,6 +35,13 @@ pub(super) struct KeyEntry {
 }
 
 impl KeyEntry {
+    /// The key with the certificates of another file.
+    pub(super) fn with_chain(mut self, chain: Vec<CertificateDer<'static>>) -> Self {
+        self.chain = chain;
+        self.complete();
+        self
+    }
+
     /// Adds the public key to an EC key that lacks it.
     fn complete(&mut self) {
         let (PrivateKeyDer::Pkcs8(key), Some(certificate)) = (&self.key, self.chain.first()) else { return };
@@ -61,12 +72,17 @@ impl KeyStore {
         let mut store = if jks::is_jks(&bytes) {
             jks::parse(&bytes, password).map_err(|error| fail(error.to_string()))?
         } else if bytes.windows(11).any(|window| window == b"-----BEGIN ") {
-            pem(&bytes).map_err(fail)?
+            pem(&bytes, password).map_err(fail)?
         } else {
             pkcs12(&bytes, password).map_err(fail)?
         };
         store.keys.iter_mut().for_each(KeyEntry::complete);
         Ok(store)
+    }
+
+    /// All certificates, those of keys among them.
+    pub(super) fn into_certificates(self) -> Vec<CertificateDer<'static>> {
+        self.trusted.into_iter().chain(self.keys.into_iter().flat_map(|entry| entry.chain)).collect()
     }
 
     /// The entry of this alias (Java ignores the case), or the only one there is.
@@ -79,18 +95,51 @@ impl KeyStore {
     }
 }
 
-fn pem(bytes: &[u8]) -> Result<KeyStore, String> {
+fn pem(bytes: &[u8], password: &str) -> Result<KeyStore, String> {
     let certificates: Result<Vec<CertificateDer<'static>>, _> =
         CertificateDer::pem_slice_iter(bytes).collect();
     let chain = certificates.map_err(|error| error.to_string())?;
-    match PrivateKeyDer::from_pem_slice(bytes) {
-        Ok(key) => {
-            let entry = KeyEntry { alias: String::new(), chain, key };
-            Ok(KeyStore { trusted: Vec::new(), keys: vec![entry] })
-        }
-        Err(rustls::pki_types::pem::Error::NoItemsFound) => Ok(KeyStore { trusted: chain, keys: Vec::new() }),
-        Err(error) => Err(error.to_string()),
+    if bytes.windows(LEGACY.len()).any(|window| window == LEGACY) {
+        return Err(
+            "the private key is encrypted in an old way; `openssl pkcs8 -topk8` makes one that can be read"
+                .to_owned(),
+        );
     }
+    let key = match PrivateKeyDer::from_pem_slice(bytes) {
+        Err(rustls::pki_types::pem::Error::NoItemsFound) => decrypted(bytes, password)?,
+        key => Some(key.map_err(|error| error.to_string())?),
+    };
+    Ok(match key {
+        Some(key) => {
+            KeyStore { trusted: Vec::new(), keys: vec![KeyEntry { alias: String::new(), chain, key }] }
+        }
+        None => KeyStore { trusted: chain, keys: Vec::new() },
+    })
+}
+
+/// How OpenSSL once marked encrypted keys.
+const LEGACY: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+
+/// The private key of a PEM file that has it in PKCS #8's encrypted form.
+fn decrypted(bytes: &[u8], password: &str) -> Result<Option<PrivateKeyDer<'static>>, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((_, rest)) = text.split_once("-----BEGIN ENCRYPTED PRIVATE KEY-----") else { return Ok(None) };
+    if password.is_empty() {
+        return Err("the private key is encrypted, and there is no `password`".to_owned());
+    }
+    let body = rest.split("-----END").next().unwrap_or_default();
+    let body: String = body.split_whitespace().collect();
+    let sealed = STANDARD.decode(body).ok();
+    let parts = sealed.as_deref().and_then(|sealed| {
+        let (_, content) = der::split(sealed, 0x30)?;
+        let (rest, _) = der::split(content, 0x30)?;
+        let scheme = EncryptionScheme::from_der(content.strip_suffix(rest)?).ok()?;
+        Some((scheme, der::split(rest, 0x04)?.1))
+    });
+    let (scheme, sealed) = parts.ok_or("the encrypted private key is not in a form that can be read")?;
+    let key = scheme.decrypt(password, sealed);
+    let key = key.map_err(|_| "the private key cannot be decrypted, or the password is wrong")?;
+    Ok(Some(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key))))
 }
 
 fn pkcs12(bytes: &[u8], password: &str) -> Result<KeyStore, String> {

@@ -25,6 +25,43 @@ fn make(directory: &Path, kind: &str) -> PathBuf {
     path
 }
 
+/// A key in PKCS #8's encrypted form, as `openssl pkcs8 -topk8` writes it.
+fn sealed(key: &[u8], password: &str) -> String {
+    use pkcs5::der::Encode as _;
+    use pkcs5::pbes2::Parameters;
+    let scheme = Parameters::generate_pbkdf2_sha256_aes256cbc(1000, b"salt of it", [7; 16]).unwrap();
+    let scheme = EncryptionScheme::Pbes2(scheme);
+    let sealed = scheme.encrypt(password, key).unwrap();
+    let parts = [scheme.to_der().unwrap(), der::wrap(0x04, &sealed)].concat();
+    let body = STANDARD.encode(der::wrap(0x30, &parts));
+    let lines: Vec<&str> = body.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+    let label = "ENCRYPTED PRIVATE KEY";
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+#[test]
+fn encrypted_keys_in_pem_files() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key.pem");
+    let read = |text: &str, password: &str| {
+        std::fs::write(&path, text).unwrap();
+        KeyStore::read(&path, password).map_err(|error| error.to_string())
+    };
+    let text = sealed(&key.serialize_der(), "s3cret");
+    let entry = read(&text, "s3cret").unwrap().into_key(None).unwrap();
+    assert_eq!(entry.key.secret_der(), key.serialize_der());
+    for (text, password, complaint) in [
+        (&text[..], "", "no `password`"),
+        (&text, "wrong", "cannot be decrypted"),
+        (&text.replacen("KEY-----\nMI", "KEY-----\nQU", 1), "s3cret", "not in a form"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n", "x", "openssl pkcs8"),
+    ] {
+        let error = read(text, password).unwrap_err();
+        assert!(error.contains(complaint) && !error.contains("wrong\""), "{error}");
+    }
+}
+
 #[test]
 #[ignore = "needs keytool of a JDK"]
 fn stores_that_keytool_made() {
