@@ -137,7 +137,7 @@ mod tests {
         fn one_servers_stays_as_it_is(sections in proptest::collection::vec(("[A-Z][a-z]+", "[a-z]+:[0-9=,a-z]*"), 1..5)) {
             let text = sections.iter().map(|(title, line)| format!("# {title}\r\n{line}\r\n")).collect::<Vec<_>>();
             let answer = bulk(&text.join("\r\n"));
-            prop_assert_eq!(join(&[answer.clone()]), Some(answer));
+            prop_assert_eq!(join(std::slice::from_ref(&answer)), Some(answer));
         }
 
         #[test]
