@@ -96,15 +96,15 @@ impl KeyStore {
 }
 
 fn pem(bytes: &[u8], password: &str) -> Result<KeyStore, String> {
-    let certificates: Result<Vec<CertificateDer<'static>>, _> =
-        CertificateDer::pem_slice_iter(bytes).collect();
-    let chain = certificates.map_err(|error| error.to_string())?;
     if bytes.windows(LEGACY.len()).any(|window| window == LEGACY) {
         return Err(
             "the private key is encrypted in an old way; `openssl pkcs8 -topk8` makes one that can be read"
                 .to_owned(),
         );
     }
+    let certificates: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_slice_iter(bytes).collect();
+    let chain = certificates.map_err(|error| error.to_string())?;
     let key = match PrivateKeyDer::from_pem_slice(bytes) {
         Err(rustls::pki_types::pem::Error::NoItemsFound) => decrypted(bytes, password)?,
         key => Some(key.map_err(|error| error.to_string())?),
