@@ -314,8 +314,17 @@ impl Hub {
         let mut everyone: Vec<(u16, &[u8])> = match (everywhere, primaries.is_empty()) {
             // An argument that is no cursor: the server says so.
             (Everywhere::Scan, _) | (_, true) => vec![(NO_SLOT, frame)],
+            // Clients ask this before anything else, so it does not wait for a shard that is down.
+            (Everywhere::Info, _) => {
+                let view = self.view.borrow();
+                let answering = primaries.iter().filter(|(primary, _)| view.is_owner(*primary));
+                answering.map(|(_, slot)| (*slot, frame)).collect()
+            }
             _ => primaries.iter().map(|(_, slot)| (*slot, frame)).collect(),
         };
+        if everyone.is_empty() {
+            everyone.push((NO_SLOT, frame));
+        }
         if matches!(everywhere, Everywhere::FirstFound) {
             // Every server has its turn at being the first.
             let turn = self.throw() as usize % everyone.len();

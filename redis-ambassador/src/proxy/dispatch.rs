@@ -4,10 +4,38 @@ use super::client::Client;
 use super::hub::Hub;
 use super::link_task;
 use crate::upstream::{Link, LinkError, Phase, Waiter};
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 
 /// A read is tried on this many connections before its client gets an error.
 const MAX_ATTEMPTS: u8 = 6;
+
+/// How a request's connection was lost.
+#[derive(Clone, Copy)]
+struct Lost {
+    /// The server has not seen it.
+    unsent: bool,
+    /// Part of its answer came.
+    begun: bool,
+    /// Its client has writes on the connection that will be sent elsewhere.
+    between_writes: bool,
+}
+
+/// Whose writes have never left, given at which place of the bytes that is so.
+fn clients_with_writes(
+    waiters: &VecDeque<Waiter>,
+    is_unsent: impl Fn(usize) -> bool,
+) -> HashSet<*const Client> {
+    let mut at = 0;
+    let mut clients = HashSet::new();
+    for waiter in waiters {
+        if !waiter.read && is_unsent(at) {
+            clients.insert(Rc::as_ptr(&waiter.client));
+        }
+        at += waiter.len as usize;
+    }
+    clients
+}
 
 impl Hub {
     /// The shared connection of a lane to a server, made when there is none.
@@ -186,13 +214,19 @@ impl Hub {
             self.replay_on(owner, link.slot.get(), None, waiters.into_iter().collect());
             return;
         }
+        // An own connection keeps no request it has written; only one that never came about sent none.
+        let is_unsent = |at: usize| if link.own.get() { never_up } else { at >= sent };
+        let writing = clients_with_writes(&waiters, is_unsent);
         let mut at = 0;
         for (index, waiter) in waiters.into_iter().enumerate() {
             let end = at + waiter.len as usize;
             let request = out.as_slice().get(at..end).unwrap_or_default();
-            // An own connection keeps no request it has written; only one that never came about sent none.
-            let unsent = if link.own.get() { never_up } else { at >= sent };
-            self.settle(link, waiter, request, unsent, begun && index == 0, error);
+            let lost = Lost {
+                unsent: is_unsent(at),
+                begun: begun && index == 0,
+                between_writes: writing.contains(&Rc::as_ptr(&waiter.client)),
+            };
+            self.settle(link, waiter, request, lost, error);
             at = end;
         }
         if let Some(owner) = owner {
@@ -206,10 +240,10 @@ impl Hub {
         link: &Rc<Link>,
         mut waiter: Waiter,
         request: &[u8],
-        unsent: bool,
-        begun: bool,
+        lost: Lost,
         error: &LinkError,
     ) {
+        let Lost { unsent, begun, between_writes } = lost;
         if waiter.abandoned {
             return;
         }
@@ -247,7 +281,11 @@ impl Hub {
                 // Users are not replicated: the primary is the one to ask.
                 waiter.anywhere = false;
             }
-            if waiter.anywhere || !self.in_limbo() {
+            if between_writes && !self.only_replicas() {
+                // It waits in their midst, since it may neither overtake them nor be overtaken.
+                waiter.anywhere = false;
+                self.hold(waiter, request.to_vec(), None);
+            } else if waiter.anywhere || !self.in_limbo() {
                 self.send_again(waiter, request.to_vec(), None);
             } else {
                 self.hold(waiter, request.to_vec(), None);
