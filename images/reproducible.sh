@@ -33,7 +33,7 @@ build_in() { # FOLDER BINARY...
   for binary in "$@"; do
     say "$binary image $(podman image inspect "localhost/pattern-reproducible/$binary:latest" --format '{{.Id}} {{.Digest}}')"
     podman image rm "localhost/pattern-reproducible/$binary:latest" "localhost/pattern-reproducible/$binary:$(workspace_version)" >/dev/null
-    (cd "$folder/target/images" && sha256sum "$binary/root/$binary" "sbom/$binary".*.json)
+    (cd "$folder/target/images" && sha256sum "$binary/root/$binary" "sbom/$binary".{cdx,spdx}.json)
   done
 }
 
