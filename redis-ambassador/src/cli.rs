@@ -66,7 +66,7 @@ fn known(words: &[&str]) -> Result<(), String> {
         ["explain"] => Err("`explain` needs a command, as in `explain GET foo`".to_owned()),
         [first, ..] => {
             let hint = common::config::nearest(first, ["check", "explain"]).filter(|name| name != first);
-            let hint = hint.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            let hint = common::config::did_you_mean(hint);
             Err(format!("`{}` is neither `check` nor `explain COMMAND`{hint}", words.join(" ")))
         }
     }

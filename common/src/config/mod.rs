@@ -384,7 +384,10 @@ pub enum ConfigError {
     Conflict(String),
 }
 
-fn did_you_mean(nearest: Option<&str>) -> String {
+/// What an error says behind a name that nobody knows; nothing when none is near.
+#[doc(hidden)]
+#[must_use]
+pub fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default()
 }
 

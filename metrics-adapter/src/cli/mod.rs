@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use common::cli::USAGE;
-use common::config::nearest;
+use common::config::{did_you_mean, nearest};
 
 const HELP: &str = "\
 Turns StatsD, JMX and application statistics into one Prometheus page
@@ -52,8 +52,8 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(other) => {
-            let hint = nearest(other, ["statsd", "jmx", "run", "probe", "--help", "--version"]);
-            let hint = hint.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            let modes = ["statsd", "jmx", "run", "probe", "--help", "--version"];
+            let hint = did_you_mean(nearest(other, modes));
             eprintln!("metrics-adapter: error: unknown mode `{other}`{hint}\nTry `metrics-adapter --help`.");
             ExitCode::from(USAGE)
         }

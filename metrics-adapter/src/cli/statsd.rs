@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use common::cli::{self, Invocation, Parsed, Shared, USAGE};
-use common::config::{ConfigError, nearest};
+use common::config::{ConfigError, did_you_mean, nearest};
 use common::{runtime, telemetry};
 use metrics_adapter::mapping::Mapping;
 use metrics_adapter::source::statsd::{APP, Config, Reload};
@@ -49,8 +49,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         ["explain"] => return refuse("explain needs a line"),
         ["test"] => return refuse("test needs a file"),
         [other, ..] => {
-            let hint = nearest(other, ["explain", "lint", "test"]);
-            let hint = hint.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+            let hint = did_you_mean(nearest(other, ["explain", "lint", "test"]));
             return refuse(&format!("unknown command `{other}`{hint}"));
         }
     }

@@ -9,6 +9,7 @@ mod tree;
 
 use std::fmt;
 
+use common::config::{did_you_mean, nearest};
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor};
 
 /// What differs between the kinds of files.
@@ -77,8 +78,7 @@ impl de::Error for Error {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let nearest = common::config::nearest(field, expected.iter().copied());
-        let hint = nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+        let hint = did_you_mean(nearest(field, expected.iter().copied()));
         Self::new(format!("unknown key `{field}`{hint}"), true)
     }
 

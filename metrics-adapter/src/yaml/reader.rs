@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use common::config::{did_you_mean, nearest};
 use serde::de::value::U64Deserializer;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
@@ -42,8 +43,7 @@ impl Shared {
     fn note_unknown(&self) {
         let path = self.path.borrow();
         let Some(Step { key, line, fields }) = path.last() else { return };
-        let nearest = common::config::nearest(key, fields.iter().copied());
-        let hint = nearest.map(|name| format!(", did you mean `{name}`?")).unwrap_or_default();
+        let hint = did_you_mean(nearest(key, fields.iter().copied()));
         let path: Vec<&str> = path.iter().map(|step| &step.key[..]).collect();
         let text = format!("the key `{}` is unknown and not used{hint}", path.join("."));
         self.notes.borrow_mut().push(Note { line: *line, text });

@@ -311,11 +311,11 @@ impl Hub {
             Everywhere::Concat => Join::Concat,
             Everywhere::Info => Join::Info,
         };
-        let mut everyone: Vec<(u16, &[u8])> = match (everywhere, primaries.is_empty()) {
+        let mut everyone: Vec<(u16, &[u8])> = match everywhere {
             // An argument that is no cursor: the server says so.
-            (Everywhere::Scan, _) | (_, true) => vec![(NO_SLOT, frame)],
+            Everywhere::Scan => Vec::new(),
             // Clients ask this before anything else, so it does not wait for a shard that is down.
-            (Everywhere::Info, _) => {
+            Everywhere::Info => {
                 let view = self.view.borrow();
                 let answering = primaries.iter().filter(|(primary, _)| view.is_owner(*primary));
                 answering.map(|(_, slot)| (*slot, frame)).collect()
