@@ -196,10 +196,18 @@ fn is_the_commit(site: &Site, hash: &str) {
     run(Command::new("git").args(["clone", "-q"]).arg(site.bare()).arg(real.path().join("x")));
     git(&real.path().join("x"), &["checkout", "-q", hash]);
     fs::remove_dir_all(real.path().join("x/.git")).unwrap();
-    assert!(
-        content(&site.link().canonicalize().unwrap()) == content(&real.path().join("x")),
-        "tree of {hash}"
-    );
+    let (ours, real) = (content(&site.link().canonicalize().unwrap()), content(&real.path().join("x")));
+    let mut differing: Vec<_> =
+        ours.keys().chain(real.keys()).filter(|path| ours.get(*path) != real.get(*path)).collect();
+    differing.dedup();
+    differing.truncate(10);
+    let of = |tree: &BTreeMap<_, (u32, Vec<u8>)>, path: &PathBuf| {
+        tree.get(path).map(|(mode, bytes)| {
+            (format!("{mode:o}"), String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned())
+        })
+    };
+    let differing: Vec<_> = differing.iter().map(|path| (path, of(&ours, path), of(&real, path))).collect();
+    assert!(differing.is_empty(), "tree of {hash}, ours and the real one: {differing:?}");
     assert_eq!(git(&site.link(), &["status", "--porcelain"]), "");
 }
 
@@ -332,6 +340,45 @@ fn whatever_is_done_to_an_old_tree_the_new_one_is_the_commit() {
             });
         }
     }
+}
+
+/// Git trusts a file's times only if they are of an earlier second than its index is.
+#[test]
+fn git_sees_a_change_that_a_repair_of_another_file_left() {
+    let site = Site::new();
+    site.push(&[("seen", "0"), ("silent", "0")]);
+    let pushed = Pushed::start(site, &[]);
+    let site = &pushed.site;
+    let second = |path: &Path| fs::metadata(path).unwrap().mtime();
+    let status = || git(&site.link(), &["status", "--porcelain"]);
+    for round in 1..20 {
+        let hash = site.push(&[("seen", &round.to_string()), ("silent", &round.to_string())]);
+        eventually("the first half of a second", || {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            (now.subsec_millis() < 500).then_some(())
+        });
+        pushed.sync();
+        assert_eq!(site.published(), hash);
+        // The kernel tells of a change by the name it was made through.
+        let (silent, outside) = (site.link().join("silent"), site.dir.path().join(format!("name{round}")));
+        let written = second(&silent);
+        fs::hard_link(&silent, &outside).unwrap();
+        fs::OpenOptions::new().write(true).open(&outside).unwrap().write_all(b"#").unwrap();
+        fs::write(site.link().join("seen"), "#").unwrap();
+        if second(&silent) != written {
+            continue;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        pushed.sync();
+        assert_eq!((site.read("seen"), status()), (round.to_string(), " M silent\n".to_owned()));
+        eventually("the repair", || {
+            pushed.sync();
+            (site.read("silent") == round.to_string()).then_some(())
+        });
+        assert_eq!(status(), "");
+        return;
+    }
+    panic!("never changed in the second of its writing");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::objects::{Kind, Objects};
 use super::store::remove_any;
 use super::tree::Mode;
 use super::watch::{News, Watch};
-use super::worktree::{is_checkout, own_index, write_index};
+use super::worktree::{is_checkout, own_index, rewrite_index};
 use super::{Layout, RepoError, Store, lfs};
 use crate::lfs::Pointer;
 use crate::protocol::ObjectId;
@@ -184,7 +184,7 @@ impl Store {
         let read =
             || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&own)?)?.collect() };
         tracing::warn!(path = %path.display(), "the index is damaged; writing it anew");
-        write_index(&self.layout().admin(commit), &read().map_err(RepoError::io("reading", &own))?)
+        rewrite_index(&self.layout().admin(commit), &read().map_err(RepoError::io("reading", &own))?)
     }
 
     /// Restores the files of a sighting that really differ from the commit.
@@ -198,35 +198,27 @@ impl Store {
         let path = own_index(self.layout(), commit);
         let read =
             || -> std::io::Result<Vec<IndexEntry>> { index::Reader::new(File::open(&path)?)?.collect() };
-        let entries = read().map_err(RepoError::io("reading", &path))?;
+        let mut entries = read().map_err(RepoError::io("reading", &path))?;
         let attributes =
             Attributes::load(self.objects(), entries.iter().map(|e| (&e.path[..], e.id)), self.endings())?;
         let content = Content { objects: self.objects(), attributes: &attributes };
         let top = self.layout().worktree(commit);
         let mut restored = 0;
         for entry in &sighting.changed {
+            let path = join(&top, &entry.path);
+            // Its state before it is read: who writes to it meanwhile changes that.
+            let mut state = stat_at(CWD, &path);
             if !has_content(&content, &top, entry) {
                 restore(&content, &top, entry)?;
                 restored += 1;
+                state = stat_at(CWD, &path);
+            }
+            if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&entry.path)) {
+                entries[at].stat = state?;
             }
         }
-        self.note_state(commit, entries, sighting)?;
+        rewrite_index(&self.layout().admin(commit), &entries)?;
         Ok(restored)
-    }
-
-    fn note_state(
-        &self,
-        commit: ObjectId,
-        mut entries: Vec<IndexEntry>,
-        sighting: &Sighting,
-    ) -> Result<(), RepoError> {
-        let top = self.layout().worktree(commit);
-        for changed in &sighting.changed {
-            if let Ok(at) = entries.binary_search_by(|e| e.path.cmp(&changed.path)) {
-                entries[at].stat = stat_at(CWD, &join(&top, &changed.path))?;
-            }
-        }
-        write_index(&self.layout().admin(commit), &entries)
     }
 }
 

@@ -282,7 +282,7 @@ impl Store {
                 entry.stat = now;
             }
         }
-        worktree::write_index(&self.layout().admin(commit), &entries)
+        worktree::rewrite_index(&self.layout().admin(commit), &entries)
     }
 
     /// For [`Store::settle_links`]: which files are as they were written.

@@ -156,7 +156,7 @@ impl Store {
             let path = info.join("sparse-checkout");
             fs::write(&path, patterns).map_err(RepoError::io("writing", &path))?;
         }
-        put_index(&admin.path, index)
+        put_index(&admin.path, index, None)
     }
 
     /// Whether the checkout of `commit` was finished and still says that it is this commit.
@@ -316,10 +316,22 @@ pub(crate) type IndexText<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
 
 /// Writes the index for Git and our own copy, both in one step each, the copy last.
 pub(crate) fn write_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
-    put_index(admin, &|out| index::write(out, entries))
+    put_index(admin, &|out| index::write(out, entries), None)
 }
 
-fn put_index(admin: &Path, text: IndexText<'_>) -> Result<(), RepoError> {
+/// The same for a checkout that is already in use: both keep the time of the index that is there.
+///
+/// A file written in the second of that time or later is read by Git whatever its times say
+/// (`Documentation/technical/racy-git`), and by us in the same tick of the clock. A newer time would tell
+/// that nobody wrote to them after their times were taken.
+pub(super) fn rewrite_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
+    let own = admin.join(OWN_INDEX);
+    let time = fs::metadata(&own).and_then(|meta| meta.modified());
+    let time = time.map_err(RepoError::io("reading the state of", own))?;
+    put_index(admin, &|out| index::write(out, entries), Some(time))
+}
+
+fn put_index(admin: &Path, text: IndexText<'_>, time: Option<SystemTime>) -> Result<(), RepoError> {
     for name in ["index", OWN_INDEX] {
         let path = admin.join(name);
         let fail = |e| RepoError::io("writing", &path)(e);
@@ -331,6 +343,7 @@ fn put_index(admin: &Path, text: IndexText<'_>) -> Result<(), RepoError> {
         let mut out = BufWriter::with_capacity(64 * 1024, temporary.as_file());
         text(&mut out).and_then(|()| out.flush()).map_err(fail)?;
         drop(out);
+        time.map_or(Ok(()), |time| temporary.as_file().set_modified(time)).map_err(fail)?;
         temporary.persist(&path).map_err(|e| fail(e.error))?;
     }
     Ok(())
