@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::error::chain;
 use common::metrics::{Registry, registry};
 use common::shutdown::Shutdown;
 use common::trace::Span;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::config::{Config, Http};
@@ -270,6 +271,19 @@ pub(crate) fn open_root(config: &Config) -> Result<Layout, RepoError> {
     Ok(if config.publish == crate::publish::Mode::Symlink { layout } else { layout.sparing(&config.link) })
 }
 
+/// Cancels the work when its time is over, and waits for its end: nothing goes on behind.
+async fn limited<T>(limit: Duration, cancel: &CancellationToken, work: impl Future<Output = T>) -> T {
+    let timer = async {
+        tokio::time::sleep(limit).await;
+        cancel.cancel();
+    };
+    tokio::pin!(work, timer);
+    tokio::select! {
+        result = &mut work => result,
+        () = &mut timer => work.await,
+    }
+}
+
 pub(crate) struct Loop {
     config: Arc<Config>,
     engine: Engine,
@@ -304,6 +318,7 @@ impl Loop {
             let next = self.account(&result, started);
             let told = result.as_ref().map(|report| Some(report.clone())).map_err(ToString::to_string);
             self.progress.end(told, started.elapsed());
+            self.tidy_up(shutdown).await;
             match (next, result) {
                 (Next::Wait(pause), result) => {
                     let plan = self.engine.hub().plan(pause);
@@ -353,22 +368,19 @@ impl Loop {
     ) -> Result<crate::engine::Report, SyncError> {
         let limit = self.config.sync_timeout;
         let cancel = shutdown.token().child_token();
-        let timer = {
-            let cancel = cancel.clone();
-            async move {
-                tokio::time::sleep(limit).await;
-                cancel.cancel();
-            }
-        };
-        let attempt = self.engine.attempt(since, &cancel);
-        tokio::pin!(attempt, timer);
-        let result = tokio::select! {
-            result = &mut attempt => result,
-            () = &mut timer => attempt.await,
-        };
-        match result {
+        match limited(limit, &cancel, self.engine.attempt(since, &cancel)).await {
             Err(error) if error.is_cancelled() && !shutdown.is_triggered() => Err(SyncError::TimedOut(limit)),
             other => other,
+        }
+    }
+
+    /// What comes after an attempt, when everybody who waits for it knows how it ended. It has a time limit of its
+    /// own.
+    async fn tidy_up(&mut self, shutdown: &Shutdown) {
+        let cancel = shutdown.token().child_token();
+        let tidied = limited(self.config.sync_timeout, &cancel, self.engine.tidy_up(&cancel)).await;
+        if let Some(took) = tidied {
+            self.view.tidied(took);
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) struct Engine {
     phases: Phases,
     /// What of the last commit is kept with LFS.
     extent: Option<crate::lfs::Extent>,
+    /// The store of an update after which nobody has tidied up.
+    untidy: Option<(Store, Using, ObjectId)>,
 }
 
 /// Checkouts that are remembered.
@@ -122,6 +124,7 @@ impl Engine {
             made: Vec::new(),
             phases: Phases::new(),
             extent: None,
+            untidy: None,
         };
         Ok(engine)
     }
@@ -151,7 +154,8 @@ impl Engine {
         &self.hub
     }
 
-    /// Brings the link up to date with what the remote had at some time from `since` on.
+    /// Brings the link up to date with what the remote had at some time from `since` on. What nobody waits for
+    /// is left to [`Self::tidy_up`].
     ///
     /// # Errors
     /// Whatever failed; what was published before still is.
@@ -179,7 +183,7 @@ impl Engine {
             Some(held) => Err(SyncError::Held(held.reason.clone())),
             None => Ok(()),
         };
-        if !self.first && !self.orders.is_on_trial(wanted) && self.is_current(wanted, cancel).await? {
+        if !self.first && !self.orders.is_on_trial(wanted) && self.is_current(wanted).await? {
             held()?;
             return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
@@ -240,7 +244,7 @@ impl Engine {
     }
 
     /// Whether `wanted` is published and, as far as this poll looks, as it was written.
-    async fn is_current(&mut self, wanted: ObjectId, cancel: &CancellationToken) -> Result<bool, SyncError> {
+    async fn is_current(&mut self, wanted: ObjectId) -> Result<bool, SyncError> {
         if self.patrol.as_ref().is_none_or(|patrol| patrol.commit() != wanted)
             || !self.link.leads_to(&self.layout, wanted)
         {
@@ -261,10 +265,9 @@ impl Engine {
         }
         self.patrol = Some(patrol);
         if stale {
-            self.remove_stale(wanted, cancel).await?;
-            if let Some(patrol) = &mut self.patrol {
-                patrol.restart();
-            }
+            let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
+            let store = blocking(move || Ok(Store::open(layout, &config.repo, Some(wanted))?.0)).await?;
+            self.untidy = Some((store, None, wanted));
         }
         if !sighting.is_clean()
             && let Err(error) = self.repair(wanted, sighting).await
@@ -371,9 +374,7 @@ impl Engine {
             }
         };
         self.spent("publish", begun);
-        let begun = Instant::now();
         self.orders.published(self.followed, commit, self.config.keep);
-        // Not after tidying up, which may take its time.
         if changed || self.first {
             self.metrics.fetch();
             self.hooks.after(&news);
@@ -383,17 +384,11 @@ impl Engine {
             (known, None, _) => known,
             _ => None,
         };
-        self.tidy(made.store, using, commit, cancel).await;
         let link = self.link.clone();
         self.copy = blocking(move || Ok(link.patrol())).await?;
         self.patrol = Some(self.watch(commit).await?);
         self.packs = self.hub.state(&self.layout);
-        blocking(|| {
-            crate::memory::give_back();
-            Ok(())
-        })
-        .await?;
-        self.spent("tidy", begun);
+        self.untidy = Some((made.store, using, commit));
         Ok(Updated { commit, changed, news: Some(news) })
     }
 
@@ -640,8 +635,33 @@ impl Engine {
         .await
     }
 
-    /// Removes what is no longer needed. What can't be removed now is tried again after the next update.
-    async fn tidy(&mut self, store: Store, using: Using, commit: ObjectId, cancel: &CancellationToken) {
+    /// Removes what the last attempt left that is no longer needed, and tells how long that took. What can't be
+    /// removed now is tried again after the next update.
+    pub(crate) async fn tidy_up(&mut self, cancel: &CancellationToken) -> Option<Duration> {
+        let (store, using, commit) = self.untidy.take()?;
+        let begun = Instant::now();
+        if let Err(error) = self.tidy(store, using, commit, cancel).await {
+            tracing::warn!(%error, "can't tidy up");
+        }
+        self.packs = self.hub.state(&self.layout);
+        if let Some(patrol) = &mut self.patrol {
+            patrol.restart();
+        }
+        let given = blocking(|| {
+            crate::memory::give_back();
+            Ok(())
+        });
+        given.await.ok()?;
+        Some(begun.elapsed())
+    }
+
+    async fn tidy(
+        &mut self,
+        store: Store,
+        using: Using,
+        commit: ObjectId,
+        cancel: &CancellationToken,
+    ) -> Result<(), SyncError> {
         let (mode, token, lends) = (self.config.tidy, cancel.clone(), self.hub.lends());
         let timeout = self.config.stale_worktree_timeout;
         let (how, made) = (self.config.reuse, self.made.clone());
@@ -669,28 +689,12 @@ impl Engine {
         let tidied = tidied.await;
         // Nothing is removed from a shared store while somebody uses it, which we no longer do.
         drop(using);
-        let tidied = match tidied {
-            Ok((removed, garbage)) => {
-                self.garbage = garbage;
-                if !removed.is_empty() {
-                    tracing::debug!(removed = removed.len(), "removed replaced checkouts");
-                }
-                self.hub.tidy(removed, mode, cancel).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = tidied {
-            tracing::warn!(%error, "can't tidy up");
+        let (removed, garbage) = tidied?;
+        self.garbage = garbage;
+        if !removed.is_empty() {
+            tracing::debug!(removed = removed.len(), "removed replaced checkouts");
         }
-    }
-
-    /// Removes, between updates, the checkouts whose time has come.
-    async fn remove_stale(&mut self, commit: ObjectId, cancel: &CancellationToken) -> Result<(), SyncError> {
-        let (layout, config) = (self.layout.clone(), Arc::clone(&self.config));
-        let store = blocking(move || Ok(Store::open(layout, &config.repo, Some(commit))?.0)).await?;
-        self.tidy(store, None, commit, cancel).await;
-        self.packs = self.hub.state(&self.layout);
-        Ok(())
+        self.hub.tidy(removed, mode, cancel).await
     }
 
     /// For the next attempt.

@@ -459,7 +459,7 @@ fn credentials(
         (Some(_), Some(_), Some(_)) => {
             return conflict("only one of $GITSYNC_PASSWORD and --password-file can be given");
         }
-        (Some(_), _, _) if from_url.is_some() => {
+        (Some(_), _, _) if from_url.is_some() || url::Url::parse(repo).is_ok_and(|url| has_user(&url)) => {
             return conflict("credentials in --repo and --username can't both be given");
         }
         (Some(user), Some(password), None) => {
@@ -564,15 +564,16 @@ pub(crate) fn http(settings: &Settings) -> Result<Option<Http>, ConfigError> {
     }
 }
 
-/// For http and https: takes user and password out of the URL.
+fn has_user(url: &url::Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// For http and https: takes user and password out of the URL. The user of an ssh URL stays in it.
 fn split_credentials(repo: &str) -> (String, Option<(String, SecretString)>) {
-    let is_http = repo.starts_with("http://") || repo.starts_with("https://");
-    let Some(mut url) = is_http.then(|| url::Url::parse(repo).ok()).flatten() else {
+    let is_taken = |url: &url::Url| matches!(url.scheme(), "http" | "https") && has_user(url);
+    let Some(mut url) = url::Url::parse(repo).ok().filter(is_taken) else {
         return (repo.to_owned(), None);
     };
-    if url.username().is_empty() && url.password().is_none() {
-        return (repo.to_owned(), None);
-    }
     let user = redact::percent_decode(url.username());
     let password = redact::percent_decode(url.password().unwrap_or_default());
     let _ = url.set_username("");
@@ -650,6 +651,7 @@ mod tests {
             &[("period", "1ms")],
             &[("http-metrics", "true")],
             &[("username", "u")],
+            &[("repo", "ssh://git@h/x"), ("username", "u"), ("password", "p")],
             &[("password", "p")],
             &[("branch", "b"), ("rev", "r")],
             &[("submodules", "some")],
@@ -665,6 +667,10 @@ mod tests {
 
     #[test]
     fn credentials_leave_the_url() {
+        let shouted = config(&[("repo", "HTTPS://u:p@h/x")], &[]).unwrap();
+        assert_eq!((&*shouted.repo, shouted.credentials.by_url.len()), ("https://h/x", 1));
+        let kept = config(&[("repo", "git@h:x"), ("username", "u"), ("password", "p")], &[]).unwrap();
+        assert_eq!((&*kept.repo, kept.credentials.by_url.len()), ("git@h:x", 1));
         let config = config(&[("repo", "https://us%40er:p%20w@h/x")], &[]).unwrap();
         assert_eq!(config.repo, "https://h/x");
         assert_eq!(config.credentials.by_url[0].username, "us@er");

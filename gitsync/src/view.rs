@@ -169,6 +169,13 @@ impl View {
         });
     }
 
+    /// Tidying up after the last attempt took this long.
+    pub(crate) fn tidied(&self, took: Duration) {
+        if let Some(last) = self.lock().attempts.back_mut() {
+            last.phases.push(("tidy", took));
+        }
+    }
+
     /// Whether consumers have something to read.
     pub(crate) fn is_serving(&self) -> bool {
         self.lock().serving
