@@ -20,8 +20,8 @@ use crate::probe::Probe;
 use crate::protocol::{Follow, ObjectId};
 use crate::publish::Link;
 use crate::repo::{
-    CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, RootLock, Sighting, Store,
-    Tidied, between, has_stale, mark_replaced,
+    CheckoutOptions, CheckoutStats, Layout, Patrol, Preparation, RepoError, Reuse, RootLock, Sighting, Spare,
+    Store, Tidied, between, has_stale, mark_replaced,
 };
 use crate::submodule;
 use crate::view::Phases;
@@ -327,20 +327,25 @@ impl Engine {
     ) -> Result<Updated, SyncError> {
         let old = self.link.current();
         let begun = Instant::now();
-        let store = self.prepare(afresh, cancel).await?;
         // A tag brings its commit along.
         let object = self.tag.filter(|(commit, _)| *commit == wanted).map_or(wanted, |(_, tag)| tag);
         // Afresh because what a filter leaves out didn't come, it may be.
         let filter = self.config.filter.as_deref().filter(|_| !afresh);
         let asked = (object, wanted, filter);
-        let (store, using) = self.hub.fetch(store, asked, &self.keys, &self.metrics, cancel).await?;
+        let fetching = async {
+            let store = self.prepare(afresh, cancel).await?;
+            self.hub.fetch(store, asked, &self.keys, &self.metrics, cancel).await
+        };
+        // Both to the end: nothing may go on behind.
+        let (fetched, spare) = tokio::join!(fetching, self.look_at_spare(wanted, afresh));
+        let (store, using) = fetched?;
         // What a roll-back leads to was looked at when it was published.
         self.spent("fetch", begun);
         let known = wanted != self.followed && self.orders.was_published(wanted);
         let store = if known { store } else { self.verify(store, object, old, cancel).await? };
         let store = self.large_files(store, wanted, cancel).await?;
         let begun = Instant::now();
-        let mut made = self.check_out(store, wanted, cancel).await?;
+        let mut made = self.check_out(store, wanted, spare, cancel).await?;
         let commit = made.commit;
         made.store = self.submodules(made.store, commit, cancel).await?;
         self.spent("check out", begun);
@@ -553,10 +558,21 @@ impl Engine {
         update.run(store, &self.config.repo, commit).await
     }
 
+    /// What can be done for the checkout while its commit is on its way.
+    async fn look_at_spare(&self, wanted: ObjectId, afresh: bool) -> Option<Spare> {
+        let is_made_from = self.config.reuse == Reuse::Auto && !self.first && !afresh;
+        if !is_made_from || self.layout.worktree(wanted).is_dir() {
+            return None;
+        }
+        let layout = self.layout.clone();
+        blocking(move || Ok(Spare::look(&layout))).await.ok()?
+    }
+
     async fn check_out(
         &mut self,
         store: Store,
         wanted: ObjectId,
+        spare: Option<Spare>,
         cancel: &CancellationToken,
     ) -> Result<Made, SyncError> {
         let (layout, cancel, published) = (self.layout.clone(), cancel.clone(), self.link.current());
@@ -584,7 +600,7 @@ impl Engine {
             let reused = match options.sparse {
                 Some(_) => None,
                 None if store.endings().links_as_files => None,
-                None => store.reuse_checkout(commit, base, how, &cancel).transpose(),
+                None => store.reuse_checkout(commit, base, how, spare, &cancel).transpose(),
             };
             let stats = match reused.unwrap_or_else(|| store.make_checkout(commit, &options, &cancel)) {
                 Err(error) if error.is_disk_full() => {

@@ -53,6 +53,7 @@ pub(crate) use layout::relative;
 pub use lock::RootLock;
 pub use objects::{CommitInfo, PackStats};
 pub(crate) use objects::{Kind, Objects};
+pub(crate) use recycle::Spare;
 pub use reuse::Reuse;
 pub use source::LocalSource;
 pub use store::{Lacking, Preparation, Store};

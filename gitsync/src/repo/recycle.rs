@@ -8,6 +8,7 @@ use std::fs;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode as Permissions, OFlags};
 use tokio_util::sync::CancellationToken;
@@ -16,35 +17,69 @@ use super::attributes::Attributes;
 use super::checkout::{self, join, split};
 use super::index::{Builder, Folder, IndexEntry, Line, Table};
 use super::objects::Objects;
-use super::reuse::{Finished, Unfit};
+use super::reuse::{Finished, Unfit, spare};
 use super::store::remove_any;
 use super::tree::{self, Entry, Mode, Visitor};
 use super::worktree::{CheckoutStats, Unfinished};
-use super::{RepoError, Store};
+use super::{Layout, RepoError, Store};
 use crate::protocol::ObjectId;
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How long what was seen of a spare counts. Nobody knows of it, but who opened or linked one of its files while it
+/// was published can still write there.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// A spare that was looked at: that is most of an update's work, and needs nothing of the new commit.
+pub(crate) struct Spare {
+    old: Table,
+    /// Which of its files are as they were written; nothing else is left in it.
+    good: Vec<bool>,
+    seen: Instant,
+}
+
+impl Spare {
+    /// Looks at every file of the spare, while the new commit is still on its way. `None`: there is none that can be
+    /// used, or [`Store::reuse_checkout`] will find out why not.
+    ///
+    /// Nobody else may use the root meanwhile.
+    pub(crate) fn look(layout: &Layout) -> Option<Self> {
+        Self::look_closely(layout).ok()
+    }
+
+    fn look_closely(layout: &Layout) -> Result<Self, Unfit> {
+        let spare = spare(layout);
+        let index = spare.join("index");
+        let finished = Finished::read(&index)?;
+        let data = fs::read(&index).map_err(RepoError::io("reading", &index))?;
+        let old = Table::parse(data).ok_or(Unfit::Because("it is sparse"))?;
+        let stamps = fs::read(spare.join("folders")).unwrap_or_default();
+        let mode = Permissions::from_raw_mode(Unfinished::create(&layout.worktrees())?.mode()?);
+        let seen = Instant::now();
+        let directories = Directories { mode, stamps: &stamps, next: 0 };
+        let good = Survey::of(&spare.join("files"), &old, finished, directories)?;
+        Ok(Self { old, good, seen })
+    }
+}
 
 impl Store {
     pub(super) fn recycle(
         &self,
         commit: ObjectId,
+        spare: Option<Spare>,
         cancel: &CancellationToken,
     ) -> Result<CheckoutStats, Unfit> {
-        let spare = self.spare();
-        let index = spare.join("index");
-        let finished = Finished::read(&index)?;
-        let data = fs::read(&index).map_err(RepoError::io("reading", &index))?;
-        let old = Table::parse(data).ok_or(Unfit::Because("it is sparse"))?;
+        let spare = match spare.filter(|spare| spare.seen.elapsed() < GLANCE) {
+            Some(spare) => spare,
+            None => Spare::look_closely(self.layout())?,
+        };
+        let Spare { old, good, .. } = spare;
         let Difference { stays, mut wanted, folders, .. } =
             Difference::between(&old, self.objects(), self.objects().commit(commit)?.tree, cancel)?;
         let attributes = self.unchanged_attributes(&old, &stays, &wanted)?;
-        let stamps = fs::read(spare.join("folders")).unwrap_or_default();
-        let (files, mode) = Unfinished::adopt(&self.layout().worktrees(), &spare.join("files"))?;
-        let mode = Permissions::from_raw_mode(mode);
+        let files = Unfinished::adopt(&self.layout().worktrees(), &self.spare().join("files"))?;
         self.drop_spare()?;
         let top = files.path();
-        let good = Survey::of(top, &old, finished, Directories { mode, stamps: &stamps, next: 0 })?;
         for at in (0..old.len()).filter(|at| !(stays[*at] && good[*at])) {
             let line = old.line(at);
             if stays[at] {

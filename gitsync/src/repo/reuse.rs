@@ -30,7 +30,7 @@ use super::index::{self, IndexEntry, Reader, Stat};
 use super::store::remove_any;
 use super::tree::{self, Entry, Mode};
 use super::worktree::{self, CheckoutStats, Unfinished, is_older, own_index};
-use super::{RepoError, Store};
+use super::{Layout, RepoError, Spare, Store};
 use crate::protocol::ObjectId;
 
 /// How unchanged files of an earlier checkout are used again.
@@ -68,9 +68,13 @@ impl From<RepoError> for Unfit {
     }
 }
 
+pub(super) fn spare(layout: &Layout) -> PathBuf {
+    layout.git_dir().join("gitsync-spare")
+}
+
 impl Store {
     pub(super) fn spare(&self) -> PathBuf {
-        self.layout().git_dir().join("gitsync-spare")
+        spare(self.layout())
     }
 
     /// Removes the spare: nobody knows what it was made with.
@@ -115,22 +119,24 @@ impl Store {
         Ok(Some(self.layout().worktree(commit)))
     }
 
-    /// Makes the checkout of `commit` out of the spare or of `base`, a published checkout.
+    /// Makes the checkout of `commit` out of the spare or of `base`, a published checkout. `spare` is what was seen
+    /// of the first, if somebody has looked.
     ///
     /// `None`: there is none that can be used; make a whole one.
     ///
     /// # Errors
     /// As [`Store::make_checkout`].
-    pub fn reuse_checkout(
+    pub(crate) fn reuse_checkout(
         &self,
         commit: ObjectId,
         base: Option<ObjectId>,
         how: Reuse,
+        spare: Option<Spare>,
         cancel: &CancellationToken,
     ) -> Result<Option<CheckoutStats>, RepoError> {
         let made = match (how, base) {
             (Reuse::Off, _) => return Ok(None),
-            (Reuse::Auto, _) if self.spare().join("index").is_file() => self.recycle(commit, cancel),
+            (Reuse::Auto, _) if self.spare().join("index").is_file() => self.recycle(commit, spare, cancel),
             (_, Some(base)) => self.take_over(commit, base, how, cancel),
             (_, None) => return Ok(None),
         };

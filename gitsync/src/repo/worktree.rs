@@ -381,14 +381,18 @@ impl Unfinished {
         &self.path
     }
 
-    /// Takes over a directory that is there, under a new name in `parent`. Gives also the mode that a new
-    /// directory there has, `umask` and set-group-ID considered.
-    pub(crate) fn adopt(parent: &Path, directory: &Path) -> Result<(Self, u32), RepoError> {
+    /// Takes over a directory that is there, under a new name in `parent`.
+    pub(crate) fn adopt(parent: &Path, directory: &Path) -> Result<Self, RepoError> {
         let place = Self::create(parent)?;
-        let new = fs::metadata(&place.path).map_err(RepoError::io("reading the state of", &place.path))?;
         // An empty directory gives way to another one.
         fs::rename(directory, &place.path).map_err(RepoError::io("moving", directory))?;
-        Ok((place, std::os::unix::fs::PermissionsExt::mode(&new.permissions())))
+        Ok(place)
+    }
+
+    /// The mode that a new directory has here, `umask` and set-group-ID considered.
+    pub(crate) fn mode(&self) -> Result<u32, RepoError> {
+        let state = fs::metadata(&self.path).map_err(RepoError::io("reading the state of", &self.path))?;
+        Ok(std::os::unix::fs::PermissionsExt::mode(&state.permissions()))
     }
 
     pub(crate) fn create(parent: &Path) -> Result<Self, RepoError> {
