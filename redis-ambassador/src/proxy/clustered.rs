@@ -409,7 +409,7 @@ impl Hub {
         mut request: Vec<u8>,
         last_error: Option<Vec<u8>>,
     ) {
-        let lane = waiter.client.state.borrow().lane;
+        let lane = self.lane_of(&waiter);
         let replica = match waiter.anywhere && waiter.client.state.borrow().tracking.is_none() {
             true => self.slot_replica(lane, waiter.slot, waiter.epoch, None),
             false => None,
@@ -443,7 +443,7 @@ impl Hub {
         match (redirect, target) {
             (Redirect::Moved(..) | Redirect::Ask(..), Some(server)) if waiter.attempts <= MAX_HOPS => {
                 self.rescan(waiter.scan, &mut request, server);
-                let lane = waiter.client.state.borrow().lane;
+                let lane = self.lane_of(&waiter);
                 let to = self.link(lane, server);
                 if matches!(redirect, Redirect::Ask(..)) {
                     self.send(&to, ASKING, waiter.silent());

@@ -1,6 +1,6 @@
 //! What all connections of one worker share.
 
-use super::client::{Client, ClientState};
+use super::client::{Client, ClientState, Switching};
 use super::clustered::Cluster;
 use super::cursors::Cursors;
 use super::limbo::Limbo;
@@ -220,6 +220,18 @@ impl Hub {
         lanes.len() - 1
     }
 
+    /// The lane for a request that is sent again: one that asks for another profile goes where that is in use, since
+    /// it would change a connection of others.
+    pub(super) fn lane_of(&self, waiter: &Waiter) -> usize {
+        let state = waiter.client.state.borrow();
+        match &state.switching {
+            Some(Switching { seq, becomes: Some((profile, name)) }) if *seq == waiter.seq => {
+                self.lane(*profile, name.as_deref())
+            }
+            _ => state.lane,
+        }
+    }
+
     /// A lane of one client's alone.
     pub(super) fn own_lane(&self, profile: Profile, tracker: Tracker) -> usize {
         let mut lanes = self.lanes.borrow_mut();
@@ -283,7 +295,8 @@ impl Hub {
         for client in self.clients.borrow().iter() {
             if let Ok(state) = client.state.try_borrow() {
                 used.push(state.session.profile);
-                used.extend(state.switching.map(|(_, profile)| profile));
+                let becomes = state.switching.as_ref().and_then(|switching| switching.becomes.as_ref());
+                used.extend(becomes.map(|(profile, _)| *profile));
             }
         }
         used
@@ -292,7 +305,7 @@ impl Hub {
     /// Lets go of every connection of a user, whose number is about to mean somebody else.
     pub(super) fn forget_user(&self, user: u32) {
         let mut links = Vec::new();
-        let of_user = |profile: Profile| profile.user == user || profile.before == user;
+        let of_user = |profile: Profile| profile.user == user || profile.selector == user;
         for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| of_user(lane.profile)) {
             links.extend(lane.links.iter_mut().filter_map(Option::take));
         }

@@ -70,7 +70,10 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         0 => hub.settings.access.credentials(),
         user => hub.users.borrow().get(user as usize).cloned().flatten(),
     };
-    let (credentials, before) = (credentials(link.profile.user), credentials(link.profile.before));
+    let Profile { user, selector, .. } = link.profile;
+    // Whoever selects for itself may not be allowed to tell the client's name; the default user can try.
+    let (credentials, selector) =
+        (credentials(user), credentials(if selector == user { 0 } else { selector }));
     let extras = {
         let state = link.state.borrow();
         match &state.owner {
@@ -89,7 +92,7 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         // lost for nothing, so a server shows that it is there first.
         extras.push(vec![b"PING".to_vec()]);
     }
-    let handshake = Handshake { profile: link.profile, credentials, before, extras };
+    let handshake = Handshake { profile: link.profile, credentials, selector, extras };
     connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 

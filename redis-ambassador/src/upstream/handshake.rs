@@ -25,8 +25,8 @@ pub(crate) struct Credentials {
 pub(crate) struct Handshake {
     pub(crate) profile: Profile,
     pub(crate) credentials: Option<Credentials>,
-    /// Who selected the database, see [`Profile::before`].
-    pub(crate) before: Option<Credentials>,
+    /// Who selects the database, see [`Profile::selector`].
+    pub(crate) selector: Option<Credentials>,
     /// Further requests, whose refusal does no harm.
     pub(crate) extras: Vec<Vec<Vec<u8>>>,
 }
@@ -70,10 +70,12 @@ impl Round {
 impl Handshake {
     /// What is said before a client's own user takes over, who need not be allowed to: a client may have selected its
     /// database as somebody else. Nothing of it has to succeed.
-    fn as_before(&self) -> Option<Round> {
-        self.profile.user.checked_sub(1)?;
+    fn as_selector(&self) -> Option<Round> {
+        if self.profile.user == 0 && (self.profile.selector == 0 || self.credentials.is_none()) {
+            return None;
+        }
         let mut round = Round::default();
-        if let Some(credentials) = &self.before {
+        if let Some(credentials) = &self.selector {
             round.authenticate(credentials);
         }
         round.select(self.profile);
@@ -137,7 +139,7 @@ pub(crate) async fn connect(
 }
 
 async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkError> {
-    let prepared = match handshake.as_before() {
+    let prepared = match handshake.as_selector() {
         Some(round) => converse(socket, &round).await?,
         None => false,
     };
