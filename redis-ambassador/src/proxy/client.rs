@@ -126,6 +126,7 @@ pub(super) struct ClientState {
 
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Never the same for two clients of a process.
     pub(super) id: u64,
     /// Hub clock when it connected.
     pub(super) since: u64,

@@ -250,7 +250,7 @@ impl Hub {
     }
 
     /// Sends the parts of a request, whose answers become one.
-    fn share_parts(
+    pub(super) fn share_parts(
         self: &Rc<Self>,
         client: &Rc<Client>,
         state: &mut ClientState,
@@ -392,7 +392,7 @@ impl Hub {
     }
 
     /// Every primary with its lowest slot, in the order of those.
-    fn primaries(&self) -> Vec<(usize, u16)> {
+    pub(super) fn primaries(&self) -> Vec<(usize, u16)> {
         let cluster = self.cluster.borrow();
         let Some(map) = &cluster.map else { return Vec::new() };
         let primaries = map.primaries().iter();

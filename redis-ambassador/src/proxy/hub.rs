@@ -91,7 +91,6 @@ pub(crate) struct Hub {
     pub(super) turn: Cell<usize>,
     /// A replica was picked in this turn.
     pub(super) picked: Cell<bool>,
-    pub(super) next_client: Cell<u64>,
     pub(super) draining: Cell<bool>,
     /// Clients that watch the primary at work (`MONITOR`): it has to do it all.
     pub(super) monitors: Cell<u32>,
@@ -154,7 +153,6 @@ impl Hub {
             flusher: RefCell::default(),
             turn: Cell::new(0),
             picked: Cell::new(false),
-            next_client: Cell::new(1),
             draining: Cell::new(false),
             monitors: Cell::new(0),
             expires_lazily: Cell::new(false),

@@ -13,8 +13,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the connection; what happens at its end is [`Hub::link_lost`]'s business.
 pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
-    let socket = match open(&hub, &link).await {
-        Ok(socket) => Rc::new(socket),
+    let (socket, number) = match open(&hub, &link).await {
+        Ok((socket, number)) => (Rc::new(socket), number),
         Err(error) => {
             hub.metrics.connect_failures.inc();
             return hub.link_lost(&link, &error);
@@ -23,6 +23,8 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     if link.is_closed() {
         return;
     }
+    link.number.set(number);
+    hub.enlist(&link);
     hub.metrics.upstreams.inc();
     {
         let mut state = link.state.borrow_mut();
@@ -40,7 +42,7 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     }
 }
 
-async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
+async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Option<u64>), LinkError> {
     let started = hub.now();
     if link.hesitates.get() {
         tokio::time::sleep(PAUSE).await;
@@ -50,7 +52,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         let waited = Duration::from_micros(hub.now() - started);
         let retry = link.own.get() && !link.is_closed() && waited < hub.live.get().failover_wait;
         match outcome {
-            Ok(socket) => return Ok(socket),
+            Ok(opened) => return Ok(opened),
             Err(error @ LinkError::Refused(_)) => return Err(error),
             Err(error) if !retry => return Err(error),
             Err(error) => tracing::debug!(%error, "trying again to connect"),
@@ -59,7 +61,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     }
 }
 
-async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
+async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Option<u64>), LinkError> {
     if link.own.get() {
         // The primary may have changed since the last attempt.
         let target = link.fixed.get().or_else(|| hub.owner(link.slot.get()));
@@ -92,7 +94,8 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         // lost for nothing, so a server shows that it is there first.
         extras.push(vec![b"PING".to_vec()]);
     }
-    let handshake = Handshake { profile: link.profile, credentials, selector, extras };
+    let numbered = hub.clustered.get() && link.own.get();
+    let handshake = Handshake { profile: link.profile, credentials, selector, numbered, extras };
     connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 

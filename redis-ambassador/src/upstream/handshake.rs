@@ -3,7 +3,7 @@
 use super::LinkError;
 use super::{Access, Socket, TlsSocket};
 use crate::address::ServerAddr;
-use crate::resp::{ReplyFramer, write_multibulk};
+use crate::resp::{ReplyFramer, parse_integer, write_multibulk};
 use crate::session::Profile;
 use common::secret::{ExposeSecret, SecretString};
 use std::future::poll_fn;
@@ -27,6 +27,8 @@ pub(crate) struct Handshake {
     pub(crate) credentials: Option<Credentials>,
     /// Who selects the database, see [`Profile::selector`].
     pub(crate) selector: Option<Credentials>,
+    /// The server is asked for the connection's number.
+    pub(crate) numbered: bool,
     /// Further requests, whose refusal does no harm.
     pub(crate) extras: Vec<Vec<Vec<u8>>>,
 }
@@ -100,11 +102,23 @@ impl Handshake {
         if !prepared {
             round.introduce(&self.extras);
         }
+        if self.numbered {
+            round.ask([&b"CLIENT"[..], b"ID"].into_iter());
+        }
         round
     }
 }
 
-/// Connects and shakes hands within `timeout`.
+/// What a server has said in one round of the hand-shake.
+struct Heard {
+    /// What the round is about was not refused.
+    succeeded: bool,
+    /// The last answer.
+    last: Vec<u8>,
+}
+
+/// Connects and shakes hands within `timeout`. The server's number of the connection comes with it, where it was asked
+/// for and told.
 ///
 /// # Errors
 /// [`LinkError::Refused`] carries the server's own words; everything else may be tried again.
@@ -113,7 +127,7 @@ pub(crate) async fn connect(
     access: &Access,
     handshake: &Handshake,
     timeout: Duration,
-) -> Result<Socket, LinkError> {
+) -> Result<(Socket, Option<u64>), LinkError> {
     let attempt = async {
         let socket = match address {
             ServerAddr::Tcp { host, port } => {
@@ -132,24 +146,26 @@ pub(crate) async fn connect(
                 Socket::Unix(UnixStream::connect(path).await.map_err(LinkError::Connect)?)
             }
         };
-        shake_hands(&socket, handshake).await?;
-        Ok(socket)
+        let number = shake_hands(&socket, handshake).await?;
+        Ok((socket, number))
     };
     tokio::time::timeout(timeout, attempt).await.map_err(|_| LinkError::ConnectTimeout)?
 }
 
-async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkError> {
+async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<Option<u64>, LinkError> {
     let prepared = match handshake.as_selector() {
-        Some(round) => converse(socket, &round).await?,
+        Some(round) => converse(socket, &round).await?.succeeded,
         None => false,
     };
-    converse(socket, &handshake.as_user(prepared)).await.map(|_| ())
+    let heard = converse(socket, &handshake.as_user(prepared)).await?;
+    let number = heard.last.strip_prefix(b":").and_then(|line| parse_integer(line.strip_suffix(b"\r\n")?));
+    Ok(number.and_then(|number| u64::try_from(number).ok()).filter(|_| handshake.numbered))
 }
 
-/// Whether what the round is about succeeded; refusals of what is required are errors.
-async fn converse(socket: &Socket, round: &Round) -> Result<bool, LinkError> {
+/// Says what a round consists of and hears the answers; refusals of what is required are errors.
+async fn converse(socket: &Socket, round: &Round) -> Result<Heard, LinkError> {
     let Round { out, required, counted, all: expected } = round;
-    let mut succeeded = true;
+    let mut heard = Heard { succeeded: true, last: Vec::new() };
     let mut sent = 0;
     while sent < out.len() {
         poll_fn(|cx| socket.poll_writable(cx)).await.map_err(LinkError::Io)?;
@@ -178,13 +194,13 @@ async fn converse(socket: &Socket, round: &Round) -> Result<bool, LinkError> {
                 if answered < *required {
                     return Err(refusal(&input[..chunk.taken]));
                 }
-                succeeded &= answered >= *counted;
+                heard.succeeded &= answered >= *counted;
             }
-            input.drain(..chunk.taken);
+            heard.last = input.drain(..chunk.taken).collect();
             answered += usize::from(chunk.done && !framer.is_push());
         }
     }
-    Ok(succeeded)
+    Ok(heard)
 }
 
 fn refusal(line: &[u8]) -> LinkError {

@@ -670,3 +670,87 @@ fn a_dead_primary_of_a_shard_is_a_pause() {
     let serious: Vec<_> = errors.iter().filter(|error| !error.contains("was acknowledged")).collect();
     assert!(serious.is_empty(), "{lost} lost, {serious:#?}");
 }
+
+#[test]
+fn clients_are_known_by_one_number_on_all_shards() {
+    let cluster = Cluster::start(&["--threads", "2"]);
+    let mut other = cluster.client();
+    let mut waiting: Vec<(Client, String)> = (0..12)
+        .map(|_| cluster.client())
+        .map(|mut client| {
+            let number = client.say("CLIENT ID");
+            (client, number)
+        })
+        .collect();
+    let numbers: BTreeSet<String> = waiting.iter().map(|(_, number)| number.clone()).collect();
+    assert_eq!(numbers.len(), 12);
+    for (at, (client, number)) in waiting.iter_mut().enumerate() {
+        assert_eq!(&client.say("CLIENT ID"), number);
+        assert!(client.say("CLIENT INFO").starts_with(&format!("id={number} addr=")));
+        assert_eq!(other.say(&format!("CLIENT UNBLOCK {number}")), "0");
+        client.send(&format!("BLPOP list:{at} 0"));
+    }
+    eventually("all of them wait", || other.say("INFO clients").contains("blocked_clients:12\r\n"));
+    let listed: BTreeSet<String> = other
+        .say("CLIENT LIST")
+        .lines()
+        .filter(|line| line.contains(" cmd=blpop "))
+        .map(|line| line["id=".len()..line.find(' ').unwrap()].to_owned())
+        .collect();
+    assert_eq!(listed, numbers);
+    let some: Vec<&str> = numbers.iter().take(5).map(String::as_str).collect();
+    let lines = other.say(&format!("CLIENT LIST ID {}", some.join(" ")));
+    assert_eq!(lines.lines().count(), 5, "{lines}");
+    assert!(lines.lines().all(|line| some.iter().any(|number| line.starts_with(&format!("id={number} ")))));
+    assert_eq!(other.say("CLIENT UNBLOCK 1"), "0");
+    assert_eq!(other.say("CLIENT UNBLOCK x"), "ERR value is not an integer or out of range");
+    assert!(other.say(&format!("CLIENT UNBLOCK {} MAYBE", waiting[0].1)).contains("TIMEOUT or ERROR"));
+    for (at, (client, number)) in waiting.iter_mut().enumerate() {
+        let (line, answer) = match at % 3 {
+            0 => (format!("CLIENT UNBLOCK {number}"), "(nil)"),
+            1 => (format!("CLIENT UNBLOCK {number} ERROR"), "UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+            _ => (format!("CLIENT KILL ID {number}"), "LOSTREPLY"),
+        };
+        assert_eq!(other.say(&line), "1", "{line}");
+        assert!(client.read().text().starts_with(answer), "{line}");
+        // It goes on under its number, wherever its next key is.
+        assert_eq!(&client.say("CLIENT ID"), number);
+        client.send(&format!("BLPOP next:{at} 0"));
+    }
+    eventually("all of them wait again", || other.say("INFO clients").contains("blocked_clients:12\r\n"));
+    for (client, number) in &mut waiting {
+        assert_eq!(other.say(&format!("CLIENT UNBLOCK {number} TIMEOUT")), "1");
+        assert_eq!(client.read(), crate::harness::Value::Nil);
+    }
+}
+
+#[test]
+fn any_connection_of_a_shard_can_be_found_and_cut() {
+    let cluster = Cluster::start(&[]);
+    let mut client = cluster.client();
+    assert_eq!(client.say("CLIENT KILL 127.0.0.1:1"), "ERR No such client");
+    assert_eq!(client.say("CLIENT KILL ID 0"), "ERR client-id should be greater than 0");
+    let mine = client.say("CLIENT ID");
+    assert_eq!(client.say(&format!("CLIENT KILL ID {mine}")), "0");
+    // Connections past the ambassador, under one number on each shard.
+    for at in cluster.with_role("master") {
+        for by_address in [false, true] {
+            let mut direct = cluster.servers[at].client();
+            assert_eq!(direct.say("CLIENT SETNAME direct"), "OK");
+            let list = client.say("CLIENT LIST TYPE normal");
+            let line = list.lines().find(|line| line.contains(" name=direct ")).expect("it is listed");
+            let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap();
+            match by_address {
+                true => assert_eq!(client.say(&format!("CLIENT KILL {}", word("addr="))), "OK"),
+                false => assert_eq!(client.say(&format!("CLIENT KILL ID {}", word("id="))), "1"),
+            }
+            assert!(direct.is_closed());
+        }
+    }
+    let mut direct: Vec<Client> =
+        cluster.with_role("master").into_iter().map(|at| cluster.servers[at].client()).collect();
+    assert_eq!(client.say("ACL SETUSER app on >secret ~* +@all"), "OK");
+    direct.iter_mut().for_each(|client| assert_eq!(client.say("AUTH app secret"), "OK"));
+    assert_eq!(client.say("CLIENT KILL USER app"), "3");
+    direct.iter_mut().for_each(|client| assert!(client.is_closed()));
+}
