@@ -136,6 +136,9 @@ impl Hub {
         effect: Effect,
         frame: &[u8],
     ) -> Outcome {
+        if self.is_left_behind(client, state) {
+            return Outcome::Later;
+        }
         let keys = self.keys(request, classified, effect);
         let touched = |mode| state.conflicts(keys.single, mode);
         if effect == Effect::Write {
@@ -178,12 +181,20 @@ impl Hub {
         }
         let slot = if let Slots::One(slot) = slots { slot } else { NO_SLOT };
         let script = classified.kind == Kind::ReadScript;
+        let runs_code = classified.command.is_some_and(|command| command.runs_code);
         // Of several keys in one slot some may be on their way elsewhere; only the primary knows.
         let lone = keys.single != 0;
         let mode = if effect == Effect::Write { Mode::Write } else { Mode::Neutral };
         let seq = state.push_slot(keys.single, mode, frame.len());
-        let target =
-            Target { seq, part: None, slot, effect, anywhere: lone && effect == Effect::Read, script };
+        let target = Target {
+            seq,
+            part: None,
+            slot,
+            effect,
+            anywhere: lone && effect == Effect::Read,
+            script,
+            runs_code,
+        };
         self.send_clustered(client, state, target, &keys, frame);
         Outcome::Taken
     }
@@ -196,7 +207,7 @@ impl Hub {
         keys: &Keys,
         frame: &[u8],
     ) {
-        let Target { seq, part, slot, effect, anywhere, script } = target;
+        let Target { seq, part, slot, effect, anywhere, script, runs_code } = target;
         let writes = effect == Effect::Write;
         let epoch = match effect {
             Effect::Write => self.fence_write(state, keys),
@@ -227,7 +238,7 @@ impl Hub {
             read: !writes,
             anywhere,
             script,
-            runs_code: false,
+            runs_code,
             abandoned: false,
             attempts: 0,
             slot,
@@ -266,8 +277,15 @@ impl Hub {
         let seq = state.push_slot(0, mode, length);
         for (index, (slot, frame)) in parts.into_iter().enumerate() {
             let part = Some(Part { joined: Rc::clone(&joined), index });
-            let target =
-                Target { seq, part, slot, effect, anywhere: places && effect == Effect::Read, script: false };
+            let target = Target {
+                seq,
+                part,
+                slot,
+                effect,
+                anywhere: places && effect == Effect::Read,
+                script: false,
+                runs_code: false,
+            };
             self.send_clustered(client, state, target, keys, frame);
         }
     }
@@ -492,4 +510,5 @@ struct Target {
     /// A replica of the slot will do.
     anywhere: bool,
     script: bool,
+    runs_code: bool,
 }

@@ -754,3 +754,30 @@ fn any_connection_of_a_shard_can_be_found_and_cut() {
     assert_eq!(client.say("CLIENT KILL USER app"), "3");
     direct.iter_mut().for_each(|client| assert!(client.is_closed()));
 }
+
+#[test]
+fn a_script_that_runs_wild_on_one_shard_is_gone_around() {
+    let cluster = Cluster::start(&["--probe-timeout", "5s"]);
+    let mut other = cluster.client();
+    assert_eq!(other.say("CONFIG SET lua-time-limit 20"), "OK");
+    let keys: Vec<String> = (0..30).map(|number| format!("key:{number}")).collect();
+    for wild_keys in ["0", "1"] {
+        // Its later requests keep their order, although they come when others already go another way.
+        let mut wild = cluster.client();
+        let script: [&[u8]; 4] = [b"EVAL", b"while true do end", wild_keys.as_bytes(), b"key:1"];
+        wild.send_words(&script[..if wild_keys == "1" { 4 } else { 3 }]);
+        (0..20).for_each(|number| wild.send(&format!("SET key:1 {number}")));
+        let busy = |command: &str| {
+            let ask = |key: &String| cluster.client().say(&format!("{command} {{{key}}}:count"));
+            keys.iter().map(ask).filter(|answer| answer.starts_with("BUSY")).count()
+        };
+        // A write that came before anybody knew would wait for the script; these are asked again.
+        eventually("one shard says that it is busy", || busy("OBJECT ENCODING") > 0);
+        assert!((1..keys.len()).contains(&busy("INCR")), "the other shards answer");
+        (20..40).for_each(|number| wild.send(&format!("SET key:1 {number}")));
+        assert_eq!(other.say("SCRIPT KILL"), "OK");
+        assert!(wild.read().text().contains("killed by user"));
+        (0..40).for_each(|number| assert_eq!(wild.read().text(), "OK", "{number}"));
+        assert_eq!(other.say("GET key:1"), "39");
+    }
+}
