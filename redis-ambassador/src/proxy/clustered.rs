@@ -139,6 +139,23 @@ impl Hub {
         if self.is_left_behind(client, state) {
             return Outcome::Later;
         }
+        let outcome = self.share_by_slot(client, state, request, classified, effect, frame);
+        if outcome == Outcome::Taken && effect != Effect::Read && self.is_paused() {
+            // It may have to wait, and whoever ends the pause must not wait behind it.
+            self.renew_lane(state.lane);
+        }
+        outcome
+    }
+
+    fn share_by_slot(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        classified: &Classified<'_>,
+        effect: Effect,
+        frame: &[u8],
+    ) -> Outcome {
         let keys = self.keys(request, classified, effect);
         let touched = |mode| state.conflicts(keys.single, mode);
         if effect == Effect::Write {
@@ -396,17 +413,19 @@ impl Hub {
             return Outcome::Taken;
         }
         self.share_parts(client, state, Join::Least, parts, Effect::PrimaryRead, &Keys::default());
-        for (server, _) in primaries {
-            let link = self
-                .lanes
-                .borrow()
-                .get(state.lane)
-                .and_then(|lane| lane.links.get(server).cloned().flatten());
+        self.renew_lane(state.lane);
+        Outcome::Taken
+    }
+
+    /// Has what follows in a lane go over new connections to the primaries.
+    fn renew_lane(&self, lane: usize) {
+        for server in self.primary_servers() {
+            let link =
+                self.lanes.borrow().get(lane).and_then(|lane| lane.links.get(server).cloned().flatten());
             if let Some(link) = link {
                 self.detach(&link);
             }
         }
-        Outcome::Taken
     }
 
     /// Every primary with its lowest slot, in the order of those.

@@ -98,7 +98,7 @@ pub(crate) struct Hub {
     pub(super) expires_lazily: Cell<bool>,
     /// Somebody has told the primary to put every command into its slow log.
     pub(super) logs_all: Cell<bool>,
-    /// Hub clock until which `CLIENT PAUSE` holds, and each client has to wait on a connection of its own.
+    /// Hub clock until which `CLIENT PAUSE` holds, and nobody may wait behind another on one connection.
     pub(super) paused_until: Cell<u64>,
     /// Which server has given which cursor.
     pub(super) cursors: RefCell<Cursors>,

@@ -155,6 +155,7 @@ impl Hub {
             return self.settings.register.places().get(&name).copied();
         }
         let (slot, number) = connection_of(name);
-        Some((self.owner(slot)?, number))
+        let place = (self.owner(slot)?, number);
+        (number != 0).then_some(place)
     }
 }

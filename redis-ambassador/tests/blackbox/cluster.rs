@@ -730,6 +730,7 @@ fn any_connection_of_a_shard_can_be_found_and_cut() {
     let mut client = cluster.client();
     assert_eq!(client.say("CLIENT KILL 127.0.0.1:1"), "ERR No such client");
     assert_eq!(client.say("CLIENT KILL ID 0"), "ERR client-id should be greater than 0");
+    assert_eq!(client.say("CLIENT KILL ID 10 x"), "ERR syntax error");
     let mine = client.say("CLIENT ID");
     assert_eq!(client.say(&format!("CLIENT KILL ID {mine}")), "0");
     // Connections past the ambassador, under one number on each shard.
@@ -780,4 +781,27 @@ fn a_script_that_runs_wild_on_one_shard_is_gone_around() {
         (0..40).for_each(|number| assert_eq!(wild.read().text(), "OK", "{number}"));
         assert_eq!(other.say("GET key:1"), "39");
     }
+}
+
+#[test]
+fn a_pause_holds_writes_on_every_shard_until_it_is_ended() {
+    let cluster = Cluster::start(&[]);
+    let (mut admin, mut sticky) = (cluster.client(), cluster.client());
+    sticky.say("CLIENT ID");
+    assert_eq!(admin.say("CLIENT PAUSE 60000 WRITE"), "OK");
+    let mut writers: Vec<Client> = (0..9).map(|_| cluster.client()).collect();
+    for (at, writer) in writers.iter_mut().enumerate() {
+        (0..5).for_each(|number| writer.send(&format!("SET key:{at} {number}")));
+    }
+    sticky.send("SET sticky 1");
+    let mut several = cluster.client();
+    several.send("MSET a 1 b 2 c 3 d 4");
+    eventually("they wait", || admin.say("INFO clients").contains("blocked_clients:13\r\n"));
+    assert_eq!(admin.say("EXISTS a b c d key:1"), "0");
+    assert_eq!(admin.say("CLIENT UNPAUSE"), "OK");
+    for writer in &mut writers {
+        (0..5).for_each(|_| assert_eq!(writer.read().text(), "OK"));
+    }
+    assert_eq!((sticky.read().text(), several.read().text()), ("OK".to_owned(), "OK".to_owned()));
+    (0..9).for_each(|at| assert_eq!(admin.say(&format!("GET key:{at}")), "4"));
 }
