@@ -231,7 +231,11 @@ impl Hub {
                     state.locked = false;
                     state.framer.set_limits(self.live.get().limits);
                 }
-                if let Some((profile, name)) = switching.becomes {
+                if let Some((mut profile, name)) = switching.becomes {
+                    if link.selects.get() && !link.own.get() && profile.db != 0 {
+                        // Whoever did before may not be allowed to any more.
+                        profile.selector = profile.user;
+                    }
                     state.session.profile = profile;
                     state.session.name = name;
                     self.enter_lane(state);

@@ -2,7 +2,7 @@
 
 use super::hub::Hub;
 use crate::session::Profile;
-use crate::upstream::{Handshake, Link, LinkError, Phase, Socket, connect};
+use crate::upstream::{Handshake, Link, LinkError, Phase, Socket, Told, connect};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,8 +13,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the connection; what happens at its end is [`Hub::link_lost`]'s business.
 pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
-    let (socket, number) = match open(&hub, &link).await {
-        Ok((socket, number)) => (Rc::new(socket), number),
+    let (socket, told) = match open(&hub, &link).await {
+        Ok((socket, told)) => (Rc::new(socket), told),
         Err(error) => {
             hub.metrics.connect_failures.inc();
             return hub.link_lost(&link, &error);
@@ -23,7 +23,8 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     if link.is_closed() {
         return;
     }
-    link.number.set(number);
+    link.number.set(told.number);
+    link.selects.set(told.selects);
     hub.enlist(&link);
     hub.metrics.upstreams.inc();
     {
@@ -42,7 +43,7 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     }
 }
 
-async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Option<u64>), LinkError> {
+async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Told), LinkError> {
     let started = hub.now();
     if link.hesitates.get() {
         tokio::time::sleep(PAUSE).await;
@@ -61,7 +62,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Option<u64>), L
     }
 }
 
-async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Option<u64>), LinkError> {
+async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Told), LinkError> {
     if link.own.get() {
         // The primary may have changed since the last attempt.
         let target = link.fixed.get().or_else(|| hub.owner(link.slot.get()));

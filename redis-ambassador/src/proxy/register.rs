@@ -86,6 +86,8 @@ impl Hub {
         let (Some(number), Some(owner)) = (link.number.get(), &state.owner) else { return };
         let register = Arc::clone(&self.settings.register);
         let (name, place) = (register.name(owner.id), (link.server.get(), number));
+        // What it may have been before is taken out of the list first, and not after this.
+        state.listed = None;
         register.places().insert(name, place);
         state.listed = Some(Listed { register, name, place });
     }

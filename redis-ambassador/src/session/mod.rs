@@ -21,7 +21,7 @@ pub struct Profile {
     pub db: u32,
     /// Who it is authenticated as: an index into the driver's list, 0 is the configured default.
     pub user: u32,
-    /// Who selected the database, which `user` need not be allowed to do; 0 for the first database.
+    /// Who can select the database, which `user` need not be allowed to do; 0 for the first database.
     pub selector: u32,
     /// Whether it speaks RESP3.
     pub resp3: bool,

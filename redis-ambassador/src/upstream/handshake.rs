@@ -117,8 +117,15 @@ struct Heard {
     last: Vec<u8>,
 }
 
-/// Connects and shakes hands within `timeout`. The server's number of the connection comes with it, where it was asked
-/// for and told.
+/// What a server has told in the hand-shake.
+pub(crate) struct Told {
+    /// Its number of the connection, where it was asked for that.
+    pub(crate) number: Option<u64>,
+    /// The user whose connection it is may select the database.
+    pub(crate) selects: bool,
+}
+
+/// Connects and shakes hands within `timeout`.
 ///
 /// # Errors
 /// [`LinkError::Refused`] carries the server's own words; everything else may be tried again.
@@ -127,7 +134,7 @@ pub(crate) async fn connect(
     access: &Access,
     handshake: &Handshake,
     timeout: Duration,
-) -> Result<(Socket, Option<u64>), LinkError> {
+) -> Result<(Socket, Told), LinkError> {
     let attempt = async {
         let socket = match address {
             ServerAddr::Tcp { host, port } => {
@@ -146,20 +153,21 @@ pub(crate) async fn connect(
                 Socket::Unix(UnixStream::connect(path).await.map_err(LinkError::Connect)?)
             }
         };
-        let number = shake_hands(&socket, handshake).await?;
-        Ok((socket, number))
+        let told = shake_hands(&socket, handshake).await?;
+        Ok((socket, told))
     };
     tokio::time::timeout(timeout, attempt).await.map_err(|_| LinkError::ConnectTimeout)?
 }
 
-async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<Option<u64>, LinkError> {
+async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<Told, LinkError> {
     let prepared = match handshake.as_selector() {
         Some(round) => converse(socket, &round).await?.succeeded,
         None => false,
     };
     let heard = converse(socket, &handshake.as_user(prepared)).await?;
     let number = heard.last.strip_prefix(b":").and_then(|line| parse_integer(line.strip_suffix(b"\r\n")?));
-    Ok(number.and_then(|number| u64::try_from(number).ok()).filter(|_| handshake.numbered))
+    let number = number.and_then(|number| u64::try_from(number).ok()).filter(|_| handshake.numbered);
+    Ok(Told { number, selects: !prepared })
 }
 
 /// Says what a round consists of and hears the answers; refusals of what is required are errors.

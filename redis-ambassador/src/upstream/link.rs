@@ -186,6 +186,8 @@ pub(crate) struct Link {
     pub(crate) hesitates: Cell<bool>,
     /// What the server calls an own connection to a cluster, where it has told.
     pub(crate) number: Cell<Option<u64>>,
+    /// Its user may select its database.
+    pub(crate) selects: Cell<bool>,
     /// Belongs to one client.
     pub(crate) own: Cell<bool>,
     /// Takes no new requests; closed when the last is answered. Holds the hub clock of when that began.
@@ -208,6 +210,7 @@ impl Link {
             fixed: Cell::new(None),
             hesitates: Cell::new(false),
             number: Cell::new(None),
+            selects: Cell::new(false),
             own: Cell::new(owner.is_some()),
             detached: Cell::new(None),
             outstanding: Cell::new(0),
