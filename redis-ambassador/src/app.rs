@@ -141,6 +141,7 @@ pub async fn run_reloading(
         tuning: tuning.subscribe(),
         latest: monitor.subscribe(),
         clustered: !config.cluster.is_empty(),
+        register: Arc::default(),
         fence,
         alone: config.threads == 1,
         signal,

@@ -40,12 +40,17 @@ pub(super) fn join(answers: &[Vec<u8>]) -> Option<Vec<u8>> {
         }
     }
     let joined = sections.iter().map(|lines| lines.join("\r\n") + "\r\n").collect::<Vec<_>>().join("\r\n");
-    let (kind, prefix) = if answers[0].starts_with(b"=") { ('=', "txt:") } else { ('$', "") };
-    Some(format!("{kind}{}\r\n{prefix}{joined}\r\n", joined.len() + prefix.len()).into_bytes())
+    Some(in_kind(&answers[0], &joined))
+}
+
+/// A text as an answer of the kind that another one is of.
+pub(super) fn in_kind(other: &[u8], text: &str) -> Vec<u8> {
+    let (kind, prefix) = if other.starts_with(b"=") { ('=', "txt:") } else { ('$', "") };
+    format!("{kind}{}\r\n{prefix}{text}\r\n", text.len() + prefix.len()).into_bytes()
 }
 
 /// The words of a bulk or verbatim string.
-fn text(answer: &[u8]) -> Option<&str> {
+pub(super) fn text(answer: &[u8]) -> Option<&str> {
     let answer = std::str::from_utf8(answer).ok()?;
     let (_, body) = answer.strip_prefix(['$', '='])?.split_once("\r\n")?;
     let body = body.strip_suffix("\r\n")?;

@@ -1,5 +1,6 @@
 //! One answer made of several.
 
+use super::{Naming, info};
 use crate::resp::{ReplyFramer, parse_integer};
 
 /// How answers become one.
@@ -19,6 +20,10 @@ pub enum Join {
     Concat,
     /// One text with the counters of all (`INFO`).
     Info,
+    /// One text with the connections of all (`CLIENT LIST`), each part's named in its way.
+    Clients(Vec<Naming>),
+    /// This, when all are good.
+    Instead(Vec<u8>),
     /// One array with each part's elements at the positions given.
     Place(Vec<Vec<usize>>),
     /// `SCAN` on one server: the cursor tells where to go on. Holds what to tell when this server is done.
@@ -86,7 +91,13 @@ impl Joined {
         match &self.join {
             Join::First => Some(first.clone()),
             Join::FirstGood => self.parts.iter().find(|part| !part.starts_with(b"-")).cloned(),
-            Join::Info => Some(super::info::join(&self.parts).unwrap_or_else(|| first.clone())),
+            Join::Info => Some(info::join(&self.parts).unwrap_or_else(|| first.clone())),
+            Join::Instead(answer) => Some(answer.clone()),
+            Join::Clients(namings) => {
+                let parts = self.parts.iter().zip(namings);
+                let lists = parts.map(|(part, naming)| Some(naming.rename(info::text(part)?)));
+                Some(info::in_kind(first, &lists.collect::<Option<String>>()?))
+            }
             Join::FirstFound => {
                 let found = self.parts.iter().find(|part| !is_nothing(part));
                 Some(found.unwrap_or(first).clone())

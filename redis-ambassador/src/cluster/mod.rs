@@ -1,5 +1,6 @@
 //! Redis Cluster: slots, who owns them, and commands that concern several of them. Pure.
 
+mod clients;
 mod info;
 mod join;
 mod map;
@@ -10,6 +11,8 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use clients::OURS;
+pub use clients::{Naming, ask_about, connection_of, named_connections};
 pub(crate) use join::is_nothing;
 pub use join::{Join, Joined};
 pub use map::{NO_SERVER, SlotMap};

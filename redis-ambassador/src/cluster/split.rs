@@ -86,7 +86,7 @@ pub fn everywhere(name: &str, request: &Request<'_>) -> Option<Everywhere> {
         "flushall" | "flushdb" | "script|load" | "script|flush" | "function|load" | "function|delete"
         | "function|flush" | "function|restore" | "config|set" | "config|resetstat" | "config|rewrite"
         | "acl|setuser" | "acl|deluser" | "acl|load" | "acl|save" | "slowlog|reset" | "save" | "bgsave"
-        | "bgrewriteaof" => Everywhere::First,
+        | "bgrewriteaof" | "client|pause" | "client|unpause" => Everywhere::First,
         "debug" if OF_SERVERS.iter().any(|word| request.is(1, word)) => Everywhere::First,
         _ => return None,
     })

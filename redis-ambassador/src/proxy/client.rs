@@ -47,6 +47,14 @@ pub(super) enum Mode {
     Write,
 }
 
+/// A request that changes its client when it succeeds.
+#[derive(Debug)]
+pub(super) struct Switching {
+    pub(super) seq: u64,
+    /// Profile and name from then on; `None` when neither changes.
+    pub(super) becomes: Option<(Profile, Option<Box<[u8]>>)>,
+}
+
 #[derive(Debug)]
 pub(super) struct ClientState {
     pub(super) session: Session,
@@ -88,8 +96,8 @@ pub(super) struct ClientState {
     ///
     /// [`Waiter::scan`]: crate::upstream::Waiter
     pub(super) scan: u64,
-    /// A profile that becomes the session's when request `.0` succeeds.
-    pub(super) switching: Option<(u64, Profile)>,
+    /// What its last request changes when a server agrees.
+    pub(super) switching: Option<Switching>,
     /// The request being read is already on its way upstream.
     pub(super) streaming: bool,
     /// Input waits for answers or for room.
@@ -118,6 +126,7 @@ pub(super) struct ClientState {
 
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Never the same for two clients of a process.
     pub(super) id: u64,
     /// Hub clock when it connected.
     pub(super) since: u64,

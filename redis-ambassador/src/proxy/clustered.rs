@@ -136,6 +136,26 @@ impl Hub {
         effect: Effect,
         frame: &[u8],
     ) -> Outcome {
+        if self.is_left_behind(client, state) {
+            return Outcome::Later;
+        }
+        let outcome = self.share_by_slot(client, state, request, classified, effect, frame);
+        if outcome == Outcome::Taken && effect != Effect::Read && self.is_paused() {
+            // It may have to wait, and whoever ends the pause must not wait behind it.
+            self.renew_lane(state.lane);
+        }
+        outcome
+    }
+
+    fn share_by_slot(
+        self: &Rc<Self>,
+        client: &Rc<Client>,
+        state: &mut ClientState,
+        request: &Request<'_>,
+        classified: &Classified<'_>,
+        effect: Effect,
+        frame: &[u8],
+    ) -> Outcome {
         let keys = self.keys(request, classified, effect);
         let touched = |mode| state.conflicts(keys.single, mode);
         if effect == Effect::Write {
@@ -178,12 +198,20 @@ impl Hub {
         }
         let slot = if let Slots::One(slot) = slots { slot } else { NO_SLOT };
         let script = classified.kind == Kind::ReadScript;
+        let runs_code = classified.command.is_some_and(|command| command.runs_code);
         // Of several keys in one slot some may be on their way elsewhere; only the primary knows.
         let lone = keys.single != 0;
         let mode = if effect == Effect::Write { Mode::Write } else { Mode::Neutral };
         let seq = state.push_slot(keys.single, mode, frame.len());
-        let target =
-            Target { seq, part: None, slot, effect, anywhere: lone && effect == Effect::Read, script };
+        let target = Target {
+            seq,
+            part: None,
+            slot,
+            effect,
+            anywhere: lone && effect == Effect::Read,
+            script,
+            runs_code,
+        };
         self.send_clustered(client, state, target, &keys, frame);
         Outcome::Taken
     }
@@ -196,7 +224,7 @@ impl Hub {
         keys: &Keys,
         frame: &[u8],
     ) {
-        let Target { seq, part, slot, effect, anywhere, script } = target;
+        let Target { seq, part, slot, effect, anywhere, script, runs_code } = target;
         let writes = effect == Effect::Write;
         let epoch = match effect {
             Effect::Write => self.fence_write(state, keys),
@@ -227,7 +255,7 @@ impl Hub {
             read: !writes,
             anywhere,
             script,
-            runs_code: false,
+            runs_code,
             abandoned: false,
             attempts: 0,
             slot,
@@ -250,7 +278,7 @@ impl Hub {
     }
 
     /// Sends the parts of a request, whose answers become one.
-    fn share_parts(
+    pub(super) fn share_parts(
         self: &Rc<Self>,
         client: &Rc<Client>,
         state: &mut ClientState,
@@ -266,8 +294,15 @@ impl Hub {
         let seq = state.push_slot(0, mode, length);
         for (index, (slot, frame)) in parts.into_iter().enumerate() {
             let part = Some(Part { joined: Rc::clone(&joined), index });
-            let target =
-                Target { seq, part, slot, effect, anywhere: places && effect == Effect::Read, script: false };
+            let target = Target {
+                seq,
+                part,
+                slot,
+                effect,
+                anywhere: places && effect == Effect::Read,
+                script: false,
+                runs_code: false,
+            };
             self.send_clustered(client, state, target, keys, frame);
         }
     }
@@ -378,21 +413,23 @@ impl Hub {
             return Outcome::Taken;
         }
         self.share_parts(client, state, Join::Least, parts, Effect::PrimaryRead, &Keys::default());
-        for (server, _) in primaries {
-            let link = self
-                .lanes
-                .borrow()
-                .get(state.lane)
-                .and_then(|lane| lane.links.get(server).cloned().flatten());
+        self.renew_lane(state.lane);
+        Outcome::Taken
+    }
+
+    /// Has what follows in a lane go over new connections to the primaries.
+    fn renew_lane(&self, lane: usize) {
+        for server in self.primary_servers() {
+            let link =
+                self.lanes.borrow().get(lane).and_then(|lane| lane.links.get(server).cloned().flatten());
             if let Some(link) = link {
                 self.detach(&link);
             }
         }
-        Outcome::Taken
     }
 
     /// Every primary with its lowest slot, in the order of those.
-    fn primaries(&self) -> Vec<(usize, u16)> {
+    pub(super) fn primaries(&self) -> Vec<(usize, u16)> {
         let cluster = self.cluster.borrow();
         let Some(map) = &cluster.map else { return Vec::new() };
         let primaries = map.primaries().iter();
@@ -409,7 +446,7 @@ impl Hub {
         mut request: Vec<u8>,
         last_error: Option<Vec<u8>>,
     ) {
-        let lane = waiter.client.state.borrow().lane;
+        let lane = self.lane_of(&waiter);
         let replica = match waiter.anywhere && waiter.client.state.borrow().tracking.is_none() {
             true => self.slot_replica(lane, waiter.slot, waiter.epoch, None),
             false => None,
@@ -443,7 +480,7 @@ impl Hub {
         match (redirect, target) {
             (Redirect::Moved(..) | Redirect::Ask(..), Some(server)) if waiter.attempts <= MAX_HOPS => {
                 self.rescan(waiter.scan, &mut request, server);
-                let lane = waiter.client.state.borrow().lane;
+                let lane = self.lane_of(&waiter);
                 let to = self.link(lane, server);
                 if matches!(redirect, Redirect::Ask(..)) {
                     self.send(&to, ASKING, waiter.silent());
@@ -492,4 +529,5 @@ struct Target {
     /// A replica of the slot will do.
     anywhere: bool,
     script: bool,
+    runs_code: bool,
 }

@@ -90,6 +90,9 @@ impl Hub {
         if state.own_busy > 0 && classified.kind != Kind::Quit {
             return Some(Outcome::Later);
         }
+        if classified.kind == Kind::Client && self.ask_of_clients(client, state, request) {
+            return Some(Outcome::Taken);
+        }
         if classified.blocks && slots(request, classified) == Slots::Several {
             state.answer(b"-CROSSSLOT Keys in request don't hash to the same slot\r\n");
             return Some(Outcome::Taken);
@@ -139,6 +142,10 @@ impl Hub {
         }
         state.kept.keep(frame);
         self.send_own(client, state, request, classified, frame);
+        let tells_number = request.len() == 2 && (request.is(1, "ID") || request.is(1, "INFO"));
+        if classified.kind == Kind::Client && tells_number && !state.session.in_multi() {
+            self.name_in_answer(client, state, request);
+        }
         Outcome::Taken
     }
 

@@ -224,19 +224,22 @@ impl Hub {
             state.own_busy = state.own_busy.saturating_sub(1);
             self.fence_own_answered(state);
         }
-        if done
-            && let Some((seq, profile)) = state.switching
-            && seq == waiter.seq
-        {
-            state.switching = None;
+        if done && let Some(switching) = state.switching.take_if(|switching| switching.seq == waiter.seq) {
             self.tracked(state, succeeded);
             if succeeded {
                 if state.locked {
                     state.locked = false;
                     state.framer.set_limits(self.live.get().limits);
                 }
-                state.session.profile = profile;
-                self.enter_lane(state);
+                if let Some((mut profile, name)) = switching.becomes {
+                    if link.selects.get() && !link.own.get() && profile.db != 0 {
+                        // Whoever did before may not be allowed to any more.
+                        profile.selector = profile.user;
+                    }
+                    state.session.profile = profile;
+                    state.session.name = name;
+                    self.enter_lane(state);
+                }
             }
         }
         self.mark_client(client, &mut state.dirty);

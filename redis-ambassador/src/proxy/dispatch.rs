@@ -93,7 +93,7 @@ impl Hub {
         if self.clustered.get() {
             return self.send_again_clustered(waiter, request, last_error);
         }
-        let lane = waiter.client.state.borrow().lane;
+        let lane = self.lane_of(&waiter);
         let fresh = |server: &usize| self.is_fresh(*server, waiter.epoch);
         let replica = match waiter.anywhere {
             true => self
@@ -134,7 +134,7 @@ impl Hub {
             }
         }
         let state = &mut *state;
-        if state.switching.as_ref().is_some_and(|(seq, _)| *seq == waiter.seq) {
+        if state.switching.as_ref().is_some_and(|switching| switching.seq == waiter.seq) {
             state.switching = None;
             self.tracked(state, false);
         }

@@ -1,6 +1,6 @@
 //! What all connections of one worker share.
 
-use super::client::{Client, ClientState};
+use super::client::{Client, ClientState, Switching};
 use super::clustered::Cluster;
 use super::cursors::Cursors;
 use super::limbo::Limbo;
@@ -91,7 +91,6 @@ pub(crate) struct Hub {
     pub(super) turn: Cell<usize>,
     /// A replica was picked in this turn.
     pub(super) picked: Cell<bool>,
-    pub(super) next_client: Cell<u64>,
     pub(super) draining: Cell<bool>,
     /// Clients that watch the primary at work (`MONITOR`): it has to do it all.
     pub(super) monitors: Cell<u32>,
@@ -99,7 +98,7 @@ pub(crate) struct Hub {
     pub(super) expires_lazily: Cell<bool>,
     /// Somebody has told the primary to put every command into its slow log.
     pub(super) logs_all: Cell<bool>,
-    /// Hub clock until which `CLIENT PAUSE` holds, and each client has to wait on a connection of its own.
+    /// Hub clock until which `CLIENT PAUSE` holds, and nobody may wait behind another on one connection.
     pub(super) paused_until: Cell<u64>,
     /// Which server has given which cursor.
     pub(super) cursors: RefCell<Cursors>,
@@ -154,7 +153,6 @@ impl Hub {
             flusher: RefCell::default(),
             turn: Cell::new(0),
             picked: Cell::new(false),
-            next_client: Cell::new(1),
             draining: Cell::new(false),
             monitors: Cell::new(0),
             expires_lazily: Cell::new(false),
@@ -220,6 +218,18 @@ impl Hub {
         lanes.len() - 1
     }
 
+    /// The lane for a request that is sent again: one that asks for another profile goes where that is in use, since
+    /// it would change a connection of others.
+    pub(super) fn lane_of(&self, waiter: &Waiter) -> usize {
+        let state = waiter.client.state.borrow();
+        match &state.switching {
+            Some(Switching { seq, becomes: Some((profile, name)) }) if *seq == waiter.seq => {
+                self.lane(*profile, name.as_deref())
+            }
+            _ => state.lane,
+        }
+    }
+
     /// A lane of one client's alone.
     pub(super) fn own_lane(&self, profile: Profile, tracker: Tracker) -> usize {
         let mut lanes = self.lanes.borrow_mut();
@@ -283,7 +293,8 @@ impl Hub {
         for client in self.clients.borrow().iter() {
             if let Ok(state) = client.state.try_borrow() {
                 used.push(state.session.profile);
-                used.extend(state.switching.map(|(_, profile)| profile));
+                let becomes = state.switching.as_ref().and_then(|switching| switching.becomes.as_ref());
+                used.extend(becomes.map(|(profile, _)| *profile));
             }
         }
         used
@@ -292,7 +303,7 @@ impl Hub {
     /// Lets go of every connection of a user, whose number is about to mean somebody else.
     pub(super) fn forget_user(&self, user: u32) {
         let mut links = Vec::new();
-        let of_user = |profile: Profile| profile.user == user || profile.before == user;
+        let of_user = |profile: Profile| profile.user == user || profile.selector == user;
         for lane in self.lanes.borrow_mut().iter_mut().filter(|lane| of_user(lane.profile)) {
             links.extend(lane.links.iter_mut().filter_map(Option::take));
         }

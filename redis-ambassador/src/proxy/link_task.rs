@@ -2,7 +2,7 @@
 
 use super::hub::Hub;
 use crate::session::Profile;
-use crate::upstream::{Handshake, Link, LinkError, Phase, Socket, connect};
+use crate::upstream::{Handshake, Link, LinkError, Phase, Socket, Told, connect};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -13,8 +13,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the connection; what happens at its end is [`Hub::link_lost`]'s business.
 pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
-    let socket = match open(&hub, &link).await {
-        Ok(socket) => Rc::new(socket),
+    let (socket, told) = match open(&hub, &link).await {
+        Ok((socket, told)) => (Rc::new(socket), told),
         Err(error) => {
             hub.metrics.connect_failures.inc();
             return hub.link_lost(&link, &error);
@@ -23,6 +23,9 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     if link.is_closed() {
         return;
     }
+    link.number.set(told.number);
+    link.selects.set(told.selects);
+    hub.enlist(&link);
     hub.metrics.upstreams.inc();
     {
         let mut state = link.state.borrow_mut();
@@ -40,7 +43,7 @@ pub(super) async fn run(hub: Rc<Hub>, link: Rc<Link>) {
     }
 }
 
-async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
+async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Told), LinkError> {
     let started = hub.now();
     if link.hesitates.get() {
         tokio::time::sleep(PAUSE).await;
@@ -50,7 +53,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         let waited = Duration::from_micros(hub.now() - started);
         let retry = link.own.get() && !link.is_closed() && waited < hub.live.get().failover_wait;
         match outcome {
-            Ok(socket) => return Ok(socket),
+            Ok(opened) => return Ok(opened),
             Err(error @ LinkError::Refused(_)) => return Err(error),
             Err(error) if !retry => return Err(error),
             Err(error) => tracing::debug!(%error, "trying again to connect"),
@@ -59,7 +62,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
     }
 }
 
-async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
+async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<(Socket, Told), LinkError> {
     if link.own.get() {
         // The primary may have changed since the last attempt.
         let target = link.fixed.get().or_else(|| hub.owner(link.slot.get()));
@@ -70,7 +73,10 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         0 => hub.settings.access.credentials(),
         user => hub.users.borrow().get(user as usize).cloned().flatten(),
     };
-    let (credentials, before) = (credentials(link.profile.user), credentials(link.profile.before));
+    let Profile { user, selector, .. } = link.profile;
+    // Whoever selects for itself may not be allowed to tell the client's name; the default user can try.
+    let (credentials, selector) =
+        (credentials(user), credentials(if selector == user { 0 } else { selector }));
     let extras = {
         let state = link.state.borrow();
         match &state.owner {
@@ -89,7 +95,8 @@ async fn attempt(hub: &Rc<Hub>, link: &Rc<Link>) -> Result<Socket, LinkError> {
         // lost for nothing, so a server shows that it is there first.
         extras.push(vec![b"PING".to_vec()]);
     }
-    let handshake = Handshake { profile: link.profile, credentials, before, extras };
+    let numbered = hub.clustered.get() && link.own.get();
+    let handshake = Handshake { profile: link.profile, credentials, selector, numbered, extras };
     connect(&address, &hub.settings.access, &handshake, hub.live.get().connect_timeout).await
 }
 

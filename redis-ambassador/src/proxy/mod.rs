@@ -21,6 +21,7 @@ mod notes;
 mod process;
 mod profile;
 mod reads;
+mod register;
 mod spare;
 mod stall;
 mod stock;
@@ -29,4 +30,5 @@ mod tracking;
 mod worker;
 
 pub(crate) use client::Client;
+pub(crate) use register::Listed;
 pub(crate) use worker::{Tuning, Worker, WorkerSettings, Workload};

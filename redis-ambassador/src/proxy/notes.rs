@@ -44,10 +44,10 @@ impl Hub {
         None
     }
 
-    /// Whether `CLIENT PAUSE` holds clients up: each of them then waits on a connection of its own.
+    /// Whether `CLIENT PAUSE` holds clients up: each of them then waits on a connection that nobody waits behind.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.paused_until.get() > self.clock() && !self.clustered.get()
+        self.paused_until.get() > self.clock()
     }
 
     /// Whether somebody would notice that reads do not reach the primary.

@@ -225,7 +225,7 @@ impl Hub {
         let plan = state.session.plan(&table, request, &classified, state.own_busy > 0);
         let plan = match plan {
             // Whoever has to wait does so alone.
-            Plan::Shared(effect) if effect != Effect::Read && paused => Plan::Own,
+            Plan::Shared(effect) if effect != Effect::Read && paused && !self.clustered.get() => Plan::Own,
             plan => plan,
         };
         match plan {

@@ -1,6 +1,6 @@
 //! Clients that change their database, user or protocol.
 
-use super::client::{Client, ClientState, Mode};
+use super::client::{Client, ClientState, Mode, Switching};
 use super::hub::Hub;
 use crate::cluster::NO_SLOT;
 use crate::command::{Kind, Request};
@@ -36,7 +36,7 @@ impl Hub {
         let mut profile = state.session.profile;
         if let Some(db) = switch.db {
             profile.db = db;
-            profile.before = 0;
+            profile.selector = if db == 0 { 0 } else { profile.user };
         }
         if let Some(resp3) = switch.resp3 {
             profile.resp3 = resp3;
@@ -54,9 +54,6 @@ impl Hub {
             let Some(number) = self.user(profile, user, password) else {
                 return state.answer(WRONG_PASSWORD);
             };
-            if profile.db != 0 && profile.user != number {
-                profile.before = profile.user;
-            }
             profile.user = number;
             if matches!(mapped, Mapped::Other(_)) && switch.resp3.is_none() {
                 // The server knows the user under the other name only.
@@ -65,12 +62,15 @@ impl Hub {
         }
         let mut frame = frame;
         let mut rewritten = Vec::new();
-        let name = state.session.name.clone().unwrap_or_default();
+        let name = match switch.name {
+            Some(name) => (!name.is_empty()).then(|| name.into()),
+            None => state.session.name.clone(),
+        };
         if let (Some(resp3), Some(_)) = (switch.resp3, &state.own) {
             // A connection that exists already has not been told by a hand-shake.
             words.extend([&b"HELLO"[..], if resp3 { b"3" } else { b"2" }]);
             words.extend(auth.iter().flat_map(|(user, password)| [&b"AUTH"[..], user, password]));
-            words.extend([&b"SETNAME"[..], &name]);
+            words.extend([&b"SETNAME"[..], name.as_deref().unwrap_or_default()]);
         }
         if !words.is_empty() {
             write_multibulk(&mut rewritten, words.into_iter());
@@ -78,11 +78,12 @@ impl Hub {
         }
         if state.own.is_some() {
             let seq = self.send_own_plain(client, state, frame);
-            state.switching = Some((seq, profile));
+            state.switching = Some(Switching { seq, becomes: Some((profile, name)) });
             return;
         }
         let seq = state.push_slot(0, Mode::Neutral, frame.len());
-        state.switching = Some((seq, profile));
+        let lane = self.lane(profile, name.as_deref());
+        state.switching = Some(Switching { seq, becomes: Some((profile, name)) });
         let waiter = Waiter {
             client: Rc::clone(client),
             seq,
@@ -102,7 +103,6 @@ impl Hub {
         };
         match self.primary() {
             Some(server) if !self.in_limbo() => {
-                let lane = self.lane(profile, state.session.name.as_deref());
                 let link = self.link(lane, server);
                 self.send(&link, frame, waiter);
             }
@@ -179,7 +179,7 @@ impl Hub {
         // The caller's own state is borrowed; what it uses now stays.
         let used = self.profiles_in_use(current);
         let free = (1..users.len() as u32)
-            .find(|user| !used.iter().any(|profile| profile.user == *user || profile.before == *user))?;
+            .find(|user| !used.iter().any(|profile| profile.user == *user || profile.selector == *user))?;
         self.forget_user(free);
         users[free as usize] = credentials;
         Some(free)

@@ -43,6 +43,7 @@ impl Hub {
         if link.state.borrow().told != wanted {
             self.introduce(client, &link, wanted);
         }
+        self.enlist(&link);
         Some(link)
     }
 

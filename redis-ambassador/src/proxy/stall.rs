@@ -1,8 +1,8 @@
 //! Shared connections on which a script runs for long: others go around them.
 
-use super::client::ClientState;
+use super::client::{Client, ClientState};
 use super::hub::Hub;
-use crate::upstream::{Link, Phase};
+use crate::upstream::{Link, Phase, Waiter};
 use std::rc::Rc;
 
 /// A script that has run for this many microseconds is not waited for by others.
@@ -37,6 +37,14 @@ impl Hub {
                 self.evacuate(link, &slow);
             }
         }
+    }
+
+    /// Whether a connection to a server of a cluster that takes no more requests still has one of this client's: what
+    /// goes over another one might be run before it.
+    pub(super) fn is_left_behind(&self, client: &Rc<Client>, state: &ClientState) -> bool {
+        let is_of = |waiter: &Waiter| Rc::ptr_eq(&waiter.client, client) && !waiter.abandoned;
+        !state.slots.is_empty()
+            && self.detached.borrow().iter().any(|link| link.state.borrow().waiters.iter().any(is_of))
     }
 
     /// Whether a request to the primary would take another shared connection than this client's unanswered ones, so

@@ -185,7 +185,11 @@ impl Hub {
         let clean =
             state.session.replay() == link.state.borrow().told && state.session.profile == link.profile;
         drop(state);
-        link.state.borrow_mut().owner = None;
+        {
+            let mut link = link.state.borrow_mut();
+            link.owner = None;
+            link.listed = None;
+        }
         if clean && self.keep_spare(link) {
             return;
         }

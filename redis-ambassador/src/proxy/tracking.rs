@@ -7,7 +7,7 @@
 //!
 //! Protocol: <https://redis.io/docs/latest/develop/reference/client-side-caching/>.
 
-use super::client::{Client, ClientState};
+use super::client::{Client, ClientState, Switching};
 use super::hub::Hub;
 use crate::command::{Classified, Effect, Kind, Request};
 use crate::proxy::process::Outcome;
@@ -170,8 +170,7 @@ impl Hub {
         }
         self.ask_primaries(client, state, &frame, Effect::PrimaryRead);
         let seq = state.head + state.slots.len() as u64 - 1;
-        let profile = state.session.profile;
-        state.switching = Some((seq, profile));
+        state.switching = Some(Switching { seq, becomes: None });
         let Some(tracking) = &mut state.tracking else { return };
         tracking.told.push(wish.words);
         tracking.asked = true;

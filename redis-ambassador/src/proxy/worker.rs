@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::hub::Hub;
+use super::register::Register;
 use super::stock::slow_from;
 use crate::command::Table;
 use crate::config::{Config, Consistency};
@@ -30,6 +31,7 @@ pub(crate) struct WorkerSettings {
     pub(crate) users: Option<Arc<ClientUsers>>,
     /// The servers are nodes of a Redis Cluster.
     pub(crate) clustered: bool,
+    pub(crate) register: Arc<Register>,
     pub(crate) fence: Arc<Fence>,
     /// There is one worker.
     pub(crate) alone: bool,
@@ -246,8 +248,7 @@ impl Hub {
                 return tracing::warn!(%error, "cannot serve a client connection");
             }
         };
-        let id = self.next_client.get();
-        self.next_client.set(id + 1);
+        let id = self.settings.register.next();
         let locked = self.settings.users.is_some();
         let limits = if locked { self.live.get().limits.of_strangers() } else { self.live.get().limits };
         let client = Client::new(id, socket, limits, self.now());

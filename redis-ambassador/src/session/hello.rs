@@ -6,7 +6,7 @@ use crate::resp::{parse_integer, write_multibulk};
 use bytes::Bytes;
 use std::borrow::Cow;
 
-pub(super) fn plan<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a> {
+pub(super) fn plan<'a>(session: &Session, request: &Request<'a>) -> Plan<'a> {
     let Some(version) = request.arg(1) else {
         return session.shared(Effect::PrimaryRead);
     };
@@ -18,7 +18,6 @@ pub(super) fn plan<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a>
         Some(_) => return refuse("NOPROTO unsupported protocol version"),
     };
     let mut switch = Switch { resp3: Some(resp3), ..Switch::default() };
-    let mut name = None;
     let mut at = 2;
     while let Some(option) = request.arg(at) {
         match (request.arg(at + 1), request.arg(at + 2)) {
@@ -30,7 +29,7 @@ pub(super) fn plan<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a>
                 if !is_printable(value) {
                     return refuse("ERR Client names cannot contain spaces, newlines or special characters.");
                 }
-                name = Some(value);
+                switch.name = Some(value);
                 at += 2;
             }
             _ => {
@@ -38,9 +37,6 @@ pub(super) fn plan<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a>
                 return refuse(&format!("ERR Syntax error in HELLO option '{option}'"));
             }
         }
-    }
-    if let Some(name) = name {
-        session.name = (!name.is_empty()).then(|| name.into());
     }
     let mut frame = Vec::with_capacity(24);
     write_multibulk(&mut frame, [&b"HELLO"[..], version].into_iter());

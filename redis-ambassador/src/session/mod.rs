@@ -21,8 +21,8 @@ pub struct Profile {
     pub db: u32,
     /// Who it is authenticated as: an index into the driver's list, 0 is the configured default.
     pub user: u32,
-    /// Who it was before that, in the same database, which `user` need not be allowed to select.
-    pub before: u32,
+    /// Who can select the database, which `user` need not be allowed to do; 0 for the first database.
+    pub selector: u32,
     /// Whether it speaks RESP3.
     pub resp3: bool,
 }
@@ -36,6 +36,8 @@ pub struct Switch<'a> {
     pub resp3: Option<bool>,
     /// `AUTH`, `HELLO … AUTH`: user name (empty when not given) and password.
     pub auth: Option<(&'a [u8], &'a [u8])>,
+    /// `HELLO … SETNAME`: the client's name, empty for none.
+    pub name: Option<&'a [u8]>,
 }
 
 /// How a request is to be carried out.

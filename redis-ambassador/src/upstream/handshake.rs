@@ -3,7 +3,7 @@
 use super::LinkError;
 use super::{Access, Socket, TlsSocket};
 use crate::address::ServerAddr;
-use crate::resp::{ReplyFramer, write_multibulk};
+use crate::resp::{ReplyFramer, parse_integer, write_multibulk};
 use crate::session::Profile;
 use common::secret::{ExposeSecret, SecretString};
 use std::future::poll_fn;
@@ -25,8 +25,10 @@ pub(crate) struct Credentials {
 pub(crate) struct Handshake {
     pub(crate) profile: Profile,
     pub(crate) credentials: Option<Credentials>,
-    /// Who selected the database, see [`Profile::before`].
-    pub(crate) before: Option<Credentials>,
+    /// Who selects the database, see [`Profile::selector`].
+    pub(crate) selector: Option<Credentials>,
+    /// The server is asked for the connection's number.
+    pub(crate) numbered: bool,
     /// Further requests, whose refusal does no harm.
     pub(crate) extras: Vec<Vec<Vec<u8>>>,
 }
@@ -70,10 +72,12 @@ impl Round {
 impl Handshake {
     /// What is said before a client's own user takes over, who need not be allowed to: a client may have selected its
     /// database as somebody else. Nothing of it has to succeed.
-    fn as_before(&self) -> Option<Round> {
-        self.profile.user.checked_sub(1)?;
+    fn as_selector(&self) -> Option<Round> {
+        if self.profile.user == 0 && (self.profile.selector == 0 || self.credentials.is_none()) {
+            return None;
+        }
         let mut round = Round::default();
-        if let Some(credentials) = &self.before {
+        if let Some(credentials) = &self.selector {
             round.authenticate(credentials);
         }
         round.select(self.profile);
@@ -98,8 +102,27 @@ impl Handshake {
         if !prepared {
             round.introduce(&self.extras);
         }
+        if self.numbered {
+            round.ask([&b"CLIENT"[..], b"ID"].into_iter());
+        }
         round
     }
+}
+
+/// What a server has said in one round of the hand-shake.
+struct Heard {
+    /// What the round is about was not refused.
+    succeeded: bool,
+    /// The last answer.
+    last: Vec<u8>,
+}
+
+/// What a server has told in the hand-shake.
+pub(crate) struct Told {
+    /// Its number of the connection, where it was asked for that.
+    pub(crate) number: Option<u64>,
+    /// The user whose connection it is may select the database.
+    pub(crate) selects: bool,
 }
 
 /// Connects and shakes hands within `timeout`.
@@ -111,7 +134,7 @@ pub(crate) async fn connect(
     access: &Access,
     handshake: &Handshake,
     timeout: Duration,
-) -> Result<Socket, LinkError> {
+) -> Result<(Socket, Told), LinkError> {
     let attempt = async {
         let socket = match address {
             ServerAddr::Tcp { host, port } => {
@@ -130,24 +153,27 @@ pub(crate) async fn connect(
                 Socket::Unix(UnixStream::connect(path).await.map_err(LinkError::Connect)?)
             }
         };
-        shake_hands(&socket, handshake).await?;
-        Ok(socket)
+        let told = shake_hands(&socket, handshake).await?;
+        Ok((socket, told))
     };
     tokio::time::timeout(timeout, attempt).await.map_err(|_| LinkError::ConnectTimeout)?
 }
 
-async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<(), LinkError> {
-    let prepared = match handshake.as_before() {
-        Some(round) => converse(socket, &round).await?,
+async fn shake_hands(socket: &Socket, handshake: &Handshake) -> Result<Told, LinkError> {
+    let prepared = match handshake.as_selector() {
+        Some(round) => converse(socket, &round).await?.succeeded,
         None => false,
     };
-    converse(socket, &handshake.as_user(prepared)).await.map(|_| ())
+    let heard = converse(socket, &handshake.as_user(prepared)).await?;
+    let number = heard.last.strip_prefix(b":").and_then(|line| parse_integer(line.strip_suffix(b"\r\n")?));
+    let number = number.and_then(|number| u64::try_from(number).ok()).filter(|_| handshake.numbered);
+    Ok(Told { number, selects: !prepared })
 }
 
-/// Whether what the round is about succeeded; refusals of what is required are errors.
-async fn converse(socket: &Socket, round: &Round) -> Result<bool, LinkError> {
+/// Says what a round consists of and hears the answers; refusals of what is required are errors.
+async fn converse(socket: &Socket, round: &Round) -> Result<Heard, LinkError> {
     let Round { out, required, counted, all: expected } = round;
-    let mut succeeded = true;
+    let mut heard = Heard { succeeded: true, last: Vec::new() };
     let mut sent = 0;
     while sent < out.len() {
         poll_fn(|cx| socket.poll_writable(cx)).await.map_err(LinkError::Io)?;
@@ -176,13 +202,13 @@ async fn converse(socket: &Socket, round: &Round) -> Result<bool, LinkError> {
                 if answered < *required {
                     return Err(refusal(&input[..chunk.taken]));
                 }
-                succeeded &= answered >= *counted;
+                heard.succeeded &= answered >= *counted;
             }
-            input.drain(..chunk.taken);
+            heard.last = input.drain(..chunk.taken).collect();
             answered += usize::from(chunk.done && !framer.is_push());
         }
     }
-    Ok(succeeded)
+    Ok(heard)
 }
 
 fn refusal(line: &[u8]) -> LinkError {

@@ -3,7 +3,7 @@
 use super::{Buffer, Socket};
 use crate::cluster::{Joined, NO_SLOT};
 use crate::command::Effect;
-use crate::proxy::Client;
+use crate::proxy::{Client, Listed};
 use crate::resp::{ReplyError, ReplyFramer};
 use crate::session::Profile;
 use std::cell::{Cell, RefCell};
@@ -156,6 +156,8 @@ pub(crate) struct LinkState {
     pub(crate) waker: Option<Waker>,
     /// Own connections: whose.
     pub(crate) owner: Option<Rc<Client>>,
+    /// Own connections to a cluster: other clients know whose it is.
+    pub(crate) listed: Option<Listed>,
     /// A client's that tracks keys: who hears of them.
     pub(crate) hearer: Option<Rc<Client>>,
     /// News of which only a part has come.
@@ -182,6 +184,10 @@ pub(crate) struct Link {
     pub(crate) fixed: Cell<Option<usize>>,
     /// It is not opened at once.
     pub(crate) hesitates: Cell<bool>,
+    /// What the server calls an own connection to a cluster, where it has told.
+    pub(crate) number: Cell<Option<u64>>,
+    /// Its user may select its database.
+    pub(crate) selects: Cell<bool>,
     /// Belongs to one client.
     pub(crate) own: Cell<bool>,
     /// Takes no new requests; closed when the last is answered. Holds the hub clock of when that began.
@@ -203,6 +209,8 @@ impl Link {
             slot: Cell::new(NO_SLOT),
             fixed: Cell::new(None),
             hesitates: Cell::new(false),
+            number: Cell::new(None),
+            selects: Cell::new(false),
             own: Cell::new(owner.is_some()),
             detached: Cell::new(None),
             outstanding: Cell::new(0),
@@ -218,6 +226,7 @@ impl Link {
                 dirty: false,
                 waker: None,
                 owner,
+                listed: None,
                 hearer: None,
                 news: Vec::new(),
                 answered: 0,
@@ -279,6 +288,7 @@ impl Link {
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Closed;
         state.owner = None;
+        state.listed = None;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }

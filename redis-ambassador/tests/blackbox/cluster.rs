@@ -670,3 +670,138 @@ fn a_dead_primary_of_a_shard_is_a_pause() {
     let serious: Vec<_> = errors.iter().filter(|error| !error.contains("was acknowledged")).collect();
     assert!(serious.is_empty(), "{lost} lost, {serious:#?}");
 }
+
+#[test]
+fn clients_are_known_by_one_number_on_all_shards() {
+    let cluster = Cluster::start(&["--threads", "2"]);
+    let mut other = cluster.client();
+    let mut waiting: Vec<(Client, String)> = (0..12)
+        .map(|_| cluster.client())
+        .map(|mut client| {
+            let number = client.say("CLIENT ID");
+            (client, number)
+        })
+        .collect();
+    let numbers: BTreeSet<String> = waiting.iter().map(|(_, number)| number.clone()).collect();
+    assert_eq!(numbers.len(), 12);
+    for (at, (client, number)) in waiting.iter_mut().enumerate() {
+        assert_eq!(&client.say("CLIENT ID"), number);
+        assert!(client.say("CLIENT INFO").starts_with(&format!("id={number} addr=")));
+        assert_eq!(other.say(&format!("CLIENT UNBLOCK {number}")), "0");
+        client.send(&format!("BLPOP list:{at} 0"));
+    }
+    eventually("all of them wait", || other.say("INFO clients").contains("blocked_clients:12\r\n"));
+    let listed: BTreeSet<String> = other
+        .say("CLIENT LIST")
+        .lines()
+        .filter(|line| line.contains(" cmd=blpop "))
+        .map(|line| line["id=".len()..line.find(' ').unwrap()].to_owned())
+        .collect();
+    assert_eq!(listed, numbers);
+    let some: Vec<&str> = numbers.iter().take(5).map(String::as_str).collect();
+    let lines = other.say(&format!("CLIENT LIST ID {}", some.join(" ")));
+    assert_eq!(lines.lines().count(), 5, "{lines}");
+    assert!(lines.lines().all(|line| some.iter().any(|number| line.starts_with(&format!("id={number} ")))));
+    assert_eq!(other.say("CLIENT UNBLOCK 1"), "0");
+    assert_eq!(other.say("CLIENT UNBLOCK x"), "ERR value is not an integer or out of range");
+    assert!(other.say(&format!("CLIENT UNBLOCK {} MAYBE", waiting[0].1)).contains("TIMEOUT or ERROR"));
+    for (at, (client, number)) in waiting.iter_mut().enumerate() {
+        let (line, answer) = match at % 3 {
+            0 => (format!("CLIENT UNBLOCK {number}"), "(nil)"),
+            1 => (format!("CLIENT UNBLOCK {number} ERROR"), "UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+            _ => (format!("CLIENT KILL ID {number}"), "LOSTREPLY"),
+        };
+        assert_eq!(other.say(&line), "1", "{line}");
+        assert!(client.read().text().starts_with(answer), "{line}");
+        // It goes on under its number, wherever its next key is.
+        assert_eq!(&client.say("CLIENT ID"), number);
+        client.send(&format!("BLPOP next:{at} 0"));
+    }
+    eventually("all of them wait again", || other.say("INFO clients").contains("blocked_clients:12\r\n"));
+    for (client, number) in &mut waiting {
+        assert_eq!(other.say(&format!("CLIENT UNBLOCK {number} TIMEOUT")), "1");
+        assert_eq!(client.read(), crate::harness::Value::Nil);
+    }
+}
+
+#[test]
+fn any_connection_of_a_shard_can_be_found_and_cut() {
+    let cluster = Cluster::start(&[]);
+    let mut client = cluster.client();
+    assert_eq!(client.say("CLIENT KILL 127.0.0.1:1"), "ERR No such client");
+    assert_eq!(client.say("CLIENT KILL ID 0"), "ERR client-id should be greater than 0");
+    assert_eq!(client.say("CLIENT KILL ID 10 x"), "ERR syntax error");
+    let mine = client.say("CLIENT ID");
+    assert_eq!(client.say(&format!("CLIENT KILL ID {mine}")), "0");
+    // Connections past the ambassador, under one number on each shard.
+    for at in cluster.with_role("master") {
+        for by_address in [false, true] {
+            let mut direct = cluster.servers[at].client();
+            assert_eq!(direct.say("CLIENT SETNAME direct"), "OK");
+            let list = client.say("CLIENT LIST TYPE normal");
+            let line = list.lines().find(|line| line.contains(" name=direct ")).expect("it is listed");
+            let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap();
+            match by_address {
+                true => assert_eq!(client.say(&format!("CLIENT KILL {}", word("addr="))), "OK"),
+                false => assert_eq!(client.say(&format!("CLIENT KILL ID {}", word("id="))), "1"),
+            }
+            assert!(direct.is_closed());
+        }
+    }
+    let mut direct: Vec<Client> =
+        cluster.with_role("master").into_iter().map(|at| cluster.servers[at].client()).collect();
+    assert_eq!(client.say("ACL SETUSER app on >secret ~* +@all"), "OK");
+    direct.iter_mut().for_each(|client| assert_eq!(client.say("AUTH app secret"), "OK"));
+    assert_eq!(client.say("CLIENT KILL USER app"), "3");
+    direct.iter_mut().for_each(|client| assert!(client.is_closed()));
+}
+
+#[test]
+fn a_script_that_runs_wild_on_one_shard_is_gone_around() {
+    let cluster = Cluster::start(&["--probe-timeout", "5s"]);
+    let mut other = cluster.client();
+    assert_eq!(other.say("CONFIG SET lua-time-limit 20"), "OK");
+    let keys: Vec<String> = (0..30).map(|number| format!("key:{number}")).collect();
+    for wild_keys in ["0", "1"] {
+        // Its later requests keep their order, although they come when others already go another way.
+        let mut wild = cluster.client();
+        let script: [&[u8]; 4] = [b"EVAL", b"while true do end", wild_keys.as_bytes(), b"key:1"];
+        wild.send_words(&script[..if wild_keys == "1" { 4 } else { 3 }]);
+        (0..20).for_each(|number| wild.send(&format!("SET key:1 {number}")));
+        let busy = |command: &str| {
+            let ask = |key: &String| cluster.client().say(&format!("{command} {{{key}}}:count"));
+            keys.iter().map(ask).filter(|answer| answer.starts_with("BUSY")).count()
+        };
+        // A write that came before anybody knew would wait for the script; these are asked again.
+        eventually("one shard says that it is busy", || busy("OBJECT ENCODING") > 0);
+        assert!((1..keys.len()).contains(&busy("INCR")), "the other shards answer");
+        (20..40).for_each(|number| wild.send(&format!("SET key:1 {number}")));
+        assert_eq!(other.say("SCRIPT KILL"), "OK");
+        assert!(wild.read().text().contains("killed by user"));
+        (0..40).for_each(|number| assert_eq!(wild.read().text(), "OK", "{number}"));
+        assert_eq!(other.say("GET key:1"), "39");
+    }
+}
+
+#[test]
+fn a_pause_holds_writes_on_every_shard_until_it_is_ended() {
+    let cluster = Cluster::start(&[]);
+    let (mut admin, mut sticky) = (cluster.client(), cluster.client());
+    sticky.say("CLIENT ID");
+    assert_eq!(admin.say("CLIENT PAUSE 60000 WRITE"), "OK");
+    let mut writers: Vec<Client> = (0..9).map(|_| cluster.client()).collect();
+    for (at, writer) in writers.iter_mut().enumerate() {
+        (0..5).for_each(|number| writer.send(&format!("SET key:{at} {number}")));
+    }
+    sticky.send("SET sticky 1");
+    let mut several = cluster.client();
+    several.send("MSET a 1 b 2 c 3 d 4");
+    eventually("they wait", || admin.say("INFO clients").contains("blocked_clients:13\r\n"));
+    assert_eq!(admin.say("EXISTS a b c d key:1"), "0");
+    assert_eq!(admin.say("CLIENT UNPAUSE"), "OK");
+    for writer in &mut writers {
+        (0..5).for_each(|_| assert_eq!(writer.read().text(), "OK"));
+    }
+    assert_eq!((sticky.read().text(), several.read().text()), ("OK".to_owned(), "OK".to_owned()));
+    (0..9).for_each(|at| assert_eq!(admin.say(&format!("GET key:{at}")), "4"));
+}

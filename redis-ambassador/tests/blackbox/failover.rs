@@ -170,3 +170,23 @@ fn seeds_find_the_others() {
     assert_eq!(client.say("GET a"), "1");
     eventually("both are known", || ambassador.get("/").contains(&primary.address()));
 }
+
+#[test]
+fn a_change_of_database_that_waited_for_a_primary_changes_nobody_elses() {
+    let mut server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    let (mut other, mut client) = (ambassador.client(), ambassador.client());
+    assert_eq!(other.say("SET k zero"), "OK");
+    server.kill();
+    eventually("it is gone", || ambassador.metric("redis_ambassador_primary_known") == 0.0);
+    client.send("SELECT 3");
+    eventually("it waits", || ambassador.metric("redis_ambassador_commands_held_total") > 0.0);
+    server.restart();
+    assert_eq!(client.read().text(), "OK");
+    assert_eq!((client.say("SET k three"), other.say("SET k zero")), ("OK".to_owned(), "OK".to_owned()));
+    let mut plain = server.client();
+    assert_eq!(
+        (plain.say("GET k"), plain.say("SELECT 3"), plain.say("GET k")),
+        ("zero".to_owned(), "OK".to_owned(), "three".to_owned())
+    );
+}

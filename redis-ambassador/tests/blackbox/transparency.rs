@@ -234,6 +234,73 @@ fn hello_authenticates_on_a_connection_of_ones_own_as_well() {
     assert_eq!(client.say("CLIENT ID"), id);
 }
 
+/// What a real server answers to each line, and that the ambassador says the same.
+fn told_alike(server: &Server, ambassador: &Ambassador, lines: &[&str]) -> Vec<String> {
+    let (mut plain, mut client) = (server.client(), ambassador.client());
+    let mut told = Vec::new();
+    for line in lines {
+        let answers = (plain.say(line), client.say(line));
+        // The greeting has the connection's number.
+        if !(line.starts_with("HELLO") && answers.0.starts_with("server redis")) {
+            assert_eq!(answers.0, answers.1, "{line} in {lines:?}");
+        }
+        told.push(answers.1);
+    }
+    told
+}
+
+#[test]
+fn a_database_stays_whoever_takes_over() {
+    let server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    let mut admin = server.client();
+    assert_eq!(admin.say("ACL SETUSER admin on >pw ~* &* +@all"), "OK");
+    for user in ["one", "two"] {
+        assert_eq!(admin.say(&format!("ACL SETUSER {user} on >pw ~* &* +@all -select")), "OK");
+    }
+    let own = ["MULTI", "GET k", "EXEC"];
+    for first in [&[][..], &["AUTH admin pw"], &["WATCH k"]] {
+        let mut lines = first.to_vec();
+        lines.extend([
+            "SELECT 3",
+            "SET k three",
+            "AUTH one pw",
+            "GET k",
+            "AUTH two pw",
+            "GET k",
+            "ACL WHOAMI",
+        ]);
+        lines.extend(own);
+        lines.extend(["HELLO 3 AUTH one pw", "GET k", "SELECT 4", "AUTH admin pw", "AUTH two pw", "GET k"]);
+        lines.extend(own);
+        lines.extend(["SELECT 0", "RESET", "GET k", "AUTH two pw", "GET k"]);
+        lines.extend(own);
+        let told = told_alike(&server, &ambassador, &lines);
+        assert_eq!(told.iter().filter(|answer| *answer == "three").count(), 6, "{told:?}");
+    }
+}
+
+#[test]
+fn a_greeting_that_fails_leaves_no_name() {
+    let server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    assert_eq!(server.client().say("ACL SETUSER app on >secret ~* &* +@all"), "OK");
+    for own in [&[][..], &["WATCH k"]] {
+        let mut lines = own.to_vec();
+        lines.extend(["HELLO 3 AUTH app wrong SETNAME me", "CLIENT GETNAME", "CLIENT SETNAME mine"]);
+        lines.extend([
+            "HELLO 3 AUTH app wrong SETNAME me",
+            "CLIENT GETNAME",
+            "HELLO 4 SETNAME me",
+            "CLIENT GETNAME",
+        ]);
+        lines.extend(["HELLO 3 AUTH app secret SETNAME me", "CLIENT GETNAME", "ACL WHOAMI"]);
+        lines.extend(["HELLO 2", "CLIENT GETNAME", "HELLO 2 SETNAME you", "CLIENT GETNAME"]);
+        lines.extend(["HELLO 2 SETNAME ", "CLIENT GETNAME"]);
+        told_alike(&server, &ambassador, &lines);
+    }
+}
+
 #[test]
 fn a_user_without_password_may_give_one() {
     let trio = Trio::start(&[]);
