@@ -82,6 +82,21 @@ rules:
     assert!(!page.contains("queue=\"2\"") && !page.contains("java_lang"));
 }
 
+/// So many that two sessions share the first page.
+#[test]
+#[ignore = "needs a JDK (java, javac, keytool)"]
+fn many_beans_are_whole_on_the_first_page() {
+    let jvm = Jvm::plain(&["beans", "700"]);
+    let adapter = Adapter::of(jvm.port, "");
+    for page in [adapter.scrape(), adapter.scrape()] {
+        let counts = page.lines().filter(|line| line.starts_with("bench_app_Queue_Count{")).count();
+        assert_eq!(counts, 700);
+        let last = r#"bench_app_Queue_Bytes{name="queue-699"}"#;
+        assert_eq!(value(&page, last), Some(699.0 * 1_000_003.0), "{page}");
+        assert_eq!(value(&page, "jmx_scrape_error"), Some(0.0));
+    }
+}
+
 /// A file that its owner alone may read, as Java wants it.
 fn secret_file(directory: &Path, name: &str, text: &str) -> String {
     let path = directory.join(name);
