@@ -282,6 +282,9 @@ impl Engine {
 
     /// Exchanges a published copy that isn't as it was made for a new one.
     async fn renew_copy(&mut self, commit: ObjectId, limit: usize) -> Result<(), SyncError> {
+        if !self.link.has_copy() {
+            return Ok(());
+        }
         let (link, copy) = (self.link.clone(), self.copy.take());
         let known = copy.filter(|copy| copy.commit() == commit);
         let (copy, clean) = blocking(move || {

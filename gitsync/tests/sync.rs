@@ -251,6 +251,12 @@ fn changes_by_others_are_noticed_and_repaired() {
     std::thread::sleep(Duration::from_millis(100));
     let page = get(port, "/metrics").unwrap().1;
     assert!(page.contains("git_sync_restored_files_total 3"), "{page}");
+    // The very files, but somewhere else.
+    let (directory, elsewhere) = (site.link().join("b"), site.dir.path().join("elsewhere"));
+    fs::rename(&directory, &elsewhere).unwrap();
+    symlink(&elsewhere, &directory).unwrap();
+    eventually("a directory", || fs::symlink_metadata(&directory).ok().filter(fs::Metadata::is_dir));
+    restored("b/c", "2");
 }
 
 #[test]

@@ -80,6 +80,11 @@ impl Link {
         self.mode == Mode::CopyOnce
     }
 
+    /// Whether what consumers see may be a copy of the checkout that changes with it.
+    pub(crate) fn has_copy(&self) -> bool {
+        self.mode == Mode::Exchange || (self.mode == Mode::Symlink && self.web.is_on())
+    }
+
     /// What watches over the copy that is published, where there is one.
     pub(crate) fn patrol(&self) -> Option<Patrol> {
         match self.mode {

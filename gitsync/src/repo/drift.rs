@@ -13,6 +13,7 @@ use super::attributes::Attributes;
 use super::checkout::{Convert as _, join, split, stat_at};
 use super::index::{self, IndexEntry, Line};
 use super::objects::{Kind, Objects};
+use super::reuse::Directory;
 use super::store::remove_any;
 use super::tree::Mode;
 use super::watch::{News, Watch};
@@ -117,6 +118,12 @@ impl Patrol {
         let top = self.copy.as_ref().map(|(top, _)| top.clone());
         let top = top.unwrap_or_else(|| self.layout.worktree(self.commit));
         let Some(reader) = &mut self.reader else { return seen };
+        let mut directory = Directory::new(&top);
+        let mut is_as_written = |line: Line<'_>| match line.mode {
+            // What happens inside a submodule is its own affair.
+            Mode::Submodule => join(&top, line.path).is_dir(),
+            _ => directory.stat(line.path) == Some(line.stat()),
+        };
         for _ in 0..limit {
             match reader.line_on_disk() {
                 Ok(None) => {
@@ -130,8 +137,7 @@ impl Patrol {
                     break;
                 }
                 Ok(Some(line)) => {
-                    if only.as_ref().is_none_or(|only| only.contains(line.path)) && !is_as_written(&top, line)
-                    {
+                    if only.as_ref().is_none_or(|only| only.contains(line.path)) && !is_as_written(line) {
                         seen.changed.push(line.to_entry());
                     }
                 }
@@ -158,15 +164,6 @@ impl Patrol {
         let whole = fs::read(&path).is_ok_and(|data| index::is_whole(&data));
         self.index = state.filter(|_| whole);
         whole
-    }
-}
-
-fn is_as_written(top: &Path, line: Line<'_>) -> bool {
-    let path = join(top, line.path);
-    match line.mode {
-        // What happens inside a submodule is its own affair.
-        Mode::Submodule => path.is_dir(),
-        _ => stat_at(CWD, &path).is_ok_and(|now| now == line.stat()),
     }
 }
 

@@ -372,13 +372,13 @@ fn blob_id(length: u64, feed: impl FnOnce(&mut Sha1) -> io::Result<()>) -> io::R
 }
 
 /// Remembers the last directory: files come sorted.
-struct Directory {
+pub(super) struct Directory {
     top: PathBuf,
     last: Option<(Vec<u8>, OwnedFd)>,
 }
 
 impl Directory {
-    fn new(top: &Path) -> Self {
+    pub(super) fn new(top: &Path) -> Self {
         Self { top: top.to_owned(), last: None }
     }
 
@@ -396,7 +396,8 @@ impl Directory {
         self.last.as_ref().map(|(_, fd)| fd.as_fd())
     }
 
-    fn stat(&mut self, path: &[u8]) -> Option<Stat> {
+    /// What `lstat` says of a file; `None` where there is none, or only through a symlink.
+    pub(super) fn stat(&mut self, path: &[u8]) -> Option<Stat> {
         stat_in(self.parent(path)?, split(path).1)
     }
 }
