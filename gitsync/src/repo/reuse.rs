@@ -288,7 +288,7 @@ impl Store {
                 entry.stat = now;
             }
         }
-        worktree::rewrite_index(&self.layout().admin(commit), &entries)
+        worktree::settle_index(&self.layout().admin(commit), &entries)
     }
 
     /// For [`Store::settle_links`]: which files are as they were written.

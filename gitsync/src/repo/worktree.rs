@@ -156,7 +156,7 @@ impl Store {
             let path = info.join("sparse-checkout");
             fs::write(&path, patterns).map_err(RepoError::io("writing", &path))?;
         }
-        put_index(&admin.path, index, None)
+        put_index(&admin.path, index, [None; 2])
     }
 
     /// Whether the checkout of `commit` was finished and still says that it is this commit.
@@ -316,23 +316,35 @@ pub(crate) type IndexText<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
 
 /// Writes the index for Git and our own copy, both in one step each, the copy last.
 pub(crate) fn write_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
-    put_index(admin, &|out| index::write(out, entries), None)
+    put_index(admin, &|out| index::write(out, entries), [None; 2])
 }
 
-/// The same for a checkout that is already in use: both keep the time of the index that is there.
+/// The same for a checkout that is already in use: both keep the times of those that are there.
 ///
 /// A file written in the second of that time or later is read by Git whatever its times say
 /// (`Documentation/technical/racy-git`), and by us in the same tick of the clock. A newer time would tell
 /// that nobody wrote to them after their times were taken.
 pub(super) fn rewrite_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
-    let own = admin.join(OWN_INDEX);
-    let time = fs::metadata(&own).and_then(|meta| meta.modified());
-    let time = time.map_err(RepoError::io("reading the state of", own))?;
-    put_index(admin, &|out| index::write(out, entries), Some(time))
+    put_index(admin, &|out| index::write(out, entries), times_of_index(admin)?.map(Some))
 }
 
-fn put_index(admin: &Path, text: IndexText<'_>, time: Option<SystemTime>) -> Result<(), RepoError> {
-    for name in ["index", OWN_INDEX] {
+/// The same where every file was just looked at: to us, who know more of their times than Git, that is news.
+pub(super) fn settle_index(admin: &Path, entries: &[IndexEntry]) -> Result<(), RepoError> {
+    let [time, _] = times_of_index(admin)?;
+    put_index(admin, &|out| index::write(out, entries), [Some(time), None])
+}
+
+/// Of Git's, which others may have written anew since, and of our own.
+fn times_of_index(admin: &Path) -> Result<[SystemTime; 2], RepoError> {
+    let time = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    let own = admin.join(OWN_INDEX);
+    let own = time(&own).map_err(RepoError::io("reading the state of", own))?;
+    Ok([time(&admin.join("index")).map_or(own, |time| time.min(own)), own])
+}
+
+/// `times`: of Git's and of our own; `None` is now.
+fn put_index(admin: &Path, text: IndexText<'_>, times: [Option<SystemTime>; 2]) -> Result<(), RepoError> {
+    for (name, time) in ["index", OWN_INDEX].into_iter().zip(times) {
         let path = admin.join(name);
         let fail = |e| RepoError::io("writing", &path)(e);
         let temporary = tempfile::Builder::new()
