@@ -299,8 +299,7 @@ impl Engine {
             self.metrics.restored(1);
             let (layout, link) = (self.layout.clone(), self.link.clone());
             blocking(move || link.publish(&layout, commit)).await?;
-            let link = self.link.clone();
-            self.copy = blocking(move || Ok(link.patrol())).await?;
+            self.copy = self.watch_copy().await?;
         }
         Ok(())
     }
@@ -392,10 +391,8 @@ impl Engine {
             (known, None, _) => known,
             _ => None,
         };
-        let link = self.link.clone();
-        self.copy = blocking(move || Ok(link.patrol())).await?;
+        self.copy = self.watch_copy().await?;
         self.patrol = Some(self.watch(commit).await?);
-        self.packs = self.hub.state(&self.layout);
         self.untidy = Some((made.store, using, commit));
         Ok(Updated { commit, changed, news: Some(news) })
     }
@@ -732,6 +729,14 @@ impl Engine {
     async fn watch(&self, commit: ObjectId) -> Result<Patrol, SyncError> {
         let layout = self.layout.clone();
         blocking(move || Ok(Patrol::watching(layout, commit))).await
+    }
+
+    async fn watch_copy(&self) -> Result<Option<Patrol>, SyncError> {
+        if !self.link.has_copy() {
+            return Ok(None);
+        }
+        let link = self.link.clone();
+        blocking(move || Ok(link.patrol())).await
     }
 
     /// Once all is done. Whoever waits for the touch file may look at the metrics next.

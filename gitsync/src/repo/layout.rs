@@ -53,6 +53,11 @@ impl Layout {
         self.spared.as_ref().is_some_and(|spared| spared.starts_with(path))
     }
 
+    /// Where a replaced checkout waits for the next update.
+    pub(super) fn spare_checkout(&self) -> PathBuf {
+        self.git_dir().join("gitsync-spare")
+    }
+
     /// The root itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -17,7 +17,7 @@ use super::attributes::Attributes;
 use super::checkout::{self, join, split};
 use super::index::{Builder, Folder, IndexEntry, Line, Table};
 use super::objects::Objects;
-use super::reuse::{Finished, Unfit, spare};
+use super::reuse::{Finished, Unfit};
 use super::store::remove_any;
 use super::tree::{self, Entry, Mode, Visitor};
 use super::worktree::{CheckoutStats, Unfinished};
@@ -48,7 +48,7 @@ impl Spare {
     }
 
     fn look_closely(layout: &Layout) -> Result<Self, Unfit> {
-        let spare = spare(layout);
+        let spare = layout.spare_checkout();
         let index = spare.join("index");
         let finished = Finished::read(&index)?;
         let data = fs::read(&index).map_err(RepoError::io("reading", &index))?;
@@ -77,7 +77,8 @@ impl Store {
         let Difference { stays, mut wanted, folders, .. } =
             Difference::between(&old, self.objects(), self.objects().commit(commit)?.tree, cancel)?;
         let attributes = self.unchanged_attributes(&old, &stays, &wanted)?;
-        let files = Unfinished::adopt(&self.layout().worktrees(), &self.spare().join("files"))?;
+        let files =
+            Unfinished::adopt(&self.layout().worktrees(), &self.layout().spare_checkout().join("files"))?;
         self.drop_spare()?;
         let top = files.path();
         for at in (0..old.len()).filter(|at| !(stays[*at] && good[*at])) {

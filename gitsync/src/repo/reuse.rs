@@ -30,7 +30,7 @@ use super::index::{self, IndexEntry, Reader, Stat};
 use super::store::remove_any;
 use super::tree::{self, Entry, Mode};
 use super::worktree::{self, CheckoutStats, Unfinished, is_older, own_index};
-use super::{Layout, RepoError, Spare, Store};
+use super::{RepoError, Spare, Store};
 use crate::protocol::ObjectId;
 
 /// How unchanged files of an earlier checkout are used again.
@@ -68,21 +68,13 @@ impl From<RepoError> for Unfit {
     }
 }
 
-pub(super) fn spare(layout: &Layout) -> PathBuf {
-    layout.git_dir().join("gitsync-spare")
-}
-
 impl Store {
-    pub(super) fn spare(&self) -> PathBuf {
-        spare(self.layout())
-    }
-
     /// Removes the spare: nobody knows what it was made with.
     ///
     /// # Errors
     /// When it can't be removed.
     pub fn drop_spare(&self) -> Result<(), RepoError> {
-        let spare = self.spare();
+        let spare = self.layout().spare_checkout();
         remove_any(&spare).map_err(RepoError::io("removing", spare))
     }
 
@@ -115,7 +107,7 @@ impl Store {
         if folders.is_file() {
             rename(folders, "folders")?;
         }
-        place.install(&self.spare())?;
+        place.install(&self.layout().spare_checkout())?;
         Ok(Some(self.layout().worktree(commit)))
     }
 
@@ -136,7 +128,9 @@ impl Store {
     ) -> Result<Option<CheckoutStats>, RepoError> {
         let made = match (how, base) {
             (Reuse::Off, _) => return Ok(None),
-            (Reuse::Auto, _) if self.spare().join("index").is_file() => self.recycle(commit, spare, cancel),
+            (Reuse::Auto, _) if self.layout().spare_checkout().join("index").is_file() => {
+                self.recycle(commit, spare, cancel)
+            }
             (_, Some(base)) => self.take_over(commit, base, how, cancel),
             (_, None) => return Ok(None),
         };
