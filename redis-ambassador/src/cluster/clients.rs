@@ -92,18 +92,14 @@ pub fn ask_about(request: &Request<'_>, named: &[(usize, u64)], numbers: &HashMa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resp::{RequestFramer, RequestLimits};
+    use crate::command::tests::with_request;
     use proptest::prelude::*;
 
     fn asked(line: &str, numbers: &[(u64, u64)]) -> String {
-        let mut frame = Vec::new();
-        let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
-        write_multibulk(&mut frame, words.into_iter());
-        let mut framer = RequestFramer::new(RequestLimits::default());
-        framer.advance(&frame).unwrap();
-        let request = Request::new(&frame, framer.args());
-        let named = named_connections(&request);
-        let bytes = ask_about(&request, &named, &numbers.iter().copied().collect());
+        let words: Vec<_> = line.split(' ').collect();
+        let numbers = numbers.iter().copied().collect();
+        let bytes =
+            with_request(&words, |_, request| ask_about(request, &named_connections(request), &numbers));
         let text = String::from_utf8(bytes).unwrap();
         text.split("\r\n").skip(2).step_by(2).collect::<Vec<_>>().join(" ")
     }

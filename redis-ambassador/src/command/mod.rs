@@ -8,7 +8,7 @@ mod builtin;
 mod kind;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use kind::Kind;
 pub use table::{Begin, Command, Find, Flags, KeySpec, Table};

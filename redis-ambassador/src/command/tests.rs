@@ -4,7 +4,7 @@ use super::*;
 use crate::resp::{RequestFramer, RequestLimits, Step, write_multibulk};
 use proptest::prelude::*;
 
-fn with_request<T>(words: &[&str], check: impl FnOnce(&Table, &Request<'_>) -> T) -> T {
+pub(crate) fn with_request<T>(words: &[&str], check: impl FnOnce(&Table, &Request<'_>) -> T) -> T {
     let mut frame = Vec::new();
     write_multibulk(&mut frame, words.iter().map(|word| word.as_bytes()));
     let mut framer = RequestFramer::new(RequestLimits::default());

@@ -1,16 +1,15 @@
 //! What a session does with the commands that touch the connection.
 
 use super::*;
-use crate::resp::{RequestFramer, RequestLimits, write_multibulk};
+use crate::command::tests::with_request;
 
 struct Client {
     session: Session,
-    table: Table,
 }
 
 impl Client {
     fn new() -> Self {
-        Self { session: Session::new(), table: Table::builtin() }
+        Self { session: Session::new() }
     }
 
     fn say(&mut self, line: &str) -> String {
@@ -18,19 +17,16 @@ impl Client {
     }
 
     fn say_busy(&mut self, line: &str, own_busy: bool) -> String {
-        let mut frame = Vec::new();
-        let words: Vec<_> = line.split(' ').map(str::as_bytes).collect();
-        write_multibulk(&mut frame, words.into_iter());
-        let mut framer = RequestFramer::new(RequestLimits::default());
-        framer.advance(&frame).unwrap();
-        let request = Request::new(&frame, framer.args());
-        let classified = self.table.classify(&request);
-        match self.session.plan(&self.table, &request, &classified, own_busy) {
-            Plan::Answer(answer) => String::from_utf8_lossy(&answer).trim_end().to_owned(),
-            Plan::Shared(effect) => format!("{effect:?}"),
-            Plan::Switch(switch, _) => format!("{switch:?}").replace("Switch ", ""),
-            other => format!("{other:?}"),
-        }
+        let words: Vec<_> = line.split(' ').collect();
+        with_request(&words, |table, request| {
+            let classified = table.classify(request);
+            match self.session.plan(table, request, &classified, own_busy) {
+                Plan::Answer(answer) => String::from_utf8_lossy(&answer).trim_end().to_owned(),
+                Plan::Shared(effect) => format!("{effect:?}"),
+                Plan::Switch(switch, _) => format!("{switch:?}").replace("Switch ", ""),
+                other => format!("{other:?}"),
+            }
+        })
     }
 }
 
