@@ -142,6 +142,7 @@ pub async fn run_reloading(
         latest: monitor.subscribe(),
         clustered: !config.cluster.is_empty(),
         register: Arc::default(),
+        notes: Arc::default(),
         fence,
         alone: config.threads == 1,
         signal,

@@ -92,11 +92,13 @@ fn target(config: &Config, plan: &Plan<'_>, kind: Kind) -> (&'static str, &'stat
         Plan::Raw => {
             ("the primary, on a connection of the client's own", "from here on the connection is a stream")
         }
+        Plan::Switch(..) if kind == Kind::Client => {
+            ("the primary", "clients of one name share connections that bear it")
+        }
         Plan::Switch(..) => ("the primary", "the client changes its database, user or protocol"),
         Plan::Wait => {
             ("the primary, on the connection that carried the client's writes", "it is about those writes")
         }
-        Plan::Named => ("the primary", "clients of one name share connections that bear it"),
         Plan::Answer(_) => {
             ("nobody: the ambassador answers", "it is about the client's connection to the ambassador")
         }

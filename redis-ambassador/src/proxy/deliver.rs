@@ -3,6 +3,7 @@
 use super::client::{Client, HIGH_WATER};
 use super::hub::Hub;
 use crate::cluster::{Redirect, is_nothing};
+use crate::session::Profile;
 use crate::upstream::{Link, LinkError, LinkState, Waiter};
 use std::rc::Rc;
 
@@ -20,6 +21,8 @@ struct Aftermath {
     redirected: Option<Vec<u8>>,
     congested: Option<Rc<Client>>,
     released: bool,
+    /// What clients wanted to become and were refused.
+    refused: Vec<(Profile, Option<Box<[u8]>>)>,
 }
 
 impl Hub {
@@ -46,6 +49,10 @@ impl Hub {
         self.flush_clients();
         for healed in aftermath.healed {
             self.heal(link, healed);
+        }
+        for (profile, name) in aftermath.refused {
+            // The connections that were to have this name may be nobody's.
+            self.left_lane(self.lane(profile, name.as_deref()));
         }
         if let Some(client) = aftermath.congested {
             self.congested(link, &client);
@@ -226,7 +233,9 @@ impl Hub {
         }
         if done && let Some(switching) = state.switching.take_if(|switching| switching.seq == waiter.seq) {
             self.tracked(state, succeeded);
-            if succeeded {
+            if !succeeded {
+                aftermath.refused.extend(switching.becomes);
+            } else {
                 if state.locked {
                     state.locked = false;
                     state.framer.set_limits(self.live.get().limits);

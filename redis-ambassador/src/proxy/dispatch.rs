@@ -205,6 +205,13 @@ impl Hub {
         if !matches!(error, LinkError::Refused(line) if !is_crowded(line)) {
             self.suspend(server);
         }
+        // It would have been the client's own, were there no ambassador between.
+        let killed = was_up && matches!(error, LinkError::Closed | LinkError::Io(_)) && self.is_killing();
+        if killed && let Some(owner) = &owner {
+            waiters.iter().for_each(|waiter| self.fence_done(waiter));
+            self.own_lost(owner, true);
+            return self.flush_clients();
+        }
         if let Some(owner) = &owner
             && self.clustered.get()
             && !matches!(error, LinkError::Refused(_))
@@ -230,7 +237,7 @@ impl Hub {
             at = end;
         }
         if let Some(owner) = owner {
-            self.own_lost(&owner);
+            self.own_lost(&owner, false);
         }
         self.flush_clients();
     }
@@ -319,8 +326,9 @@ impl Hub {
         self.detached.borrow_mut().retain(|detached| !Rc::ptr_eq(detached, link));
     }
 
-    /// A client's own connection is gone. Where that cannot be hidden, the client is closed, as a server would do.
-    fn own_lost(&self, client: &Rc<Client>) {
+    /// A client's own connection is gone. Where that cannot be hidden, or somebody wanted it, the client is closed, as
+    /// a server would do.
+    fn own_lost(&self, client: &Rc<Client>, killed: bool) {
         let dies = {
             let mut state = client.state.borrow_mut();
             state.own = None;
@@ -329,10 +337,11 @@ impl Hub {
                 let state = &mut *state;
                 self.mark_client(client, &mut state.dirty);
             }
-            state.session.dies_with_own() || state.streaming
+            killed || state.session.dies_with_own() || state.streaming
         };
         if dies {
-            self.kick(client, "connection to the server was lost");
+            let why = if killed { "CLIENT KILL" } else { "connection to the server was lost" };
+            self.kick(client, why);
         }
     }
 

@@ -19,7 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The shared connections of one profile and name, by server number.
 #[derive(Debug)]
@@ -92,18 +92,9 @@ pub(crate) struct Hub {
     /// A replica was picked in this turn.
     pub(super) picked: Cell<bool>,
     pub(super) draining: Cell<bool>,
-    /// Clients that watch the primary at work (`MONITOR`): it has to do it all.
-    pub(super) monitors: Cell<u32>,
-    /// Somebody has told the primary not to expire keys until they are read.
-    pub(super) expires_lazily: Cell<bool>,
-    /// Somebody has told the primary to put every command into its slow log.
-    pub(super) logs_all: Cell<bool>,
-    /// Hub clock until which `CLIENT PAUSE` holds, and nobody may wait behind another on one connection.
-    pub(super) paused_until: Cell<u64>,
     /// Which server has given which cursor.
     pub(super) cursors: RefCell<Cursors>,
     clock: Cell<u64>,
-    start: Instant,
 }
 
 /// Profiles with connections at one time; one that nobody uses any more makes room.
@@ -154,21 +145,16 @@ impl Hub {
             turn: Cell::new(0),
             picked: Cell::new(false),
             draining: Cell::new(false),
-            monitors: Cell::new(0),
-            expires_lazily: Cell::new(false),
-            logs_all: Cell::new(false),
-            paused_until: Cell::new(0),
             cursors: RefCell::default(),
             live: Cell::new(live),
             settings,
             clock: Cell::new(0),
-            start: Instant::now(),
         })
     }
 
-    /// Microseconds since the worker started.
+    /// Microseconds since the ambassador started.
     pub(super) fn now(&self) -> u64 {
-        let now = self.start.elapsed().as_micros() as u64;
+        let now = self.settings.notes.now();
         self.clock.set(now);
         now
     }
@@ -535,7 +521,7 @@ impl Hub {
         let (own, feeder, lane) = {
             let mut state = client.state.borrow_mut();
             if state.monitors {
-                self.monitors.set(self.monitors.get() - 1);
+                self.settings.notes.left_monitor();
             }
             state.closed = true;
             state.waker = None;

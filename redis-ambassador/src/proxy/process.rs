@@ -258,7 +258,6 @@ impl Hub {
                 self.adopt_shared(client, state);
                 self.send_own(client, state, request, &classified, frame);
             }
-            Plan::Named => self.rename(client, state, frame),
             Plan::Answer(answer) => state.answer(&answer),
             Plan::Nothing => {}
             Plan::Reset => {

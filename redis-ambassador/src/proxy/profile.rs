@@ -66,6 +66,14 @@ impl Hub {
             Some(name) => (!name.is_empty()).then(|| name.into()),
             None => state.session.name.clone(),
         };
+        if self.clustered.get()
+            && state.own.is_none()
+            && *switch == (Switch { name: switch.name, ..Switch::default() })
+        {
+            // Names are not shown to the servers of a cluster until a client has a connection of its own.
+            state.session.name = name;
+            return state.answer(b"+OK\r\n");
+        }
         if let (Some(resp3), Some(_)) = (switch.resp3, &state.own) {
             // A connection that exists already has not been told by a hand-shake.
             words.extend([&b"HELLO"[..], if resp3 { b"3" } else { b"2" }]);
@@ -117,24 +125,6 @@ impl Hub {
         };
         let user = if user.is_empty() { b"default" } else { user };
         users.upstream(user, password).map_or(Mapped::Nobody, Mapped::Other)
-    }
-
-    /// Has a client's name shown at the servers.
-    pub(super) fn rename(self: &Rc<Self>, client: &Rc<Client>, state: &mut ClientState, frame: &[u8]) {
-        if self.clustered.get() {
-            return state.answer(b"+OK\r\n");
-        }
-        self.enter_lane(state);
-        let seq = state.push_slot(0, Mode::Neutral, frame.len());
-        let waiter = Waiter { abandoned: false, seq, ..Waiter::internal(client, self.clock()) };
-        match self.primary() {
-            Some(server) if !self.in_limbo() => {
-                let link = self.link(state.lane, server);
-                state.last_primary = link.id;
-                self.send(&link, frame, waiter);
-            }
-            _ => self.hold(waiter, frame.to_vec(), None),
-        }
     }
 
     /// Whether a client that has not authenticated itself may say this; otherwise it is answered.

@@ -119,6 +119,9 @@ impl Hub {
         if !list && !kill && !request.is(1, "UNBLOCK") {
             return false;
         }
+        if kill {
+            self.note_kill();
+        }
         let named = named_connections(request);
         let mut places: HashMap<u64, Place> =
             named.iter().filter_map(|(_, name)| Some((*name, self.place(*name)?))).collect();

@@ -63,7 +63,7 @@ impl Hub {
     /// Has connections of a profile made until enough are ready.
     pub(super) fn top_up(self: &Rc<Self>, profile: Profile) {
         let Some(primary) = self.primary() else { return };
-        if self.monitors.get() > 0 {
+        if self.settings.notes.is_monitored() {
             // Nobody has asked for what they would see.
             return;
         }

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::hub::Hub;
+use super::notes::Notes;
 use super::register::Register;
 use super::stock::slow_from;
 use crate::command::Table;
@@ -32,6 +33,7 @@ pub(crate) struct WorkerSettings {
     /// The servers are nodes of a Redis Cluster.
     pub(crate) clustered: bool,
     pub(crate) register: Arc<Register>,
+    pub(crate) notes: Arc<Notes>,
     pub(crate) fence: Arc<Fence>,
     /// There is one worker.
     pub(crate) alone: bool,

@@ -1,8 +1,9 @@
 //! `CLIENT …`: about the connection itself, so mostly about a connection of the session's own.
 
 use super::hello::{is_printable, refuse};
-use super::{Plan, Quiet, Session};
+use super::{Plan, Quiet, Session, Switch};
 use crate::command::{Effect, Request, Table};
+use bytes::Bytes;
 use std::borrow::Cow;
 
 const OK: Plan<'static> = Plan::Answer(Cow::Borrowed(b"+OK\r\n"));
@@ -16,7 +17,7 @@ pub(super) fn plan<'a>(session: &mut Session, table: &Table, request: &Request<'
     }
     let (word, len) = (word.to_ascii_uppercase(), request.len());
     match (word.as_slice(), len) {
-        (b"SETNAME", 3) => set_name(session, request),
+        (b"SETNAME", 3) => set_name(request),
         (b"GETNAME", 2) if !session.sticky => Plan::Answer(get_name(session)),
         (b"SETINFO", 4) => set_info(session, request),
         // From here on the client knows this connection: it has to stay.
@@ -53,13 +54,12 @@ fn reply<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a> {
     Plan::Nothing
 }
 
-fn set_name<'a>(session: &mut Session, request: &Request<'a>) -> Plan<'a> {
+fn set_name<'a>(request: &Request<'a>) -> Plan<'a> {
     let name = request.arg(2).unwrap_or_default();
     if !is_printable(name) {
         return refuse("ERR Client names cannot contain spaces, newlines or special characters.");
     }
-    session.name = (!name.is_empty()).then(|| name.into());
-    if session.sticky { Plan::Own } else { Plan::Named }
+    Plan::Switch(Switch { name: Some(name), ..Switch::default() }, Bytes::new())
 }
 
 fn get_name(session: &Session) -> Cow<'static, [u8]> {

@@ -36,7 +36,7 @@ pub struct Switch<'a> {
     pub resp3: Option<bool>,
     /// `AUTH`, `HELLO … AUTH`: user name (empty when not given) and password.
     pub auth: Option<(&'a [u8], &'a [u8])>,
-    /// `HELLO … SETNAME`: the client's name, empty for none.
+    /// `CLIENT SETNAME`, `HELLO … SETNAME`: the client's name, empty for none.
     pub name: Option<&'a [u8]>,
 }
 
@@ -56,8 +56,6 @@ pub enum Plan<'a> {
     Wait,
     /// With this, without asking a server.
     Answer(Cow<'static, [u8]>),
-    /// `CLIENT SETNAME`: on a connection that is shared with clients of the same name.
-    Named,
     /// It is carried out already, and has no answer.
     Nothing,
     /// `RESET`: answer and forget everything.
@@ -174,7 +172,7 @@ impl Session {
             return match classified.kind {
                 Kind::Plain => Plan::Own,
                 _ => match self.plan_special(table, request, classified) {
-                    Plan::Shared(_) | Plan::Wait | Plan::Named => Plan::Own,
+                    Plan::Shared(_) | Plan::Wait => Plan::Own,
                     other => other,
                 },
             };

@@ -110,7 +110,10 @@ fn profiles_switch() {
 #[test]
 fn names_are_kept_for_the_day_a_connection_is_needed() {
     let mut client = Client::new();
-    assert_eq!(client.say("CLIENT SETNAME me"), "Named");
+    assert!(client.say("CLIENT SETNAME me").contains("name: Some"));
+    // Not before the server has agreed.
+    assert_eq!(client.say("CLIENT GETNAME"), "$-1");
+    client.session.name = Some((*b"me").into());
     assert_eq!(client.say("CLIENT GETNAME"), "$2\r\nme");
     assert!(client.say("CLIENT SETNAME \u{1}").starts_with("-ERR Client names"));
     assert_eq!(client.session.replay(), vec![vec![b"CLIENT".to_vec(), b"SETNAME".to_vec(), b"me".to_vec()]]);

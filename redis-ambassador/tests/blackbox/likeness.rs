@@ -1,6 +1,6 @@
 //! What only a look at the server itself would tell apart.
 
-use crate::harness::{Ambassador, Server, Trio, Value, eventually};
+use crate::harness::{Ambassador, Client, Server, Trio, Value, eventually};
 use std::collections::HashSet;
 
 #[test]
@@ -27,26 +27,87 @@ fn a_name_is_shown_to_the_servers_and_leaves_with_its_client() {
 
 #[test]
 fn a_pause_holds_up_whom_it_concerns_and_ends() {
-    let trio = Trio::start(&[]);
-    let (mut operator, mut writers) = (trio.client(), [trio.client(), trio.client()]);
-    assert_eq!(operator.say("CLIENT PAUSE 60000 WRITE"), "OK");
-    writers.iter_mut().for_each(|writer| writer.send("INCR n"));
-    eventually("both are held up", || operator.say("INFO clients").contains("blocked_clients:2"));
-    assert_eq!(operator.say("GET other"), "(nil)");
-    assert_eq!(operator.say("CLIENT UNPAUSE"), "OK");
-    let answers: HashSet<String> = writers.iter_mut().map(|writer| writer.read().text()).collect();
-    assert_eq!(answers, HashSet::from(["1".to_owned(), "2".to_owned()]));
-    assert_eq!(operator.say("GET n"), "2");
+    for threads in ["1", "2"] {
+        let trio = Trio::start(&["--threads", threads]);
+        // Of every thread some.
+        let mut operators: Vec<Client> = (0..8).map(|_| trio.client()).collect();
+        let mut writers: Vec<Client> = (0..8).map(|_| trio.client()).collect();
+        for round in 0..8 {
+            assert_eq!(operators[round].say("CLIENT PAUSE 60000 WRITE"), "OK");
+            writers.iter_mut().for_each(|writer| writer.send("INCR n"));
+            let looker = &mut operators[0];
+            eventually("all are held up", || looker.say("INFO clients").contains("blocked_clients:8\r\n"));
+            operators.iter_mut().for_each(|other| assert_eq!(other.say("OBJECT FREQ other"), "(nil)"));
+            assert_eq!(operators[7 - round].say("CLIENT UNPAUSE"), "OK");
+            let answers: HashSet<String> = writers.iter_mut().map(|writer| writer.read().text()).collect();
+            assert_eq!(answers, (8 * round + 1..8 * round + 9).map(|n| n.to_string()).collect());
+        }
+    }
+}
+
+#[test]
+fn who_is_killed_is_closed_and_nobody_else() {
+    let trio = Trio::start(&["--threads", "2"]);
+    let mut other = trio.client();
+    let mut clients: Vec<Client> = (0..6).map(|_| trio.client()).collect();
+    let numbers: Vec<String> = clients.iter_mut().map(|client| client.say("CLIENT ID")).collect();
+    for (at, client) in clients.iter_mut().enumerate() {
+        match at % 3 {
+            0 => client.send("BLPOP list 0"),
+            1 => assert_eq!(client.say("MULTI"), "OK"),
+            // It only has a number.
+            _ => {}
+        }
+    }
+    eventually("two wait", || other.say("INFO clients").contains("blocked_clients:2\r\n"));
+    for number in &numbers[..3] {
+        assert_eq!(other.say(&format!("CLIENT KILL ID {number}")), "1");
+    }
+    clients[..3].iter_mut().for_each(|client| assert!(client.is_closed()));
+    assert_eq!(other.say("RPUSH list a"), "1");
+    assert_eq!(clients[3].read().text(), "list a");
+    assert_eq!((clients[4].say("EXEC"), clients[5].say("CLIENT ID")), (String::new(), numbers[5].clone()));
+}
+
+#[test]
+fn a_name_that_is_refused_is_not_taken_on() {
+    let server = Server::start(&[]);
+    let ambassador = Ambassador::start(&server, &[], &[]);
+    let mut client = ambassador.client();
+    assert_eq!(client.say("ACL SETUSER bob on >secret ~* +@all -client|setname"), "OK");
+    assert_eq!(client.say("CLIENT SETNAME before"), "OK");
+    assert_eq!(client.say("AUTH bob secret"), "OK");
+    let refused = |client: &mut Client| {
+        assert!(client.say("CLIENT SETNAME after").starts_with("NOPERM"));
+        assert_eq!(client.say("CLIENT GETNAME"), "before");
+        assert!(
+            client.say("CLIENT LIST").contains(" name=before ")
+                && !client.say("CLIENT LIST").contains("after")
+        );
+    };
+    refused(&mut client);
+    // Nor where it has a connection of its own.
+    client.say("CLIENT ID");
+    refused(&mut client);
+    assert_eq!(client.say("AUTH default nothing"), "OK");
+    assert_eq!(
+        (client.say("CLIENT SETNAME after"), client.say("CLIENT GETNAME")),
+        ("OK".to_owned(), "after".to_owned())
+    );
 }
 
 #[test]
 fn who_monitors_sees_the_reads() {
-    let trio = Trio::start(&[]);
-    let (mut monitor, mut client) = (trio.client(), trio.client());
-    assert_eq!(client.say("GET warm"), "(nil)");
+    let trio = Trio::start(&["--threads", "2"]);
+    let mut monitor = trio.client();
+    let mut clients: Vec<Client> = (0..8).map(|_| trio.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.say("GET warm"), "(nil)"));
     assert_eq!(monitor.say("MONITOR"), "OK");
-    assert_eq!(client.say("GET seen"), "(nil)");
-    eventually("the read is told", || monitor.read().text().contains("\"GET\" \"seen\""));
+    for (at, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.say(&format!("GET seen:{at}")), "(nil)");
+        let told = format!("\"GET\" \"seen:{at}\"");
+        eventually("the read is told", || monitor.read().text().contains(&told));
+    }
 }
 
 #[test]
