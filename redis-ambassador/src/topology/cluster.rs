@@ -131,13 +131,16 @@ impl State {
         for (server, standing) in servers.iter_mut().enumerate() {
             standing.fit &= map.as_ref().is_some_and(|map| map.followed(server).is_some());
         }
-        let owns = |server: &usize| {
-            map.as_ref().is_some_and(|map| map.owns(*server))
-                && matches!(self.observations.get(*server), Some(Observation::Primary { .. }))
-        };
+        let owns = |server: usize| map.as_ref().is_some_and(|map| map.owns(server));
+        let claims =
+            |server: usize| matches!(self.observations.get(server), Some(Observation::Primary { .. }));
+        // Whoever is busy with a script goes on saying so, as one server would.
+        let busy = Observation::Silent("BUSY".to_owned());
+        let is_busy = |server: usize| self.observations.get(server) == Some(&busy);
+        let stays = |server: &usize| owns(*server) && (claims(*server) || is_busy(*server));
         let first =
-            || map.as_ref().and_then(|map| map.primaries().iter().copied().find(|server| owns(server)));
-        let primary = self.evidence.previous.filter(|previous| owns(previous)).or_else(first);
+            || map.as_ref().and_then(|map| map.primaries().iter().copied().find(|server| claims(*server)));
+        let primary = self.evidence.previous.filter(stays).or_else(first);
         View { primary, servers, cluster: map }
     }
 }

@@ -780,6 +780,16 @@ fn a_script_that_runs_wild_on_one_shard_is_gone_around() {
         // A write that came before anybody knew would wait for the script; these are asked again.
         eventually("one shard says that it is busy", || busy("OBJECT ENCODING") > 0);
         assert!((1..keys.len()).contains(&busy("INCR")), "the other shards answer");
+        if wild_keys == "0" {
+            let seen = || {
+                let page = cluster.ambassador.get("/metrics");
+                page.lines().any(|line| line.contains("role=\"unknown\"") && line.ends_with(" 1"))
+            };
+            eventually("it is seen that the server is busy", seen);
+            for line in ["PING", "TIME", "EVAL 1 0", "FUNCTION LIST"] {
+                assert!(cluster.client().say(line).starts_with("BUSY"), "{line}");
+            }
+        }
         (20..40).for_each(|number| wild.send(&format!("SET key:1 {number}")));
         assert_eq!(other.say("SCRIPT KILL"), "OK");
         assert!(wild.read().text().contains("killed by user"));
