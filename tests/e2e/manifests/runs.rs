@@ -7,13 +7,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::parts::{Jvm, Nginx, Redis, Repository, RespClient, Tomcat, kustomize};
+use e2e::parts::{Cassandra, Envoy, Jvm, Nginx, Redis, Repository, RespClient, Tomcat, kustomize};
 use e2e::process::{Daemon, run};
 use e2e::{eventually, free_port, http, program, repository, within};
 
 use super::container::{Container, ours};
 use super::pages::block;
-use super::{object, objects};
+use super::{content, object, objects};
 
 /// The one container of ours in the manifest that a page ends with.
 fn after(page: &str) -> Result<Container> {
@@ -151,6 +151,84 @@ fn the_ambassador_takes_over_from_predixy_and_envoy() -> Result<()> {
         ensure!(client.command(&["GET", page])? == "value", "{page}");
     }
     Ok(())
+}
+
+/// The page's manifest from before, in front of real servers, and what the page says of Envoy.
+#[test]
+#[ignore = "needs redis-server and Envoy"]
+fn envoy_does_what_its_page_says() -> Result<()> {
+    let primary = Redis::start()?;
+    let replicas = [Redis::replica_of(primary.port)?, Redis::replica_of(primary.port)?];
+    let page = std::fs::read_to_string(repository().join("redis-ambassador/docs/migrating-from-envoy.md"))?;
+    let before = objects(block(&page, "before")?)?;
+    let files = content(object(&before, "ConfigMap", "envoy")?);
+    let (_, mut configuration) = files.into_iter().next().context("no envoy.yaml")?;
+    let port = free_port()?;
+    let servers = [&primary, &replicas[0], &replicas[1]];
+    let names = (0..3).map(|number| format!("redis-{number}.redis"));
+    for (name, port) in names.zip(servers.map(|server| server.port)).chain([("127.0.0.1".to_owned(), port)]) {
+        let place = format!("address: {name}, port_value: 6379");
+        ensure!(configuration.contains(&place), "no {place}");
+        configuration = configuration.replace(&place, &format!("address: 127.0.0.1, port_value: {port}"));
+    }
+    let envoy = Envoy::start(&configuration, port)?;
+    let mut client = RespClient::connect(port)?;
+    let mut says = |words: &[&str]| client.command(words).with_context(|| envoy.daemon.log());
+    ensure!(says(&["SET", "key", "value"])? == "OK");
+    eventually("the value on the replicas", || match says(&["GET", "key"])? {
+        value if value == "value" => Ok(()),
+        other => bail!("{other}"),
+    })?;
+    // Not in its list of commands.
+    for words in [&["COMMAND"][..], &["EVAL_RO", "return 1", "0"], &["BLPOP", "list", "1"], &["MONITOR"]] {
+        let answer = says(words)?;
+        ensure!(answer.contains("unknown command"), "{words:?}: {answer}");
+    }
+    ensure!(says(&["HELLO", "3"])?.contains("NOPROTO"));
+    ensure!(says(&["CLIENT", "ID"])?.contains("not supported by the proxy"));
+    // A write that is not in its list of writes.
+    ensure!(says(&["GETEX", "key", "PERSIST"])?.contains("READONLY"));
+    // Answered, but not done.
+    ensure!(says(&["SELECT", "1"])? == "OK");
+    ensure!(says(&["SET", "selected", "value"])? == "OK");
+    let mut direct = primary.client()?;
+    ensure!(direct.command(&["GET", "selected"])? == "value", "SELECT was obeyed");
+    ensure!(says(&["WATCH", "key"])? == "OK");
+    direct.command(&["SET", "key", "of another"])?;
+    ensure!(says(&["MULTI"])? == "OK");
+    says(&["SET", "key", "overwritten"])?;
+    says(&["EXEC"])?;
+    ensure!(direct.command(&["GET", "key"])? == "overwritten", "WATCH guarded");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs Cassandra and kubectl"]
+fn cassandra_shows_its_pools_in_the_example() -> Result<()> {
+    let cassandra = Cassandra::start()?;
+    let objects = objects(&kustomize(&repository().join("images/kustomize/examples/cassandra"))?)?;
+    let mut container = ours(&objects)?.pop().context("no adapter")?;
+    container.edit(Path::new("metrics-adapter-jmx/jmx.yaml"), "7199", &cassandra.jmx.to_string())?;
+    let web = another_port(&mut container, "9404")?;
+    let daemon = container.start()?;
+    ready(&daemon, web)?;
+    eventually("Cassandra's families", || {
+        let page = http::page(web, "/metrics")?;
+        for sample in [
+            "cassandra_clients ",
+            "cassandra_storage_load ",
+            "cassandra_pool_pendingtasks{path=\"request\",pool=\"MutationStage\"} ",
+            "cassandra_pool_activetasks{path=\"transport\",pool=\"Native-Transport-Requests\"} ",
+            "cassandra_request_latency_total{request=\"Read\"} ",
+            "cassandra_request_timeouts_total{request=\"Write\"} ",
+            "cassandra_request_seconds{percentile=\"99\",request=\"Read\"} ",
+            "jvm_memory_used_bytes{area=\"Heap\"} ",
+        ] {
+            ensure!(page.lines().any(|line| line.starts_with(sample)), "no {sample} in:\n{page}");
+        }
+        Ok(())
+    })
+    .with_context(|| daemon.log())
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The real parts that stories run against.
 
+mod cassandra;
+mod envoy;
 mod git;
 mod jvm;
 mod kubectl;
@@ -10,6 +12,8 @@ mod python;
 mod redis;
 mod tomcat;
 
+pub use cassandra::Cassandra;
+pub use envoy::Envoy;
 pub use git::{Repository, git_in};
 pub use jvm::Jvm;
 pub use kubectl::kustomize;
