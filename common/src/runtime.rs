@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::chain;
 use crate::shutdown::Shutdown;
@@ -36,8 +37,8 @@ impl Default for Options {
 pub fn run<F, Fut, E>(options: Options, app: F) -> ExitCode
 where
     F: FnOnce(Shutdown) -> Fut,
-    Fut: Future<Output = Result<(), E>>,
-    E: Into<Box<dyn Error + Send + Sync>>,
+    Fut: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
 {
     let mut builder = match options.threads {
         0 | 1 => Builder::new_current_thread(),
@@ -55,22 +56,19 @@ where
         }
     };
     let shutdown = Shutdown::new();
-    let code = runtime.block_on(supervise(app(shutdown.clone()), &shutdown, options));
+    // As a task, since each waking of what is blocked on costs a system call more.
+    let app = runtime.spawn(app(shutdown.clone()));
+    let code = runtime.block_on(supervise(app, &shutdown, options));
     // Blocking work that ignores its cancellation must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     crate::trace::flush(TRACES);
     code
 }
 
-async fn supervise<E>(
-    app: impl Future<Output = Result<(), E>>,
-    shutdown: &Shutdown,
-    options: Options,
-) -> ExitCode
+async fn supervise<E>(mut app: JoinHandle<Result<(), E>>, shutdown: &Shutdown, options: Options) -> ExitCode
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut app = std::pin::pin!(app);
     let (mut term, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(term), Ok(interrupt)) => (term, interrupt),
         (Err(error), _) | (_, Err(error)) => {
@@ -81,7 +79,7 @@ where
     let ends = |signal: SignalKind| options.other_meaning != Some(signal.as_raw_value());
     let (by_term, by_interrupt) = (ends(SignalKind::terminate()), ends(SignalKind::interrupt()));
     let name = tokio::select! {
-        outcome = app.as_mut() => return exit_code(outcome),
+        outcome = &mut app => return exit_code(outcome),
         _ = term.recv(), if by_term => "SIGTERM",
         _ = interrupt.recv(), if by_interrupt => "SIGINT",
     };
@@ -98,13 +96,17 @@ where
     }
 }
 
-fn exit_code<E: Into<Box<dyn Error + Send + Sync>>>(outcome: Result<(), E>) -> ExitCode {
+fn exit_code<E: Into<Box<dyn Error + Send + Sync>>>(outcome: Result<Result<(), E>, JoinError>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             let error = error.into();
             tracing::error!(error = %chain(error.as_ref()), "failed");
             ExitCode::FAILURE
         }
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => ExitCode::FAILURE,
+        },
     }
 }

@@ -1,7 +1,5 @@
 //! Getting objects from a remote of any kind into a store.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,19 +136,15 @@ impl Fetcher {
         Ok(Source::Network(remote))
     }
 
-    /// The state of the TLS files that a connection to `url` uses, as one number; `None` where none is.
-    pub(crate) fn tls_state(&self, url: &str) -> Option<u64> {
-        let Ok(RemoteUrl::Http(url)) = RemoteUrl::parse(&self.config.git.rewrite(url)) else { return None };
-        let tls = self.config.git.http_options(Some(&url)).ok()?.tls;
+    /// The TLS files that a connection to `url` uses.
+    pub(crate) fn tls_files(&self, url: &str) -> Vec<PathBuf> {
+        let Ok(RemoteUrl::Http(url)) = RemoteUrl::parse(&self.config.git.rewrite(url)) else {
+            return Vec::new();
+        };
+        let Ok(options) = self.config.git.http_options(Some(&url)) else { return Vec::new() };
+        let tls = options.tls;
         let pair = tls.identity.into_iter().flat_map(|(chain, key)| [chain, key]);
-        let mut hasher = DefaultHasher::new();
-        let mut any = false;
-        for path in tls.ca_file.into_iter().chain(pair) {
-            any = true;
-            let meta = std::fs::metadata(path).ok();
-            meta.map(|meta| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())).hash(&mut hasher);
-        }
-        any.then(|| hasher.finish())
+        tls.ca_file.into_iter().chain(pair).collect()
     }
 
     /// Makes sure that what is wanted is in the store, as deep as configured. Asks the remote only if it

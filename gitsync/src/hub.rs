@@ -3,6 +3,8 @@
 //! object store.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +60,7 @@ type Shared<T> = Option<(Instant, Result<Arc<T>, Arc<SyncError>>)>;
 pub(crate) struct Hub {
     config: Arc<Config>,
     fetcher: Fetcher,
+    tls_files: Vec<PathBuf>,
     /// Locked before `Lent::lock`, never after it.
     inner: tokio::sync::Mutex<Inner>,
     interests: Mutex<BTreeMap<String, Interest>>,
@@ -68,8 +71,8 @@ pub(crate) struct Hub {
 
 struct Inner {
     source: Source,
-    /// Of the TLS files that `source` was made with.
-    tls: Option<u64>,
+    /// The state of the TLS files that `source` was made with.
+    tls: u64,
     keyring: Keyring,
     keys: Shared<Keys>,
     refs: Shared<Vec<RemoteRef>>,
@@ -128,13 +131,15 @@ impl Hub {
 
     fn new(config: &Arc<Config>, lent: Option<Lent>) -> Result<Arc<Self>, SyncError> {
         let fetcher = Fetcher::new(Arc::clone(config));
-        let tls = fetcher.tls_state(&config.repo);
+        let tls_files = fetcher.tls_files(&config.repo);
+        let tls = state_of(&tls_files);
         let source = fetcher.source(&config.repo)?;
         let keyring = Keyring::new(config)?;
         let inner = Inner { source, tls, keyring, keys: None, refs: None, packs: None };
         Ok(Arc::new(Self {
             config: Arc::clone(config),
             fetcher,
+            tls_files,
             inner: tokio::sync::Mutex::new(inner),
             interests: Mutex::default(),
             next: Mutex::default(),
@@ -216,7 +221,7 @@ impl Hub {
 
     /// Takes in certificates and keys that changed. While new ones can't be read, the old ones count.
     fn trust_anew(&self, inner: &mut Inner) {
-        let now = self.fetcher.tls_state(&self.config.repo);
+        let now = state_of(&self.tls_files);
         if now == inner.tls {
             return;
         }
@@ -500,6 +505,16 @@ impl Lent {
 fn known<T>(kept: &Shared<T>, since: Instant) -> Option<Result<Arc<T>, SyncError>> {
     let (_, result) = kept.as_ref().filter(|(begun, _)| *begun >= since)?;
     Some(result.clone().map_err(SyncError::Shared))
+}
+
+/// A number that changes when somebody writes or replaces one of these files.
+fn state_of(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in files {
+        let meta = std::fs::metadata(path).ok();
+        meta.map(|meta| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// A number from 0 to 1; nothing depends on its quality.

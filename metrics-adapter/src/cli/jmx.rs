@@ -104,7 +104,10 @@ fn execute(request: Request) -> Result<ExitCode, String> {
 }
 
 /// Reads all JVMs and shows what `show` makes of it; 1 when it finds fault or a JVM cannot be read.
-fn explained(config: Config, show: impl Fn(&Explanation) -> bool) -> Result<ExitCode, String> {
+fn explained(
+    config: Config,
+    show: impl Fn(&Explanation) -> bool + Send + 'static,
+) -> Result<ExitCode, String> {
     Ok(runtime::run(Options::default(), async move |_| {
         let mut good = true;
         for explanation in explain(config).await {
