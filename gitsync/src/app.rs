@@ -330,6 +330,7 @@ impl Loop {
                         }
                         then = self.trigger.fired() => {
                             tracing::debug!(source = self.config.name, "woken up");
+                            self.engine.expect_news();
                             since = then;
                         }
                         () = shutdown.triggered() => return Ok(()),

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -70,6 +71,8 @@ pub(crate) struct Engine {
     /// Bytes in them that are no longer needed, at most, once that is known.
     garbage: Option<u64>,
     first: bool,
+    /// Somebody has said that there is something new.
+    expectant: bool,
     /// Checkouts whose files were written by this process, the newest last.
     made: Vec<ObjectId>,
     /// What the running attempt spent its time on.
@@ -82,6 +85,9 @@ pub(crate) struct Engine {
 
 /// Checkouts that are remembered.
 const MAX_MADE: usize = 16;
+
+/// A look at the spare that has begun.
+type Looking = Option<JoinHandle<Option<Spare>>>;
 
 impl Engine {
     /// # Errors
@@ -121,6 +127,7 @@ impl Engine {
             packs: 0,
             garbage: None,
             first: true,
+            expectant: false,
             made: Vec::new(),
             phases: Phases::new(),
             extent: None,
@@ -164,6 +171,26 @@ impl Engine {
         since: Instant,
         cancel: &CancellationToken,
     ) -> Result<Report, SyncError> {
+        let mut looking = std::mem::take(&mut self.expectant).then(|| self.look_ahead()).flatten();
+        let result = self.look_and_update(since, &mut looking, cancel).await;
+        // Nothing may go on behind.
+        if let Some(looking) = looking {
+            let _ = looking.await;
+        }
+        result
+    }
+
+    /// The next attempt will find something new: somebody has said so.
+    pub(crate) fn expect_news(&mut self) {
+        self.expectant = true;
+    }
+
+    async fn look_and_update(
+        &mut self,
+        since: Instant,
+        looking: &mut Looking,
+        cancel: &CancellationToken,
+    ) -> Result<Report, SyncError> {
         if self.lock.is_none() {
             self.lock = Some(RootLock::take(&self.layout)?);
         }
@@ -188,7 +215,7 @@ impl Engine {
             return Ok(self.report(&Updated { commit: wanted, changed: false, news: None }));
         }
         let state = self.hub.state(&self.layout);
-        let mut result = Box::pin(self.update(wanted, false, cancel)).await;
+        let mut result = Box::pin(self.update(wanted, false, looking, cancel)).await;
         if let Err(error) = &result
             && error.is_damage()
             && !cancel.is_cancelled()
@@ -200,7 +227,7 @@ impl Engine {
             } else {
                 self.hub.rebuild(state, error, &self.metrics, cancel).await?;
             }
-            result = Box::pin(self.update(wanted, alone, cancel)).await;
+            result = Box::pin(self.update(wanted, alone, &mut None, cancel)).await;
         }
         if let Err(SyncError::Repo(error)) = &result
             && error.is_disk_full()
@@ -325,6 +352,7 @@ impl Engine {
         &mut self,
         wanted: ObjectId,
         afresh: bool,
+        looking: &mut Looking,
         cancel: &CancellationToken,
     ) -> Result<Updated, SyncError> {
         let old = self.link.current();
@@ -339,7 +367,7 @@ impl Engine {
             self.hub.fetch(store, asked, &self.keys, &self.metrics, cancel).await
         };
         // Both to the end: nothing may go on behind.
-        let (fetched, spare) = tokio::join!(fetching, self.look_at_spare(wanted, afresh));
+        let (fetched, spare) = tokio::join!(fetching, self.look_at_spare(wanted, afresh, looking.take()));
         let (store, using) = fetched?;
         // What a roll-back leads to was looked at when it was published.
         self.spent("fetch", begun);
@@ -558,14 +586,23 @@ impl Engine {
         update.run(store, &self.config.repo, commit).await
     }
 
-    /// What can be done for the checkout while its commit is on its way.
-    async fn look_at_spare(&self, wanted: ObjectId, afresh: bool) -> Option<Spare> {
-        let is_made_from = self.config.reuse == Reuse::Auto && !self.first && !afresh;
-        if !is_made_from || self.layout.worktree(wanted).is_dir() {
+    /// What can be done for the checkout while its commit is on its way, and may have begun already.
+    async fn look_at_spare(&self, wanted: ObjectId, afresh: bool, looking: Looking) -> Option<Spare> {
+        let looking = match looking {
+            None if afresh || self.layout.worktree(wanted).is_dir() => None,
+            None => self.look_ahead(),
+            begun => begun,
+        };
+        looking?.await.ok()?
+    }
+
+    /// Begins to look at the spare, if the next checkout is to be made of one.
+    fn look_ahead(&self) -> Looking {
+        if self.config.reuse != Reuse::Auto || self.first {
             return None;
         }
         let layout = self.layout.clone();
-        blocking(move || Ok(Spare::look(&layout))).await.ok()?
+        Some(spawn_blocking(move || Spare::look(&layout)))
     }
 
     async fn check_out(
