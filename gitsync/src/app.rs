@@ -279,6 +279,8 @@ async fn limited<T>(limit: Duration, cancel: &CancellationToken, work: impl Futu
     };
     tokio::pin!(work, timer);
     tokio::select! {
+        // What ends at once needs no timer.
+        biased;
         result = &mut work => result,
         () = &mut timer => work.await,
     }

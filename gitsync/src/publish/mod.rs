@@ -119,8 +119,12 @@ impl Link {
         }
         let Ok(target) = fs::read_link(&self.path) else { return false };
         let directory = self.path.parent().unwrap_or(layout.root());
-        let Ok(directory) = directory.canonicalize() else { return false };
-        normalise(&directory.join(target)) == self.place(layout, commit)
+        // The root is resolved already, and most links are in it.
+        let resolved = match directory == layout.root() {
+            true => Ok(directory.to_owned()),
+            false => directory.canonicalize(),
+        };
+        resolved.is_ok_and(|directory| normalise(&directory.join(target)) == self.place(layout, commit))
     }
 
     fn place(&self, layout: &Layout, commit: ObjectId) -> PathBuf {

@@ -151,12 +151,14 @@ impl Patrol {
     /// Others may rewrite Git's index (`git status` does), but it has to stay an index.
     fn has_whole_index(&mut self) -> bool {
         let path = self.layout.admin(self.commit).join("index");
-        let state = |path: &Path| fs::metadata(path).and_then(|meta| Ok((meta.len(), meta.modified()?))).ok();
-        let own = state(&own_index(&self.layout, self.commit));
-        let state = state(&path);
+        let state_of =
+            |path: &Path| fs::metadata(path).and_then(|meta| Ok((meta.len(), meta.modified()?))).ok();
+        let state = state_of(&path);
         // Nobody wrote it since we made both, our own after it.
-        let is_ours =
-            || matches!((state, own), (Some(index), Some(own)) if index.0 == own.0 && index.1 <= own.1);
+        let is_ours = || {
+            let own = state_of(&own_index(&self.layout, self.commit));
+            matches!((state, own), (Some(index), Some(own)) if index.0 == own.0 && index.1 <= own.1)
+        };
         if state.is_some() && (state == self.index || (self.index.is_none() && is_ours())) {
             self.index = state;
             return true;
