@@ -1,6 +1,7 @@
 //! The loop: attempts, pauses, the end.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ struct Fired {
     notify: Notify,
     /// What the remote says from then on is new enough.
     since: Mutex<Option<Instant>>,
+    /// The remote itself said that there is something new.
+    pushed: AtomicBool,
 }
 
 impl Trigger {
@@ -75,6 +78,17 @@ impl Trigger {
         let mut since = self.0.since.lock().unwrap_or_else(PoisonError::into_inner);
         *since = (*since).max(Some(then));
         self.0.notify.notify_one();
+    }
+
+    /// The same for a push that the remote told of.
+    pub(crate) fn fire_pushed(&self, then: Instant) {
+        self.0.pushed.store(true, Ordering::SeqCst);
+        self.fire_since(then);
+    }
+
+    /// Whether a push was told of since the last call.
+    fn take_pushed(&self) -> bool {
+        self.0.pushed.swap(false, Ordering::SeqCst)
     }
 
     /// Waits until somebody fires; gives the time of what happened.
@@ -332,7 +346,9 @@ impl Loop {
                         }
                         then = self.trigger.fired() => {
                             tracing::debug!(source = self.config.name, "woken up");
-                            self.engine.expect_news();
+                            if self.trigger.take_pushed() {
+                                self.engine.expect_news();
+                            }
                             since = then;
                         }
                         () = shutdown.triggered() => return Ok(()),

@@ -71,7 +71,7 @@ pub(crate) struct Engine {
     /// Bytes in them that are no longer needed, at most, once that is known.
     garbage: Option<u64>,
     first: bool,
-    /// Somebody has said that there is something new.
+    /// The remote has said that there is something new.
     expectant: bool,
     /// Checkouts whose files were written by this process, the newest last.
     made: Vec<ObjectId>,
@@ -180,7 +180,7 @@ impl Engine {
         result
     }
 
-    /// The next attempt will find something new: somebody has said so.
+    /// The next attempt will find something new: the remote has said so.
     pub(crate) fn expect_news(&mut self) {
         self.expectant = true;
     }

@@ -64,6 +64,11 @@ impl Control {
         self.trigger.fire_since(then);
     }
 
+    /// The same for a push that the remote told of.
+    pub(crate) fn fire_pushed(&self, then: Instant) {
+        self.trigger.fire_pushed(then);
+    }
+
     /// Starts one and waits for the end of an attempt that began after this call. `None` when the
     /// loop ended. Cancel safe.
     pub(crate) async fn sync(&self, then: Instant) -> Option<Arc<Finished>> {

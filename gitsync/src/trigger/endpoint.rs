@@ -115,7 +115,7 @@ impl Api {
             return Err(Refusal::Replayed);
         }
         let now = Instant::now();
-        touched.iter().for_each(|(_, target)| target.control.fire_since(now));
+        touched.iter().for_each(|(_, target)| target.control.fire_pushed(now));
         Ok(relevance)
     }
 
