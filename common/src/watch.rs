@@ -23,9 +23,21 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
 }
 
-/// What a path resolved to: nothing, or a file's identity, size and modification time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
+/// What a path resolves to: nothing, or a file's identity, size and modification time. Two differ when somebody wrote or replaced
+/// the file between them, or it came or went.
+///
+/// ```
+/// use common::watch::Fingerprint;
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("ca.pem");
+/// let before = Fingerprint::of(&file);
+/// std::fs::write(&file, "new")?;
+/// assert_ne!(before, Fingerprint::of(&file));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
 
 /// A replacement comes as several events; wait until they are over before looking.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -100,7 +112,8 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Fingerprint {
-    fn of(path: &Path) -> Self {
+    /// The state now, of what a link leads to.
+    pub fn of(path: &Path) -> Self {
         let found = fs::metadata(path).ok();
         Self(found.map(|meta| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())))
     }

@@ -3,13 +3,12 @@
 //! object store.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::watch::Fingerprint;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +71,7 @@ pub(crate) struct Hub {
 struct Inner {
     source: Source,
     /// The state of the TLS files that `source` was made with.
-    tls: u64,
+    tls: Vec<Fingerprint>,
     keyring: Keyring,
     keys: Shared<Keys>,
     refs: Shared<Vec<RemoteRef>>,
@@ -507,14 +506,8 @@ fn known<T>(kept: &Shared<T>, since: Instant) -> Option<Result<Arc<T>, SyncError
     Some(result.clone().map_err(SyncError::Shared))
 }
 
-/// A number that changes when somebody writes or replaces one of these files.
-fn state_of(files: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in files {
-        let meta = std::fs::metadata(path).ok();
-        meta.map(|meta| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())).hash(&mut hasher);
-    }
-    hasher.finish()
+fn state_of(files: &[PathBuf]) -> Vec<Fingerprint> {
+    files.iter().map(|path| Fingerprint::of(path)).collect()
 }
 
 /// A number from 0 to 1; nothing depends on its quality.
