@@ -60,7 +60,7 @@ impl Client {
                 assert!(!self.session.keeps_own());
             }
             Plan::Quit => self.ended = true,
-            Plan::Own | Plan::Wait | Plan::Named | Plan::Nothing => {}
+            Plan::Own | Plan::Wait | Plan::Nothing => {}
         }
         for words in self.session.replay() {
             assert!(words.len() > 2);
