@@ -298,6 +298,14 @@ def brightness(driver):
     return sum(int(part) for part in colour[colour.index("(") + 1:-1].split(",")[:3])
 
 
+@contextlib.contextmanager
+def still(driver):
+    """The page as it is now: what is looked at piece by piece must not be replaced meanwhile."""
+    driver.execute_script("window.follow = source.onmessage; source.onmessage = null")
+    yield
+    driver.execute_script("source.onmessage = window.follow")
+
+
 def look(driver, subject, folder):
     """Phone and desk, light and dark: nothing runs out of the window, and the schemes differ."""
     seen = {}
@@ -432,11 +440,13 @@ def check(driver, subject, folder):
         emulate(driver, DESK, "light")
         driver.get(subject.url)
         live(driver, subject)
-        structure(driver, subject)
+        with still(driver):
+            structure(driver, subject)
         if subject.more:
             subject.more(driver, subject)
         keeps_place(driver, subject)
-        look(driver, subject, folder)
+        with still(driver):
+            look(driver, subject, folder)
         only_itself(driver, subject)
         style = design(driver)
         cross_site(driver, subject)
