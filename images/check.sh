@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . images/lib.sh
 
-SIZE_LIMIT=12000000
 NETWORK="pattern-check"
 WORK=$PWD/target/image-check
 # A UID that no image knows, and no group in common with it.
@@ -43,7 +42,7 @@ check_facts() { # BINARY
     "$(architecture_of "target/images/$binary/root/$binary")"
   for field in source description created; do [ -n "$(label "$binary" "$field")" ] || die "$binary has no label $field"; done
   size=$(podman image inspect "$(image "$binary")" --format '{{.Size}}')
-  [ "$size" -le "$SIZE_LIMIT" ] || die "$binary takes $size bytes, more than $SIZE_LIMIT"
+  [ "$size" -le "$(size_limit "$binary")" ] || die "$binary takes $size bytes, more than $(size_limit "$binary")"
   ok "$binary: labels, numeric user, $(awk -v b="$size" 'BEGIN {printf "%.2f", b / 1e6}') MB"
 }
 

@@ -143,3 +143,8 @@ python_with() { # NAME REQUIREMENTS
   fi
   echo "$folder/bin/python"
 }
+
+# What an image may take, in bytes: binary and certificates together, uncompressed.
+size_limit() { # BINARY
+  case $1 in redis-ambassador) echo 6000000 ;; *) echo 10000000 ;; esac
+}
