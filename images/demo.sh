@@ -352,7 +352,7 @@ try_pods() {
   images/setup.sh pods || return 1
   have podman || { PODMAN_WHY='podman is not installed'; return 1; }
   ENGINE=podman images/build.sh || die 'the images could not be built'
-  ENGINE=podman images/apps/build.sh || die 'the application images could not be built'
+  ENGINE=podman images/apps/build.sh nginx git-server redis jvm-app statsd-app prometheus || die 'the application images could not be built'
   use_podman "$IMAGE_PREFIX/gitsync:latest" || return 1
   MODE=pods
 }

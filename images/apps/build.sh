@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the application side of the example pods into images, without pulling anything: programs of
-# Debian's packages (images/setup.sh apps) with the libraries they need, packed FROM scratch.
+# Debian's packages (images/setup.sh apps) with the libraries they need, packed FROM scratch. Cassandra and
+# its Java are what `images/setup.sh test` has fetched.
 # An image is made again only when something that goes into it has changed.
 #
 #   images/apps/build.sh [IMAGE...]     default: all
@@ -9,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . images/lib.sh
 export PATH=$PATH:/usr/sbin:/sbin
 
-APPS='nginx git-server redis jvm-app statsd-app dag-app prometheus'
+APPS='nginx git-server redis jvm-app statsd-app dag-app prometheus cassandra'
 WORK=target/apps
 
 # A root file system whose layout is that of the host, where /bin may or may not be /usr/bin.
@@ -101,6 +102,23 @@ root_of_dag_app() {
 
 root_of_prometheus() { add "$1" "$(program prometheus)"; }
 
+# Its Java wants a newer C library than the host's and comes with it. The shell runs with that too, so it goes second.
+root_of_cassandra() {
+  tar -C target/jdks/8 --exclude='usr/share' --exclude=man -cf - etc usr | tar -C "$1" -xf -
+  mkdir -p "$1/opt/cassandra" "$1/var/lib/cassandra"
+  cp -R target/cassandra/conf target/cassandra/lib "$1/opt/cassandra"
+  chmod 0777 "$1/var/lib/cassandra"
+  add "$1" "$(program bash)"
+  install -m 0755 images/apps/cassandra/start.sh "$1/start.sh"
+}
+
+fetched() {
+  local folder
+  for folder in target/jdks/8 target/cassandra; do
+    [ -d "$folder" ] || die "$folder is missing (images/setup.sh test)"
+  done
+}
+
 containerfile() {
   say 'FROM scratch'
   say 'COPY root/ /'
@@ -114,6 +132,7 @@ containerfile() {
     statsd-app) say 'ENTRYPOINT ["/emit.sh"]' ;;
     dag-app) say 'ENTRYPOINT ["/usr/bin/python3", "-B", "/app/processor.py"]' ;;
     prometheus) say 'ENTRYPOINT ["prometheus"]' ;;
+    cassandra) say 'ENTRYPOINT ["/start.sh"]' ;;
   esac
 }
 
@@ -131,6 +150,10 @@ inputs_of() {
       statsd-app) set -- bash ;;
       dag-app) set -- /usr/bin/python3 ;;
       prometheus) set -- prometheus ;;
+      cassandra)
+        set -- bash
+        fetched
+        (cd target && find jdks/8/etc jdks/8/usr cassandra -type f -printf '%p %s %T@\n') | LC_ALL=C sort ;;
     esac
     for name in "$@"; do
       file=$(program "$name")

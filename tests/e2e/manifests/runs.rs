@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::parts::{Cassandra, Envoy, Jvm, Nginx, Redis, Repository, RespClient, Tomcat, kustomize};
+use e2e::parts::{Envoy, Jvm, Nginx, Redis, Repository, RespClient, Tomcat, kustomize};
 use e2e::process::{Daemon, run};
 use e2e::{eventually, free_port, http, program, repository, within};
 
@@ -200,35 +200,6 @@ fn envoy_does_what_its_page_says() -> Result<()> {
     says(&["EXEC"])?;
     ensure!(direct.command(&["GET", "key"])? == "overwritten", "WATCH guarded");
     Ok(())
-}
-
-#[test]
-#[ignore = "needs Cassandra and kubectl"]
-fn cassandra_shows_its_pools_in_the_example() -> Result<()> {
-    let cassandra = Cassandra::start()?;
-    let objects = objects(&kustomize(&repository().join("images/kustomize/examples/cassandra"))?)?;
-    let mut container = ours(&objects)?.pop().context("no adapter")?;
-    container.edit(Path::new("metrics-adapter-jmx/jmx.yaml"), "7199", &cassandra.jmx.to_string())?;
-    let web = another_port(&mut container, "9404")?;
-    let daemon = container.start()?;
-    ready(&daemon, web)?;
-    eventually("Cassandra's families", || {
-        let page = http::page(web, "/metrics")?;
-        for sample in [
-            "cassandra_clients ",
-            "cassandra_storage_load ",
-            "cassandra_pool_pendingtasks{path=\"request\",pool=\"MutationStage\"} ",
-            "cassandra_pool_activetasks{path=\"transport\",pool=\"Native-Transport-Requests\"} ",
-            "cassandra_request_latency_total{request=\"Read\"} ",
-            "cassandra_request_timeouts_total{request=\"Write\"} ",
-            "cassandra_request_seconds{percentile=\"99\",request=\"Read\"} ",
-            "jvm_memory_used_bytes{area=\"Heap\"} ",
-        ] {
-            ensure!(page.lines().any(|line| line.starts_with(sample)), "no {sample} in:\n{page}");
-        }
-        Ok(())
-    })
-    .with_context(|| daemon.log())
 }
 
 #[test]

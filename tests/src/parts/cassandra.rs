@@ -1,95 +1,55 @@
-//! A real Cassandra of one node.
+//! A client of Cassandra.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tempfile::TempDir;
 
-use crate::process::Daemon;
-use crate::{free_port, repository, within};
-
-/// Cassandra 2.1 wants Java 8. Debian's comes with a C library and a root of its own, into which everything is mounted
-/// that Cassandra needs. The process stays the same one all along.
-const ENTER: &str = r#"
-    root=$0
-    for folder in /dev /proc /tmp "$CASSANDRA" "$BASE"; do
-        mkdir -p "$root$folder" && mount --rbind "$folder" "$root$folder" || exit 1
-    done
-    java=$(cd "$root" && echo usr/lib/jvm/java-8-openjdk-*/jre/bin/java)
-    exec chroot "$root" "/$java" "$@""#;
-
-/// A running Cassandra.
+/// A connection in version 3 of the native protocol, which Cassandra 2.1 and later speak.
 #[derive(Debug)]
-pub struct Cassandra {
-    /// The port of its JMX.
-    pub jmx: u16,
-    /// The port of its clients.
-    pub cql: u16,
-    /// The process.
-    pub daemon: Daemon,
-    _base: TempDir,
+pub struct CqlClient {
+    stream: TcpStream,
 }
 
-impl Cassandra {
-    /// Starts it.
+impl CqlClient {
+    /// Connects to a port of loopback and greets; every answer is bounded by 20 s.
     ///
     /// # Errors
-    /// It, or Java 8, was not fetched, or it does not start.
-    pub fn start() -> Result<Self> {
-        let (home, java) = (repository().join("target/cassandra"), repository().join("target/jdks/8"));
-        ensure!(home.is_dir() && java.is_dir(), "Cassandra or Java 8 is not there: run `make setup`");
-        let base = tempfile::tempdir()?;
-        let folder = base.path().display();
-        let (jmx, cql, storage) = (free_port()?, free_port()?, free_port()?);
-        let configuration = format!(
-            "cluster_name: shop
-num_tokens: 1
-initial_token: 0
-partitioner: org.apache.cassandra.dht.Murmur3Partitioner
-data_file_directories: [{folder}/data]
-commitlog_directory: {folder}/commitlog
-saved_caches_directory: {folder}/caches
-commitlog_sync: periodic
-commitlog_sync_period_in_ms: 10000
-endpoint_snitch: SimpleSnitch
-seed_provider:
-  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters: [{{seeds: 127.0.0.1}}]
-listen_address: 127.0.0.1
-rpc_address: 127.0.0.1
-storage_port: {storage}
-native_transport_port: {cql}
-start_native_transport: true
-start_rpc: false
-"
-        );
-        std::fs::write(base.path().join("cassandra.yaml"), configuration)?;
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "--propagation", "private", "sh", "-c", ENTER]);
-        command.arg(java).env("CASSANDRA", &home).env("BASE", base.path());
-        command.args([
-            "-Xmx192m",
-            "-Xss512k",
-            "-XX:TieredStopAtLevel=1",
-            "-Djava.rmi.server.hostname=127.0.0.1",
-        ]);
-        for (name, value) in [("host", "127.0.0.1".to_owned()), ("port", jmx.to_string())] {
-            command.arg(format!("-Dcom.sun.management.jmxremote.{name}={value}"));
-        }
-        command.arg(format!("-Dcom.sun.management.jmxremote.rmi.port={jmx}"));
-        command
-            .args(["authenticate", "ssl"].map(|name| format!("-Dcom.sun.management.jmxremote.{name}=false")));
-        command.args(
-            ["skip_wait_for_gossip_to_settle=0", "ring_delay_ms=100"].map(|it| format!("-Dcassandra.{it}")),
-        );
-        command.arg(format!("-Dcassandra.config=file://{folder}/cassandra.yaml"));
-        command.args(["-Dcassandra-foreground=yes", "-Dlogback.configurationFile=logback-tools.xml", "-cp"]);
-        command.arg(format!("{0}/conf:{0}/lib/*", home.display()));
-        let daemon = Daemon::start(command.arg("org.apache.cassandra.service.CassandraDaemon"))?;
-        within(std::time::Duration::from_secs(60), "Cassandra", || {
-            Ok(std::net::TcpStream::connect(("127.0.0.1", cql)).map(drop)?)
-        })
-        .map_err(|error| error.context(daemon.log()))?;
-        Ok(Self { jmx, cql, daemon, _base: base })
+    /// Nobody listens there, or it is not ready.
+    pub fn connect(port: u16) -> Result<Self> {
+        const STARTUP: u8 = 1;
+        const READY: u8 = 2;
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut client = Self { stream };
+        client.ask(STARTUP, b"\0\x01\0\x0bCQL_VERSION\0\x053.0.0", READY)?;
+        Ok(client)
+    }
+
+    /// Sends one statement and waits until it is done, on one replica at least.
+    ///
+    /// # Errors
+    /// It failed; the server's words are in the error.
+    pub fn say(&mut self, statement: &str) -> Result<()> {
+        const QUERY: u8 = 7;
+        const RESULT: u8 = 8;
+        const CONSISTENCY_ONE_WITHOUT_FLAGS: &[u8] = &[0, 1, 0];
+        let length = u32::try_from(statement.len())?.to_be_bytes();
+        let body = [&length, statement.as_bytes(), CONSISTENCY_ONE_WITHOUT_FLAGS].concat();
+        self.ask(QUERY, &body, RESULT)
+    }
+
+    fn ask(&mut self, operation: u8, body: &[u8], expected: u8) -> Result<()> {
+        let length = u32::try_from(body.len())?.to_be_bytes();
+        // Version 3, no flags, stream 0.
+        self.stream.write_all(&[&[3, 0, 0, 0, operation], &length[..], body].concat())?;
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head)?;
+        let [_, _, _, _, answer, length @ ..] = head;
+        let mut body = Vec::new();
+        (&self.stream).take(u32::from_be_bytes(length).into()).read_to_end(&mut body)?;
+        ensure!(answer == expected, "{answer}: {}", String::from_utf8_lossy(&body));
+        Ok(())
     }
 }

@@ -23,15 +23,24 @@ impl Envoy {
     /// # Errors
     /// It was not fetched, or does not start.
     pub fn start(configuration: &str, port: u16) -> Result<Self> {
-        let program = repository().join("target/envoy/envoy/_bin/envoy");
-        ensure!(program.is_file(), "there is no Envoy at {}: run `make setup`", program.display());
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("envoy.yaml");
         std::fs::write(&file, configuration)?;
-        // Without hot restart there is no shared memory that two runs could quarrel about.
-        let arguments = ["--disable-hot-restart", "--concurrency", "1", "--config-path"];
-        let mut daemon = Daemon::start(Command::new(program).args(arguments).arg::<&Path>(&file))?;
+        let mut daemon = Daemon::start(&mut Self::command(&file)?)?;
         daemon.wait_for_port(port)?;
         Ok(Self { daemon, _directory: directory })
+    }
+
+    /// What starts it with a configuration, with one worker.
+    ///
+    /// # Errors
+    /// It was not fetched.
+    pub fn command(configuration: &Path) -> Result<Command> {
+        let program = repository().join("target/envoy/envoy/_bin/envoy");
+        ensure!(program.is_file(), "there is no Envoy at {}: run `make setup`", program.display());
+        let mut command = Command::new(program);
+        // Without hot restart there is no shared memory that two runs could quarrel about.
+        command.args(["--disable-hot-restart", "--concurrency", "1", "--config-path"]).arg(configuration);
+        Ok(command)
     }
 }

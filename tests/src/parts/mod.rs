@@ -12,7 +12,7 @@ mod python;
 mod redis;
 mod tomcat;
 
-pub use cassandra::Cassandra;
+pub use cassandra::CqlClient;
 pub use envoy::Envoy;
 pub use git::{Repository, git_in};
 pub use jvm::Jvm;

@@ -1,10 +1,12 @@
 //! The ambassador's processor time per command and its throughput, beside a direct connection, haproxy in TCP mode
-//! (the cheapest generic forwarder) and twemproxy, all in one run with redis-benchmark.
+//! (the cheapest generic forwarder), twemproxy and Envoy's `redis_proxy`, all in one run with redis-benchmark.
 
 use anyhow::{Context, Result, bail};
-use e2e::parts::Redis;
+use e2e::parts::{Envoy, Redis};
 use e2e::process::{Daemon, cpu_seconds};
 use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
 use std::process::Command;
 
 /// A kind of work. The Predixy figures are its processor time per command divided by haproxy's, both measured once
@@ -131,29 +133,35 @@ pub(crate) fn run() -> Result<()> {
     let primary = Redis::start()?;
     let replicas = [Redis::replica_of(primary.port)?, Redis::replica_of(primary.port)?];
     let directory = tempfile::tempdir()?;
-    let ways = [
+    let mut ways = vec![
         Way { name: "direct", port: primary.port, pid: None, _daemon: None },
         ambassador(&primary, &replicas)?,
         haproxy(&primary, directory.path())?,
         twemproxy(&primary, directory.path())?,
     ];
+    // There is a binary to fetch for this architecture only.
+    if cfg!(target_arch = "x86_64") {
+        ways.push(envoy(&primary, &replicas, directory.path())?);
+    }
     println!(
         "CPU µs per command and thousand commands a second; medians of {} interleaved rounds.",
         crate::rounds(ROUNDS)
     );
     println!(
-        "\"/haproxy\" and \"/direct\" are ratios within this run; \"goal\" is 0.8 of Predixy's share of haproxy; last: \
-         median and 99th percentile of the latency in ms."
+        "\"/haproxy\", \"/envoy\" (CPU), \"thr/hap\" and \"thr/dir\" (throughput) are ratios within this run; \"goal\" is 0.8 of \
+         Predixy's share of haproxy; last: median and 99th percentile of the latency in ms."
     );
     println!(
-        "{:<17} {:>7} {:>14} {:>14} {:>14} | {:>8} {:>6} {:>8} {:>8} | {:>11} {:>11} {:>11}",
+        "{:<17} {:>7} {:>14} {:>14} {:>14} {:>14} | {:>8} {:>6} {:>6} {:>8} {:>8} | {:>11} {:>11} {:>11}",
         "work",
         "direct",
         "ambassador",
         "haproxy",
         "twemproxy",
+        "envoy",
         "/haproxy",
         "goal",
+        "/envoy",
         "thr/hap",
         "thr/dir",
         "direct",
@@ -211,15 +219,18 @@ fn measure(row: &Row, ways: &[Way]) -> Result<()> {
     let cell = |sample: Sample| format!("{:.2} {:>5.0}k", sample.cpu, sample.rate / 1e3);
     let (direct, own, haproxy, twemproxy) =
         (median("direct"), median("ambassador"), median("haproxy"), median("twemproxy"));
+    let envoy = samples.get("envoy").map(|samples| Sample::median(samples));
     println!(
-        "{:<17} {:>6.0}k {:>14} {:>14} {:>14} | {:>8.2} {:>6.2} {:>8.2} {:>8.2} | {:>11} {:>11} {:>11}",
+        "{:<17} {:>6.0}k {:>14} {:>14} {:>14} {:>14} | {:>8.2} {:>6.2} {:>6} {:>8.2} {:>8.2} | {:>11} {:>11} {:>11}",
         row.name,
         direct.rate / 1e3,
         cell(own),
         cell(haproxy),
         cell(twemproxy),
+        envoy.map_or("-".to_owned(), cell),
         own.cpu / haproxy.cpu,
         0.8 * row.predixy_to_haproxy,
+        envoy.map_or("-".to_owned(), |envoy| format!("{:.2}", own.cpu / envoy.cpu)),
         own.rate / haproxy.rate,
         own.rate / direct.rate,
         direct.latency(),
@@ -259,7 +270,7 @@ fn ambassador(primary: &Redis, replicas: &[Redis]) -> Result<Way> {
     way("ambassador", port, &mut command)
 }
 
-fn haproxy(primary: &Redis, directory: &std::path::Path) -> Result<Way> {
+fn haproxy(primary: &Redis, directory: &Path) -> Result<Way> {
     let port = e2e::free_port()?;
     let file = directory.join("haproxy.cfg");
     let text = format!(
@@ -271,7 +282,7 @@ fn haproxy(primary: &Redis, directory: &std::path::Path) -> Result<Way> {
     way("haproxy", port, Command::new(e2e::program("haproxy")?).arg("-f").arg(&file))
 }
 
-fn twemproxy(primary: &Redis, directory: &std::path::Path) -> Result<Way> {
+fn twemproxy(primary: &Redis, directory: &Path) -> Result<Way> {
     let (port, stats) = (e2e::free_port()?, e2e::free_port()?);
     let file = directory.join("nutcracker.yml");
     let text = format!(
@@ -283,6 +294,45 @@ fn twemproxy(primary: &Redis, directory: &std::path::Path) -> Result<Way> {
     let mut command = Command::new(e2e::program("nutcracker")?);
     command.arg("-c").arg(&file).args(["-s", &stats.to_string(), "-a", "127.0.0.1"]);
     way("twemproxy", port, &mut command)
+}
+
+/// As the ambassador: writes to the primary, reads to the replicas.
+fn envoy(primary: &Redis, replicas: &[Redis], directory: &Path) -> Result<Way> {
+    let port = e2e::free_port()?;
+    let mut clusters = String::new();
+    for (name, servers) in [("primary", std::slice::from_ref(primary)), ("replicas", replicas)] {
+        write!(
+            clusters,
+            "  - name: {name}\n    type: STATIC\n    load_assignment:\n      cluster_name: {name}\n      \
+             endpoints:\n      - lb_endpoints:\n"
+        )?;
+        for server in servers {
+            writeln!(
+                clusters,
+                "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}",
+                server.port
+            )?;
+        }
+    }
+    let text = format!(
+        "static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.redis_proxy
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProxy
+          stat_prefix: redis
+          settings: {{op_timeout: 5s}}
+          prefix_routes:
+            catch_all_route: {{cluster: primary, read_command_policy: {{cluster: replicas}}}}
+  clusters:
+{clusters}"
+    );
+    let file = directory.join("envoy.yaml");
+    std::fs::write(&file, text)?;
+    way("envoy", port, &mut Envoy::command(&file)?)
 }
 
 fn way(name: &'static str, port: u16, command: &mut Command) -> Result<Way> {
