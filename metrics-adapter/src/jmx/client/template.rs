@@ -85,7 +85,7 @@ impl Kind {
     }
 }
 
-/// Names a list of attributes.
+/// Stands for a list of attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(u64);
 

@@ -130,18 +130,13 @@ impl Session {
     ) -> Result<Option<HashSet<String>>, Error> {
         const DYNAMIC: &str = "javax.management.DynamicMBean";
         let (Self::Rmi(client) | Self::Attached(client)) = self else { return Ok(None) };
-        let all = [None];
-        let some: Vec<Option<&str>>;
-        let patterns = match patterns {
-            None => &all[..],
-            Some(patterns) => {
-                some = patterns.iter().map(|pattern| Some(pattern.as_str())).collect();
-                &some
-            }
+        let patterns: Vec<Option<&str>> = match patterns {
+            None => vec![None],
+            Some(patterns) => patterns.iter().map(|pattern| Some(pattern.as_str())).collect(),
         };
         let mut names = HashSet::new();
         for pattern in patterns {
-            match client.query_names_of(*pattern, DYNAMIC).await {
+            match client.query_names_of(pattern, DYNAMIC).await {
                 Ok(found) => names.extend(found),
                 // A server of its own kind may take no queries.
                 Err(client::Error::Thrown { .. }) => return Ok(None),

@@ -258,11 +258,14 @@ impl Target {
         let mut doubtful = Vec::new();
         let read = self.values(session, &mut helper, collection, &names, page, &mut doubtful).await?;
         problem = problem.or(read);
-        if !doubtful.is_empty() {
+        if !doubtful.is_empty() && page.len() <= MAX_SAMPLES {
             self.settle(session, collection, &doubtful).await?;
             let read =
                 self.values(session, &mut helper, collection, &doubtful, page, &mut Vec::new()).await?;
             problem = problem.or(read);
+        }
+        if page.len() > MAX_SAMPLES {
+            problem = Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name));
         }
         Ok(problem)
     }
@@ -481,7 +484,7 @@ impl Target {
     }
 
     /// Reads some beans. Returns what went wrong with a bean, if anything did. Beans that seem to be unlike those
-    /// that spoke for them end up in `doubtful`, and have to be read again.
+    /// that spoke for them end up in `doubtful`, and have to be read again. Ends early when there are too many samples.
     async fn values(
         &mut self,
         session: &mut Session,
@@ -503,7 +506,7 @@ impl Target {
             problem = problem.or(new);
             read = (questions, answers?);
             if page.len() > MAX_SAMPLES {
-                return Ok(Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name)));
+                return Ok(problem);
             }
         }
         let new = self.export(collection, read, page, doubtful);
