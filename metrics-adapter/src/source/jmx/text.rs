@@ -49,10 +49,8 @@ pub(super) async fn send(families: Families, packed: bool, pieces: Sender<Bytes>
         head(&mut out, family);
         for (labels, number) in family.lines() {
             line(&mut out, family, labels, number);
-            if out.len() >= PIECE {
-                if !sink.send(&mut out, false).await {
-                    return;
-                }
+            if out.len() >= PIECE && !sink.send(&mut out, false).await {
+                return;
             }
         }
     }
