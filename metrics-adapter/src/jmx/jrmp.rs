@@ -109,6 +109,8 @@ pub enum Argument<'a> {
     ObjectName(&'a str),
     /// `java.lang.String[]`
     Strings(&'a [&'a str]),
+    /// A `java.rmi.MarshalledObject` that holds `Query.isInstanceOf` of a Java class or interface.
+    InstanceOf(&'a str),
 }
 
 /// What the client says first.
@@ -160,25 +162,70 @@ fn encode_argument(out: &mut Vec<u8>, argument: &Argument<'_>) {
         Argument::Null => out.push(0x70),
         Argument::String(text) => encode_string(out, text),
         Argument::ObjectName(text) => {
-            out.extend([0x73, 0x72]);
-            encode_short(out, "javax.management.ObjectName");
-            out.extend(0x0F03_A71B_EB6D_15CF_u64.to_be_bytes());
-            // Own write method, no fields, no codebase, no superclass.
-            out.extend([0x03, 0, 0, 0x70, 0x78, 0x70]);
+            out.push(0x73);
+            // It has its own write method.
+            encode_class(out, "javax.management.ObjectName", 0x0F03_A71B_EB6D_15CF, 3, &[]);
+            out.extend(NO_CODEBASE_NO_PARENT);
             encode_string(out, text);
             out.push(0x78);
         }
         Argument::Strings(texts) => {
-            out.extend([0x75, 0x72]);
-            encode_short(out, "[Ljava.lang.String;");
-            out.extend(0xADD2_56E7_E91D_7B47_u64.to_be_bytes());
-            out.extend([0x02, 0, 0, 0x70, 0x78, 0x70]);
+            out.push(0x75);
+            encode_class(out, "[Ljava.lang.String;", 0xADD2_56E7_E91D_7B47, 2, &[]);
+            out.extend(NO_CODEBASE_NO_PARENT);
             out.extend((texts.len() as u32).to_be_bytes());
             for text in *texts {
                 encode_string(out, text);
             }
         }
+        Argument::InstanceOf(class) => {
+            let query = instance_of(class);
+            out.push(0x73);
+            let fields = [(b'I', "hash", ""), (b'[', "locBytes", "[B"), (b'[', "objBytes", "[B")];
+            encode_class(out, "java.rmi.MarshalledObject", 0x7CBD_1E97_ED63_FC3E, 2, &fields);
+            out.extend(NO_CODEBASE_NO_PARENT);
+            // Nobody asks for the hash; then no codebases, and the object.
+            out.extend([0, 0, 0, 0, 0x70, 0x75]);
+            encode_class(out, "[B", 0xACF3_17F8_0608_54E0, 2, &[]);
+            out.extend(NO_CODEBASE_NO_PARENT);
+            out.extend((query.len() as u32).to_be_bytes());
+            out.extend(query);
+        }
     }
+}
+
+/// What follows the fields of a class: a codebase of null, the end of annotations, no superclass.
+const NO_CODEBASE_NO_PARENT: [u8; 3] = [0x70, 0x78, 0x70];
+
+/// A class descriptor up to its annotations; fields are a type code, a name, and the type of objects and arrays.
+fn encode_class(out: &mut Vec<u8>, name: &str, version: u64, flags: u8, fields: &[(u8, &str, &str)]) {
+    out.push(0x72);
+    encode_short(out, name);
+    out.extend(version.to_be_bytes());
+    out.push(flags);
+    out.extend((fields.len() as u16).to_be_bytes());
+    for (code, field, of) in fields {
+        out.push(*code);
+        encode_short(out, field);
+        if !of.is_empty() {
+            encode_string(out, of);
+        }
+    }
+}
+
+/// The stream of its own that a `Query.isInstanceOf` is marshalled into; it has no codebases.
+fn instance_of(class: &str) -> Vec<u8> {
+    let mut out = b"\xAC\xED\x00\x05\x73".to_vec();
+    let name = [(b'L', "classNameValue", "Ljavax/management/StringValueExp;")];
+    encode_class(&mut out, "javax.management.InstanceOfQueryExp", 0xF0FC_58E4_1492_EA31, 2, &name);
+    out.push(0x78);
+    encode_class(&mut out, "javax.management.QueryEval", 0x2522_B434_5F40_C32C, 2, &[]);
+    out.extend([0x78, 0x70, 0x73]);
+    let text = [(b'L', "val", "Ljava/lang/String;")];
+    encode_class(&mut out, "javax.management.StringValueExp", 0xD2CE_FA15_9D0B_12F4, 2, &text);
+    out.extend([0x78, 0x70]);
+    encode_string(&mut out, class);
+    out
 }
 
 fn encode_short(out: &mut Vec<u8>, text: &str) {
@@ -319,6 +366,28 @@ mod tests {
         expected.extend([0, 0, 0, 2, 0x44, 0x15, 0x4D, 0xC9, 0xD4, 0xE6, 0x3B, 0xDF]);
         expected.extend(b"\x74\x00\x06jmxrmi");
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_marshalled_query_is_an_object_in_an_object() {
+        let mut out = vec![0xAC, 0xED, 0, 5];
+        encode_argument(&mut out, &Argument::InstanceOf("x.Y"));
+        let mut outer = Reader::new(Limits::default());
+        let (used, Some(Content::Value(value))) = outer.advance(&out).unwrap() else { panic!() };
+        assert_eq!(used, out.len());
+        let marshalled = outer.graph().object(value).unwrap();
+        assert_eq!(marshalled.class_name(), "java.rmi.MarshalledObject");
+        assert_eq!(marshalled.field("locBytes"), Value::Null);
+        let stream = outer.graph().array(marshalled.field("objBytes")).unwrap().raw();
+        let mut inner = Reader::new(Limits::default());
+        let (used, Some(Content::Value(value))) = inner.advance(stream).unwrap() else { panic!() };
+        assert_eq!(used, stream.len());
+        let query = inner.graph().object(value).unwrap();
+        assert!(
+            query.class_name().ends_with("InstanceOfQueryExp") && query.is_a("javax.management.QueryEval")
+        );
+        let class = inner.graph().object(query.field("classNameValue")).unwrap();
+        assert_eq!(inner.graph().string(class.field("val")), Some("x.Y"));
     }
 
     /// Two replies in one stream: a void one and one with a string.

@@ -6,7 +6,7 @@ import java.util.concurrent.atomic.*;
 import javax.management.*;
 import javax.management.openmbean.*;
 
-/** Beans of every shape the adapter has to cope with. Arguments: [beans N] [unlike] [few] [churn] [hang] */
+/** Beans of every shape the adapter has to cope with. Arguments: [beans N] [even] [unlike] [little] [churn] [hang] */
 public class Fixture {
     public enum Mode { FAST, SLOW }
 
@@ -138,12 +138,12 @@ public class Fixture {
         int getThird();
     }
 
-    public interface FewMBean {
+    public interface UnlikeMBean {
         int getFirst();
     }
 
     /** Which of its numbers a bean of it has depends on the interface that it is registered with. */
-    public static class Unlike implements OneMBean, TwoMBean, FewMBean {
+    public static class Unlike implements OneMBean, TwoMBean, UnlikeMBean {
         public int getFirst() { return 1; }
         public int getSecond() { return 2; }
         public int getThird() { return 3; }
@@ -151,8 +151,8 @@ public class Fixture {
 
     static <T> void unlike(MBeanServer server, String kind, Class<T> of) throws Exception {
         for (int i = 0; i < 20; i++) {
-            ObjectName name = new ObjectName("unlike:kind=" + kind + ",number=" + i);
-            server.registerMBean(new StandardMBean(of.cast(new Unlike()), of), name);
+            Object bean = of == null ? new Unlike() : new StandardMBean(of.cast(new Unlike()), of);
+            server.registerMBean(bean, new ObjectName("unlike:kind=" + kind + ",number=" + i));
         }
     }
 
@@ -192,13 +192,15 @@ public class Fixture {
     public static void main(String[] arguments) throws Exception {
         MBeanServer server = ManagementFactory.getPlatformMBeanServer();
         server.registerMBean(new Shapes(), new ObjectName("fixture:type=Shapes,name=plain"));
-        server.registerMBean(new Odd(), new ObjectName("fixture:type=Odd,name=\"quoted, \\\"x\\\"=1\""));
         server.registerMBean(new Table(), new ObjectName("fixture:type=Table"));
         int beans = 0;
+        boolean odd = true;
         boolean churn = false;
         for (int i = 0; i < arguments.length; i++) {
             switch (arguments[i]) {
                 case "beans": beans = Integer.parseInt(arguments[++i]); break;
+                // Without values that cannot be serialized, which break connections.
+                case "even": odd = false; break;
                 case "churn": churn = true; break;
                 case "registry":
                     java.rmi.registry.LocateRegistry.createRegistry(Integer.parseInt(arguments[++i]));
@@ -207,10 +209,13 @@ public class Fixture {
                     unlike(server, "one", OneMBean.class);
                     unlike(server, "two", TwoMBean.class);
                     break;
-                case "few": unlike(server, "few", FewMBean.class); break;
+                case "little": unlike(server, "little", null); break;
                 case "hang": server.registerMBean(new Hang(), new ObjectName("fixture:type=Hang")); break;
                 default: throw new IllegalArgumentException(arguments[i]);
             }
+        }
+        if (odd) {
+            server.registerMBean(new Odd(), new ObjectName("fixture:type=Odd,name=\"quoted, \\\"x\\\"=1\""));
         }
         for (int i = 0; i < beans; i++) {
             server.registerMBean(new Five(i), new ObjectName("bench.app:type=Queue,name=queue-" + i));

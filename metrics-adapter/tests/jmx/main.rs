@@ -44,11 +44,11 @@ fn default_names_and_values() {
     for absent in ["Broken", "Optional", "Array", "Letter", "Points", "Nothing", "SystemProperties"] {
         assert!(!page.contains(&format!("_{absent}")), "{absent}");
     }
-    // What could not be read is read around from now on.
+    // What could not be read is read around from now on. An `Optional` is not even asked for.
     let again = adapter.scrape();
     assert_eq!(value(&again, "jmx_scrape_error"), Some(0.0));
     assert_eq!(again.lines().count(), page.lines().count());
-    assert_eq!(adapter.log().matches("cannot serialize").count(), 2, "{}", adapter.log());
+    assert_eq!(adapter.log().matches("cannot serialize").count(), 1, "{}", adapter.log());
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn families_of_the_agent() {
     assert!(!page.contains("java_lang"));
 }
 
-/// Many beans of one class are taken to be alike at first.
+/// Many standard beans of one class are taken to be alike at first.
 #[test]
 #[ignore = "needs a JDK (java, javac, keytool)"]
 fn beans_of_one_class_that_are_unlike() {
@@ -324,18 +324,15 @@ fn beans_of_one_class_that_are_unlike() {
         }
         true
     };
-    let jvm = Jvm::plain(&["unlike"]);
-    let page = Adapter::of(jvm.port, "").scrape();
-    assert!(expect(&page, "one", [true, true, false]) && expect(&page, "two", [true, false, true]), "{page}");
-    // Of these, whichever speaks for all may have an attribute less than another.
-    let jvm = Jvm::plain(&["unlike", "few"]);
+    // Plain beans of the same class, with an attribute less. A Java set of all of them starts with one of these.
+    let jvm = Jvm::plain(&["little", "unlike"]);
     let adapter = Adapter::of(jvm.port, "");
-    eventually("everything is on the page", || {
+    for _ in 0..2 {
         let page = adapter.scrape();
-        expect(&page, "one", [true, true, false])
-            && expect(&page, "two", [true, false, true])
-            && expect(&page, "few", [true, false, false])
-    });
+        assert!(expect(&page, "one", [true, true, false]), "{page}");
+        assert!(expect(&page, "two", [true, false, true]), "{page}");
+        assert!(expect(&page, "little", [true, false, false]), "{page}");
+    }
 }
 
 #[test]

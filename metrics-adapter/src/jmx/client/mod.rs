@@ -223,6 +223,29 @@ impl Client {
         })
     }
 
+    /// Another client of the same session, over a connection of its own: the two may read at the same time. Closing
+    /// either ends the session for both, dropping one does not.
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// let mut sibling = client.sibling();
+    /// let (beans, names) = tokio::join!(client.mbean_count(), sibling.query_names(None));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self {
+            options: self.options.clone(),
+            session: self.session.clone(),
+            connection: None,
+            templates: Templates::default(),
+            listings: HashMap::new(),
+            reconnects: 0,
+        }
+    }
+
     /// How often a lost connection was replaced.
     ///
     /// ```no_run
@@ -324,6 +347,27 @@ impl Client {
     pub async fn query_names(&mut self, pattern: Option<&str>) -> Result<Vec<String>, Error> {
         let arguments =
             [pattern.map_or(Argument::Null, Argument::ObjectName), Argument::Null, Argument::Null];
+        self.call(Method::QUERY_NAMES, &arguments, mbean::object_names).await
+    }
+
+    /// The names that match `pattern`, or any, of beans whose object is of this Java class or interface. A standard
+    /// bean is what its class says; one that describes itself, in whatever wrapper, is a
+    /// `javax.management.DynamicMBean`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    ///
+    /// ```no_run
+    /// # use metrics_adapter::jmx::client::{AttributeRequest, Client, Options};
+    /// # async fn example() -> Result<(), metrics_adapter::jmx::client::Error> {
+    /// # let mut client = Client::connect(Options::new("localhost", 9010)).await?;
+    /// let names = client.query_names_of(None, "javax.management.DynamicMBean").await?;
+    /// println!("{} beans describe themselves", names.len());
+    /// # Ok(()) }
+    /// ```
+    pub async fn query_names_of(&mut self, pattern: Option<&str>, class: &str) -> Result<Vec<String>, Error> {
+        let pattern = pattern.map_or(Argument::Null, Argument::ObjectName);
+        let arguments = [pattern, Argument::InstanceOf(class), Argument::Null];
         self.call(Method::QUERY_NAMES, &arguments, mbean::object_names).await
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::connection::Event;
 use super::error::{Error, Phase};
-use super::template::Templates;
+use super::template::{Key, Templates};
 use super::{Client, mbean};
 use crate::jmx::jrmp::{self, Argument, Method, Outcome, encode_call};
 use crate::jmx::mbean::MBeanInfo;
@@ -127,16 +127,33 @@ impl<T> Shortcut<T> for NoShortcut {
 struct TemplateShortcut<'t> {
     templates: &'t mut Templates,
     requests: &'t [AttributeRequest<'t>],
+    /// The last attributes and their key: the next bean is mostly asked for the same.
+    last: (&'t [&'t str], Key),
+}
+
+impl<'t> TemplateShortcut<'t> {
+    fn new(templates: &'t mut Templates, requests: &'t [AttributeRequest<'t>]) -> Self {
+        Self { templates, requests, last: (&[], Key::of(&[])) }
+    }
+
+    fn key(&mut self, call: usize) -> Option<Key> {
+        let attributes = self.requests.get(call)?.attributes;
+        if self.last.0 != attributes {
+            self.last = (attributes, Key::of(attributes));
+        }
+        Some(self.last.1)
+    }
 }
 
 impl Shortcut<Vec<NamedValue>> for TemplateShortcut<'_> {
     fn take(&mut self, call: usize, bytes: &[u8]) -> Option<(usize, Vec<NamedValue>)> {
-        self.templates.read(self.requests.get(call)?.attributes, bytes)
+        let key = self.key(call)?;
+        self.templates.read(key, bytes)
     }
 
     fn learn(&mut self, call: usize, graph: &Graph, value: serialization::Value, bytes: &[u8]) {
-        if let Some(request) = self.requests.get(call) {
-            self.templates.learn(request.attributes, graph, value, bytes);
+        if let Some(key) = self.key(call) {
+            self.templates.learn(key, graph, value, bytes);
         }
     }
 }
@@ -180,7 +197,7 @@ impl Client {
             .collect();
         // Taken out for the time of the call; a call that is dropped loses what was learnt.
         let mut templates = std::mem::take(&mut self.templates);
-        let mut shortcut = TemplateShortcut { templates: &mut templates, requests };
+        let mut shortcut = TemplateShortcut::new(&mut templates, requests);
         let answers = self.pipelined(Method::ATTRIBUTES, &calls, mbean::attribute_list, &mut shortcut).await;
         self.templates = templates;
         let answers = answers?;

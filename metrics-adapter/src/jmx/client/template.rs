@@ -27,7 +27,7 @@ pub(super) const HEAD: &[u8] = b"\x51\xAC\xED\x00\x05\x77\x0F\x01";
 #[derive(Debug, Default)]
 pub(super) struct Templates {
     /// By the hash of the attributes asked for. A template tells its own names, so a collision does no harm.
-    known: HashMap<u64, Vec<Template>, FixedState>,
+    known: HashMap<Key, Vec<Template>, FixedState>,
     bytes: usize,
 }
 
@@ -85,23 +85,29 @@ impl Kind {
     }
 }
 
-fn key(attributes: &[&str]) -> u64 {
-    FixedState::default().hash_one(attributes)
+/// Stands for a list of attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(u64);
+
+impl Key {
+    pub(super) fn of(attributes: &[&str]) -> Self {
+        Self(FixedState::default().hash_one(attributes))
+    }
 }
 
 impl Templates {
     /// The attributes of the reply that `bytes` starts with, and its length; `None` when no template fits.
-    pub(super) fn read(&self, attributes: &[&str], bytes: &[u8]) -> Option<(usize, Vec<NamedValue>)> {
-        self.known.get(&key(attributes))?.iter().find_map(|template| template.read(bytes))
+    pub(super) fn read(&self, attributes: Key, bytes: &[u8]) -> Option<(usize, Vec<NamedValue>)> {
+        self.known.get(&attributes)?.iter().find_map(|template| template.read(bytes))
     }
 
     /// Makes a template of a decoded reply to a question for these attributes, if its values are all numbers
     /// or booleans.
-    pub(super) fn learn(&mut self, attributes: &[&str], graph: &Graph, value: java::Value, bytes: &[u8]) {
+    pub(super) fn learn(&mut self, attributes: Key, graph: &Graph, value: java::Value, bytes: &[u8]) {
         if self.bytes + bytes.len() > MAX_BYTES {
             return;
         }
-        let variants = self.known.entry(key(attributes)).or_default();
+        let variants = self.known.entry(attributes).or_default();
         if variants.len() < MAX_VARIANTS
             && let Some(template) = Template::of(graph, value, bytes)
         {
@@ -164,11 +170,12 @@ impl Template {
         if reply[from..] != self.bytes[from..] {
             return None;
         }
-        let value = |(name, hole): &(Arc<str>, usize)| {
+        let mut values = Vec::with_capacity(self.attributes.len());
+        for (name, hole) in &self.attributes {
             let hole = self.holes[*hole];
-            Some((Arc::clone(name), hole.kind.value(&reply[hole.at..])?))
-        };
-        Some((reply.len(), self.attributes.iter().map(value).collect::<Option<_>>()?))
+            values.push((Arc::clone(name), hole.kind.value(&reply[hole.at..])?));
+        }
+        Some((reply.len(), values))
     }
 }
 
@@ -233,7 +240,7 @@ mod tests {
         let Some(Outcome::Returned(value)) = outcome else { panic!() };
         assert_eq!(attribute_list(decoder.graph(), value).unwrap().len(), 2);
         let mut templates = Templates::default();
-        templates.learn(&["A", "B"], decoder.graph(), value, &bytes);
+        templates.learn(Key::of(&["A", "B"]), decoder.graph(), value, &bytes);
         templates
     }
 
@@ -243,17 +250,17 @@ mod tests {
         let mut bytes = reply(-9, f64::NEG_INFINITY);
         let length = bytes.len();
         bytes.extend(b"next");
-        let (used, values) = templates.read(&["A", "B"], &bytes).unwrap();
+        let (used, values) = templates.read(Key::of(&["A", "B"]), &bytes).unwrap();
         assert_eq!(used, length);
         let expected = [Number::Long(-9), Number::Double(f64::NEG_INFINITY)].map(Value::Number);
         assert_eq!(values.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(), expected);
         assert_eq!(&*values[1].0, "B");
-        assert!(templates.read(&["A", "B"], &bytes[..length - 1]).is_none());
-        assert!(templates.read(&["A"], &bytes).is_none());
+        assert!(templates.read(Key::of(&["A", "B"]), &bytes[..length - 1]).is_none());
+        assert!(templates.read(Key::of(&["A"]), &bytes).is_none());
         for at in (0..length).filter(|at| !IDENTIFIER.contains(at)) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            if let Some((_, values)) = templates.read(&["A", "B"], &damaged) {
+            if let Some((_, values)) = templates.read(Key::of(&["A", "B"]), &damaged) {
                 assert_ne!(
                     values.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(),
                     expected,
@@ -272,7 +279,7 @@ mod tests {
                 panic!()
             };
             let decoded = attribute_list(decoder.graph(), value).unwrap();
-            let (_, read) = learnt().read(&["A", "B"], &bytes).unwrap();
+            let (_, read) = learnt().read(Key::of(&["A", "B"]), &bytes).unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{decoded:?}"));
         }
     }

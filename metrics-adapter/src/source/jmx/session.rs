@@ -1,6 +1,6 @@
 //! A session with one JVM, over whichever transport its address names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,15 @@ impl Session {
         }
     }
 
+    /// A second way to read in the same session at the same time, where there is one.
+    pub(super) fn sibling(&self) -> Option<Self> {
+        match self {
+            Self::Rmi(client) => Some(Self::Rmi(Box::new(client.sibling()))),
+            Self::Attached(client) => Some(Self::Attached(Box::new(client.sibling()))),
+            Self::Jolokia(_) | Self::PerfData(_) => None,
+        }
+    }
+
     /// Whether a failed session is of use for another try.
     pub(super) fn outlives_errors(&self) -> bool {
         !matches!(self, Self::Attached(_))
@@ -92,7 +101,7 @@ impl Session {
                 let Some(patterns) = patterns else {
                     return client.query_mbeans(None).await.map_err(listing);
                 };
-                let mut seen = std::collections::HashSet::new();
+                let mut seen = HashSet::new();
                 let mut instances = Vec::new();
                 for pattern in patterns {
                     let found = client.query_mbeans(Some(pattern.as_str())).await.map_err(listing)?;
@@ -111,6 +120,30 @@ impl Session {
                 Ok(session.instances(patterns))
             }
         }
+    }
+
+    /// Names of the beans, of those that match one of the patterns, that are not described by their class alone;
+    /// `None` when that cannot be found out.
+    pub(super) async fn dynamic_beans(
+        &mut self,
+        patterns: Option<&[ObjectName]>,
+    ) -> Result<Option<HashSet<String>>, Error> {
+        const DYNAMIC: &str = "javax.management.DynamicMBean";
+        let (Self::Rmi(client) | Self::Attached(client)) = self else { return Ok(None) };
+        let patterns: Vec<Option<&str>> = match patterns {
+            None => vec![None],
+            Some(patterns) => patterns.iter().map(|pattern| Some(pattern.as_str())).collect(),
+        };
+        let mut names = HashSet::new();
+        for pattern in patterns {
+            match client.query_names_of(pattern, DYNAMIC).await {
+                Ok(found) => names.extend(found),
+                // A server of its own kind may take no queries.
+                Err(client::Error::Thrown { .. }) => return Ok(None),
+                Err(error) => return Err(listing(error)),
+            }
+        }
+        Ok(Some(names))
     }
 
     pub(super) async fn mbean_infos(&mut self, names: &[&str]) -> Result<Vec<Option<MBeanInfo>>, Error> {

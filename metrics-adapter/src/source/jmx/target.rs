@@ -9,7 +9,7 @@ use super::explain::Explained;
 use super::export::{Exporter, Known};
 use super::jvm;
 use super::session::{Error, Session};
-use super::settings::{Collection, TargetSettings};
+use super::settings::{Collection, TargetSettings, Transport};
 use super::status::{Look, Scrape};
 use crate::jmx::client::{AttributeRequest, BeanAnswer};
 use crate::jmx::mbean::{AttributeInfo, MBeanInfo, ObjectInstance};
@@ -25,10 +25,10 @@ const BEANS_PER_CALL: usize = 256;
 /// Beans that are described in one go. Descriptions are long, and most of what is held of them is dropped again.
 const DESCRIPTIONS_PER_CALL: usize = 128;
 /// So many new beans of one class are taken to be alike at first, if one of them says that its description never
-/// changes: that is what Java says of interfaces, and asking each of a thousand beans would hold the first page up.
-/// All of them are asked later.
+/// changes and they are standard beans, whose class is all that describes them: asking each of a thousand would hold
+/// the first page up. All of them are asked later, since two class loaders may each have a class of this name.
 const MANY_OF_A_CLASS: usize = 16;
-/// From this many beans on, a JVM that was not asked before is read over two sessions at a time: it has compiled
+/// From this many beans on, a JVM that was not asked before is read over two connections at a time: it has compiled
 /// nothing of it yet, so that its processors are what takes the time.
 const MANY_COLD: usize = 256;
 /// How long a bean whose getter hangs is left alone.
@@ -44,8 +44,6 @@ const MIN_REPLY: Duration = Duration::from_millis(500);
 pub(super) struct Target {
     pub(super) settings: TargetSettings,
     session: Option<Session>,
-    /// Takes over a half of the first scrape.
-    helper: Option<Session>,
     beans: HashMap<Arc<str>, Box<Bean>, foldhash::fast::RandomState>,
     /// Beans that are only taken to be like another one of their class, and what that one said, by class.
     assumed: Vec<Arc<str>>,
@@ -113,7 +111,6 @@ impl Target {
         Self {
             settings,
             session: None,
-            helper: None,
             beans: HashMap::default(),
             assumed: Vec::new(),
             shared: HashMap::new(),
@@ -214,7 +211,7 @@ impl Target {
         };
         session.set_reply_timeout(reply);
         // On the heap, for it is large and there are several ways to it.
-        let work: Work<'_, Option<String>> = Box::pin(self.read_with(&mut session, collection, page, reply));
+        let work: Work<'_, Option<String>> = Box::pin(self.read_with(&mut session, collection, page));
         let result = work.await;
         // After an error most sessions connect again by themselves.
         if result.is_ok() || session.outlives_errors() {
@@ -240,10 +237,9 @@ impl Target {
         session: &mut Session,
         collection: &Collection,
         page: &mut Page,
-        reply: Duration,
     ) -> Result<Option<String>, Error> {
         let start = Instant::now();
-        let instances = query(session, collection).await?;
+        let instances = session.query(patterns(collection)).await?;
         self.phases.names = start.elapsed();
         let mut problem = None;
         if instances.len() > MAX_BEANS {
@@ -256,36 +252,20 @@ impl Target {
         }
         let start = Instant::now();
         let is_cold = self.beans.is_empty() && instances.len() >= MANY_COLD;
-        let names = if is_cold && matches!(session, Session::Rmi(_)) {
-            let settings = self.settings.clone();
-            let (names, helper) =
-                tokio::join!(self.describe(session, collection, instances), Session::open(&settings, reply));
-            let names = names?;
-            self.helper = helper.ok();
-            names
-        } else {
-            self.describe(session, collection, instances).await?
-        };
+        let names = self.describe(session, collection, instances).await?;
+        let mut helper = if is_cold { session.sibling() } else { None };
         self.phases.describe = start.elapsed();
-        let start = Instant::now();
-        for names in names.chunks(BEANS_PER_CALL) {
-            let mut doubtful = Vec::new();
-            let read = self.attributes(session, collection, names, page, &mut doubtful).await;
-            self.phases.values = start.elapsed();
-            problem = problem.or(read?);
-            if !doubtful.is_empty() {
-                self.settle(session, collection, &doubtful).await?;
-                let read = self.attributes(session, collection, &doubtful, page, &mut Vec::new()).await;
-                self.phases.values = start.elapsed();
-                problem = problem.or(read?);
-            }
-            if page.len() > MAX_SAMPLES {
-                problem = Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name));
-                break;
-            }
+        let mut doubtful = Vec::new();
+        let read = self.values(session, &mut helper, collection, &names, page, &mut doubtful).await?;
+        problem = problem.or(read);
+        if !doubtful.is_empty() && page.len() <= MAX_SAMPLES {
+            self.settle(session, collection, &doubtful).await?;
+            let read =
+                self.values(session, &mut helper, collection, &doubtful, page, &mut Vec::new()).await?;
+            problem = problem.or(read);
         }
-        if let Some(helper) = self.helper.take() {
-            tokio::spawn(helper.close());
+        if page.len() > MAX_SAMPLES {
+            problem = Some(format!("{}: more than {MAX_SAMPLES} samples", self.settings.name));
         }
         Ok(problem)
     }
@@ -314,6 +294,7 @@ impl Target {
             }
             names.push(name);
         }
+        let all_known = unknown.is_empty();
         self.ask(session, collection, unknown, now).await?;
         if self.beans.len() > names.len() {
             let present: HashSet<&str> = names.iter().map(|name| &**name).collect();
@@ -321,7 +302,9 @@ impl Target {
             self.look.only(&present);
             self.pool.tidy();
         }
-        names.retain(|name| self.beans.contains_key(&**name));
+        if !all_known {
+            names.retain(|name| self.beans.contains_key(&**name));
+        }
         Ok(names)
     }
 
@@ -339,21 +322,23 @@ impl Target {
             beans.iter().for_each(|(_, class)| *of_class.entry(Arc::clone(class)).or_default() += 1);
         }
         of_class.retain(|_, count| *count >= MANY_OF_A_CLASS);
+        let dynamic = match of_class.is_empty() {
+            true => None,
+            false => session.dynamic_beans(patterns(collection)).await?,
+        };
+        let is_standard =
+            |name: &ObjectName| dynamic.as_ref().is_some_and(|dynamic| !dynamic.contains(name.as_str()));
         let mut spoken_for = HashSet::new();
-        let (mut first, mut alike) = (Vec::new(), Vec::new());
+        let (mut speakers, mut alike, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (name, class) in beans {
-            match of_class.remove(&class) {
-                Some(_) => drop(spoken_for.insert(Arc::clone(&class))),
-                None if spoken_for.contains(&class) => {
-                    alike.push((name, class));
-                    continue;
-                }
-                None => {}
-            }
-            first.push((name, class));
+            let of = match is_standard(&name) && of_class.contains_key(&class) {
+                false => &mut others,
+                true if spoken_for.insert(Arc::clone(&class)) => &mut speakers,
+                true => &mut alike,
+            };
+            of.push((name, class));
         }
-        self.ask_each(session, collection, first, &spoken_for, now).await?;
-        let mut others = Vec::new();
+        self.ask_each(session, collection, speakers, true, now).await?;
         // What one bean says must not become more than the JVM could have said for each of them.
         let mut room = MAX_SAMPLES;
         for (name, class) in alike {
@@ -368,7 +353,7 @@ impl Target {
             self.beans.get_mut(&*key).into_iter().for_each(|bean| bean.assumed = true);
             self.assumed.push(key);
         }
-        self.ask_each(session, collection, others, &HashSet::new(), now).await
+        self.ask_each(session, collection, others, false, now).await
     }
 
     async fn ask_each(
@@ -376,7 +361,7 @@ impl Target {
         session: &mut Session,
         collection: &Collection,
         beans: Vec<(ObjectName, Arc<str>)>,
-        spoken_for: &HashSet<Arc<str>>,
+        for_others: bool,
         now: Instant,
     ) -> Result<(), Error> {
         let mut beans = beans.into_iter();
@@ -388,8 +373,7 @@ impl Target {
             let names: Vec<&str> = batch.iter().map(|(name, _)| name.as_str()).collect();
             let infos = session.mbean_infos(&names).await?;
             for ((name, class), info) in batch.into_iter().zip(infos) {
-                if let Some(info) = info.as_ref().filter(|info| info.immutable && spoken_for.contains(&class))
-                {
+                if let Some(info) = info.as_ref().filter(|info| for_others && info.immutable) {
                     self.shared.insert(Arc::clone(&class), Arc::new(info.clone()));
                 }
                 self.remember(collection, name, class, info.as_ref(), now);
@@ -465,11 +449,13 @@ impl Target {
         // Labels may come from any attribute, and an explanation wants to see all of them.
         let prunable = self.trace.is_none() && collection.customizers.is_empty();
         let pruner = self.pruner.get_or_insert_with(|| Pruner::new(&collection.rules));
+        let serialized = matches!(self.settings.transport, Transport::Rmi | Transport::Attach(_));
         let (look, pool) = (&self.look, &mut self.pool);
         let wanted = info.attributes.iter().filter(|attribute| {
             let wanted = attribute.readable
                 && collection.filter.wants_attribute(&name, &attribute.name)
-                && may_export(&attribute.class, texts);
+                && may_export(&attribute.class, texts)
+                && !(serialized && breaks_replies(&attribute.class));
             let pruned = wanted
                 && prunable
                 && is_plain(&attribute.class)
@@ -498,18 +484,40 @@ impl Target {
     }
 
     /// Reads some beans. Returns what went wrong with a bean, if anything did. Beans that seem to be unlike those
-    /// that spoke for them end up in `doubtful`, and have to be read again.
-    async fn attributes(
+    /// that spoke for them end up in `doubtful`, and have to be read again. Ends early when there are too many samples.
+    async fn values(
         &mut self,
         session: &mut Session,
+        helper: &mut Option<Session>,
         collection: &Collection,
         names: &[Arc<str>],
         page: &mut Page,
         doubtful: &mut Vec<Arc<str>>,
     ) -> Result<Option<String>, Error> {
-        let now = Instant::now();
+        let (start, before) = (Instant::now(), self.phases.values);
         let mut problem = None;
-        let mut wanted: Vec<(&Arc<str>, Vec<&str>)> = Vec::with_capacity(names.len());
+        let mut read = (Questions::default(), Vec::new());
+        for names in names.chunks(BEANS_PER_CALL) {
+            let questions = self.questions(names, &mut problem);
+            // The JVM works on these while those before become samples.
+            let export = async { self.export(collection, std::mem::take(&mut read), page, doubtful) };
+            let (answers, new) = tokio::join!(biased; questions.ask(session, helper), export);
+            self.phases.values = before + start.elapsed();
+            problem = problem.or(new);
+            read = (questions, answers?);
+            if page.len() > MAX_SAMPLES {
+                return Ok(problem);
+            }
+        }
+        let new = self.export(collection, read, page, doubtful);
+        self.phases.values = before + start.elapsed();
+        Ok(problem.or(new))
+    }
+
+    /// What there is to ask these beans.
+    fn questions(&self, names: &[Arc<str>], problem: &mut Option<String>) -> Questions {
+        let now = Instant::now();
+        let mut questions = Questions::default();
         for name in names {
             let Some(bean) = self.beans.get(&**name) else { continue };
             if bean.suspended_until.is_some_and(|until| until > now) {
@@ -517,38 +525,32 @@ impl Target {
                 problem.get_or_insert(format!("{target}: {name} is left out, because a getter of it hangs"));
                 continue;
             }
-            let attributes = bean.attributes.iter().map(|attribute| &*attribute.name);
-            let attributes: Vec<&str> = attributes.filter(|name| !bean.excluded.contains(*name)).collect();
-            if !attributes.is_empty() {
-                wanted.push((name, attributes));
+            let before = questions.attributes.len();
+            let wanted = bean.attributes.iter().filter(|attribute| !bean.excluded.contains(&*attribute.name));
+            questions.attributes.extend(wanted.map(|attribute| Arc::clone(&attribute.name)));
+            if questions.attributes.len() > before {
+                questions.beans.push((Arc::clone(name), questions.attributes.len() - before));
             }
         }
-        let requests: Vec<AttributeRequest<'_>> =
-            wanted.iter().map(|(bean, attributes)| AttributeRequest { bean, attributes }).collect();
-        let mut answers = Vec::with_capacity(requests.len());
-        let mut left = &requests[..];
-        if let Some(mut helper) = self.helper.take() {
-            let (own, others) = left.split_at(left.len() / 2);
-            let (first, second) = tokio::join!(session.attributes(own), helper.attributes(others));
-            answers.extend(first?);
-            left = others;
-            if let Ok(second) = second {
-                answers.extend(second);
-                left = &[];
-                self.helper = Some(helper);
-            }
-        }
-        if !left.is_empty() {
-            answers.extend(session.attributes(left).await?);
-        }
-        let asked: Vec<(&Arc<str>, usize)> =
-            wanted.into_iter().map(|(name, attributes)| (name, attributes.len())).collect();
-        for ((name, asked), answer) in asked.into_iter().zip(answers) {
+        questions
+    }
+
+    /// Makes samples of answers. Returns what went wrong with a bean, and adds beans to `doubtful`, as
+    /// [`Target::values`] does.
+    fn export(
+        &mut self,
+        collection: &Collection,
+        (questions, answers): (Questions, Vec<BeanAnswer>),
+        page: &mut Page,
+        doubtful: &mut Vec<Arc<str>>,
+    ) -> Option<String> {
+        let mut problem = None;
+        for ((name, asked), answer) in questions.beans.iter().zip(answers) {
             let Some(bean) = self.beans.get_mut(&**name) else { continue };
             match answer {
                 // A getter that throws, or a bean that is not like the others after all.
                 BeanAnswer::Values(result)
-                    if bean.assumed && result.values.len() + result.unreadable.len() < asked =>
+                    if bean.assumed && result.values.len() + result.unreadable.len() < *asked =>
                 {
                     doubtful.push(Arc::clone(name));
                 }
@@ -570,23 +572,61 @@ impl Target {
                 // It has gone between the question and the answer.
                 BeanAnswer::Threw(_) => {}
                 BeanAnswer::TimedOut => {
-                    bean.suspended_until = Some(now + SUSPENSION);
+                    bean.suspended_until = Some(Instant::now() + SUSPENSION);
                     let target = &self.settings.name;
                     problem =
                         Some(format!("{target}: reading {name} timed out; left out for {SUSPENSION:?}"));
                 }
             }
         }
-        Ok(problem)
+        problem
+    }
+}
+
+/// Beans to read, and what to ask them for. No bean is held on to, for others change meanwhile.
+#[derive(Default)]
+struct Questions {
+    /// Names, and how many of the attributes are theirs.
+    beans: Vec<(Arc<str>, usize)>,
+    attributes: Vec<Arc<str>>,
+}
+
+impl Questions {
+    /// The answers, of which the helper reads a half; one that fails is dropped.
+    async fn ask(
+        &self,
+        session: &mut Session,
+        helper: &mut Option<Session>,
+    ) -> Result<Vec<BeanAnswer>, Error> {
+        let attributes: Vec<&str> = self.attributes.iter().map(|name| &**name).collect();
+        let mut rest = &attributes[..];
+        let mut requests = Vec::with_capacity(self.beans.len());
+        for (bean, count) in &self.beans {
+            let attributes = rest.split_off(..*count).unwrap_or_default();
+            requests.push(AttributeRequest { bean, attributes });
+        }
+        let Some(mut second) = helper.take() else { return session.attributes(&requests).await };
+        let (own, others) = requests.split_at(requests.len() / 2);
+        let (answers, of_others) = tokio::join!(session.attributes(own), second.attributes(others));
+        let mut answers = answers?;
+        match of_others {
+            Ok(more) => {
+                answers.extend(more);
+                *helper = Some(second);
+            }
+            Err(_) => answers.extend(session.attributes(others).await?),
+        }
+        Ok(answers)
     }
 }
 
 /// A step of a scrape.
 type Work<'w, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'w>>;
 
-async fn query(session: &mut Session, collection: &Collection) -> Result<Vec<ObjectInstance>, Error> {
+/// What the beans that are wanted have to match, if not everything is.
+fn patterns(collection: &Collection) -> Option<&[ObjectName]> {
     let filter = &collection.filter;
-    session.query(filter.explicit.then_some(filter.includes.as_slice())).await
+    filter.explicit.then_some(filter.includes.as_slice())
 }
 
 /// Whether every value of this declared type is a number, a boolean or null.
@@ -626,6 +666,12 @@ fn may_export(class: &str, texts: bool) -> bool {
         "char" | "java.lang.Character" | "void" | "javax.management.ObjectName" => false,
         _ => !class.starts_with('['),
     }
+}
+
+/// Whether Java cannot serialize any value of this declared type: a reply with one ends the connection.
+fn breaks_replies(class: &str) -> bool {
+    let optional = class.strip_prefix("java.util.Optional");
+    optional.is_some_and(|of| matches!(of, "" | "Int" | "Long" | "Double"))
 }
 
 /// Shared handle, because scrapes of one target exclude each other.

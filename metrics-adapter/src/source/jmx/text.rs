@@ -35,27 +35,26 @@ pub(super) fn write<'f>(families: impl Iterator<Item = &'f SharedFamily> + Clone
 }
 
 /// Bytes of a page that are written before they are handed on.
-const PIECE: usize = 16 << 10;
+const PIECE: usize = 32 << 10;
+/// Room for a piece and the line that makes it full.
+const ROOM: usize = PIECE + 1024;
 /// Time that a piece may wait for a client that does not read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes a page piece by piece; ends early when the client is gone or does not read.
 pub(super) async fn send(families: Families, packed: bool, pieces: Sender<Bytes>) {
     let mut sink = Sink { pieces, packer: packed.then(|| GzEncoder::new(Vec::new(), Compression::fast())) };
-    let mut out = String::with_capacity(PIECE + 1024);
+    let mut out = String::with_capacity(ROOM);
     for family in families.iter() {
         head(&mut out, family);
         for (labels, number) in family.lines() {
             line(&mut out, family, labels, number);
-            if out.len() >= PIECE {
-                if !sink.send(out.as_bytes(), false).await {
-                    return;
-                }
-                out.clear();
+            if out.len() >= PIECE && !sink.send(&mut out, false).await {
+                return;
             }
         }
     }
-    sink.send(out.as_bytes(), true).await;
+    sink.send(&mut out, true).await;
 }
 
 struct Sink {
@@ -64,14 +63,15 @@ struct Sink {
 }
 
 impl Sink {
-    /// Whether to go on.
-    async fn send(&mut self, text: &[u8], last: bool) -> bool {
-        let piece = match &mut self.packer {
-            None => Bytes::copy_from_slice(text),
+    /// Takes the text. Returns whether to go on.
+    async fn send(&mut self, text: &mut String, last: bool) -> bool {
+        let piece: Bytes = match &mut self.packer {
+            None => std::mem::replace(text, String::with_capacity(if last { 0 } else { ROOM })).into(),
             Some(packer) => {
                 // Writing to memory does not fail.
-                let written =
-                    packer.write_all(text).and_then(|()| if last { packer.try_finish() } else { Ok(()) });
+                let written = packer.write_all(text.as_bytes());
+                let written = written.and_then(|()| if last { packer.try_finish() } else { Ok(()) });
+                text.clear();
                 if let Err(error) = written {
                     tracing::warn!(%error, "compressing a page failed");
                     return false;
