@@ -29,7 +29,7 @@ linker_flags() {
 # What a program needs to be unwound, left out: the tables, and the list by which they are found. Only lld knows the way.
 without_tables() {
   [ "$TRIPLE" = x86_64-unknown-linux-gnu ] || return 0
-  printf '%s\x1f' -Clink-arg=-Wl,--no-eh-frame-hdr -Clink-arg=images/without-tables.ld
+  echo -Clink-arg=-Wl,--no-eh-frame-hdr -Clink-arg=images/without-tables.ld
 }
 
 # With --target, RUSTFLAGS stay away from build scripts and proc-macros, which must not be static.
@@ -53,15 +53,14 @@ build_binaries() {
     rust+="--remap-path-prefix=$place$separator"
     c+=" -ffile-prefix-map=$place"
   done
-  local build=(cargo build --locked --release --target "$TRIPLE" --bins)
   BUILD_REVISION=$(revision)
-  export BUILD_REVISION CFLAGS=$c
-  if [ ${#package[@]} -gt 0 ]; then
-    CARGO_ENCODED_RUSTFLAGS=${rust%"$separator"} "${build[@]}" "${package[@]}"
-  fi
+  export BUILD_REVISION CFLAGS=$c CARGO_ENCODED_RUSTFLAGS=${rust%"$separator"}
+  local release=(--locked --release --target "$TRIPLE")
+  if [ ${#package[@]} -gt 0 ]; then cargo build "${release[@]}" "${package[@]}" --bins; fi
+  # What differs is told to the last step alone: with other RUSTFLAGS each of the two would build everything anew, every time.
   case " $* " in *' gitsync '*)
-    rust+=$(without_tables)
-    CARGO_ENCODED_RUSTFLAGS=${rust%"$separator"} "${build[@]}" --config 'profile.release.panic="abort"' --package gitsync ;;
+    # shellcheck disable=SC2046 # a list of arguments
+    cargo rustc "${release[@]}" --config 'profile.release.panic="abort"' --package gitsync --bin gitsync -- $(without_tables) ;;
   esac
 }
 
