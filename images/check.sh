@@ -31,7 +31,7 @@ architecture_of() { # FILE
 }
 
 check_facts() { # BINARY
-  local binary=$1 field size
+  local binary=$1 field size limit
   equal "$binary: user" "$(podman image inspect "$(image "$binary")" --format '{{.Config.User}}')" 65533:65533
   equal "$binary: entry point" "$(podman image inspect "$(image "$binary")" --format '{{join .Config.Entrypoint " "}}')" "/$binary"
   equal "$binary: title" "$(label "$binary" title)" "$binary"
@@ -42,7 +42,8 @@ check_facts() { # BINARY
     "$(architecture_of "target/images/$binary/root/$binary")"
   for field in source description created; do [ -n "$(label "$binary" "$field")" ] || die "$binary has no label $field"; done
   size=$(podman image inspect "$(image "$binary")" --format '{{.Size}}')
-  [ "$size" -le "$(size_limit "$binary")" ] || die "$binary takes $size bytes, more than $(size_limit "$binary")"
+  limit=$(size_limit "$binary")
+  [ "$size" -le "$limit" ] || die "$binary takes $size bytes, more than $limit"
   ok "$binary: labels, numeric user, $(awk -v b="$size" 'BEGIN {printf "%.2f", b / 1e6}') MB"
 }
 
